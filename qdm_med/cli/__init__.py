@@ -1,0 +1,1 @@
+"""The command line: signatures are the documentation, bodies are one call."""

@@ -1,0 +1,1 @@
+"""Volumes to training pairs: slice stores and the Real-ESRGAN degradation."""

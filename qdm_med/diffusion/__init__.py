@@ -1,0 +1,1 @@
+"""Residual-shifting diffusion; the network is only a callable."""

@@ -1,0 +1,28 @@
+"""Errors that name the thing, the value, the rule and the way out.
+
+The command line turns every :class:`QdmMedError` into one line on stderr and exit code 1.
+"""
+
+
+class QdmMedError(Exception):
+    """Something the user can mend; the message is one line and says how."""
+
+
+class GeometryError(QdmMedError):
+    """A grid that cannot be placed in the patient."""
+
+
+class SeriesError(QdmMedError):
+    """Image files that cannot be read as one CT series, or an output that cannot be written."""
+
+
+class CheckpointError(QdmMedError):
+    """A checkpoint that is damaged, foreign, or made for another task."""
+
+
+class ConfigError(QdmMedError):
+    """A configuration that names something unknown or contradictory."""
+
+
+class DataError(QdmMedError):
+    """A slice store or benchmark that is missing, damaged or unsuitable."""

@@ -1,0 +1,1 @@
+"""Volume to volume: streaming super-resolution in bounded memory."""

@@ -1,0 +1,1 @@
+"""Files to volumes and back: the only room that knows DICOM tags or NIfTI axes."""

@@ -1,0 +1,1 @@
+"""Tensors to tensors: autoencoder, quadtree and the two-stream denoiser."""
