@@ -1,0 +1,199 @@
+"""Transformer blocks of the two streams (paper Figure 6): adaLN-Zero around attention and MLP.
+
+The blocks are functions of tokens and of a conditioning vector; which tokens there are is the streams' business.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from qdm_med.models.windows import WindowPlan
+
+NORM_EPS = 1e-6
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Shift and scale normalised tokens; ``shift`` and ``scale`` broadcast against ``x``."""
+    return x * (1 + scale) + shift
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    """Normalise the last dimension, without parameters."""
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+
+
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Build a linear layer that starts as zero: the Zero of adaLN-Zero."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def modulation(hidden: int, parts: int) -> nn.Sequential:
+    """Map a ``(B, hidden)`` conditioning to ``parts`` modulation vectors, ``(B, parts * hidden)``."""
+    return nn.Sequential(nn.SiLU(), zero_linear(hidden, parts * hidden))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None = None) -> Tensor:
+    """Multi-head scaled dot-product attention.
+
+    Args:
+        query: ``(N, Lq, D)``.
+        key: ``(N, Lk, D)``.
+        value: ``(N, Lk, D)``.
+        heads: Divides ``D``.
+        key_mask: ``(N, Lk)`` bool, True where a key may be attended to; at least one True a row.
+
+    Returns:
+        ``(N, Lq, D)``.
+    """
+    q, k, v = (rearrange(x, "n l (heads d) -> n heads l d", heads=heads) for x in (query, key, value))
+    mask = None if key_mask is None else key_mask[:, None, None, :]
+    return rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "n heads l d -> n l (heads d)")
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the tokens of a row."""
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        attended: Tensor = self.out(attend(query, key, value, self.heads, key_mask))
+        return attended
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from tokens to a context whose keys and values are projected once a block."""
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(hidden, hidden)
+        self.kv = nn.Linear(hidden, 2 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Project ``(B, C, D)`` context tokens once for all rows that will look at them."""
+        keys, values = self.kv(context).chunk(2, dim=-1)
+        return keys, values
+
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], rows_of: tuple[int, ...]) -> Tensor:
+        """Attend from rows of tokens to the context of the image that each row belongs to.
+
+        Args:
+            x: ``(N, L, D)`` rows of tokens, those of image 0 first, then those of image 1, and so on.
+            keys_values: ``(B, C, D)`` each, from :meth:`keys_values`.
+            rows_of: Number of rows of each of the B images.
+        """
+        keys, values = keys_values
+        # Attention is independent from query to query: the rows of an image make one long query, so that its keys and
+        # values are used by all of them without a copy.
+        attended = [
+            attend(query.reshape(1, -1, query.shape[-1]), keys[image : image + 1], values[image : image + 1], self.heads)
+            for image, query in enumerate(self.q(x).split(rows_of))
+            if len(query)
+        ]
+        refined: Tensor = self.out(torch.cat(attended, dim=1).reshape(x.shape))
+        return refined
+
+
+def mlp(hidden: int, ratio: int) -> nn.Sequential:
+    """Two layers with tanh-GELU between them."""
+    return nn.Sequential(nn.Linear(hidden, ratio * hidden), nn.GELU(approximate="tanh"), nn.Linear(ratio * hidden, hidden))
+
+
+class DiTBlock(nn.Module):
+    """Self-attention and MLP, each gated by the conditioning (DiT's adaLN-Zero block)."""
+
+    def __init__(self, hidden: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.attention = SelfAttention(hidden, heads)
+        self.mlp = mlp(hidden, mlp_ratio)
+        self.modulation = modulation(hidden, 6)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``(B, L, D)`` tokens and ``(B, D)`` conditioning -> ``(B, L, D)``."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=-1)
+        x = x + gate1 * self.attention(modulate(layer_norm(x), shift1, scale1))
+        return x + gate2 * self.mlp(modulate(layer_norm(x), shift2, scale2))
+
+
+class CrossAttentionBlock(nn.Module):
+    """Attention inside a window, MLP, attention to the upstream tokens, MLP (paper Figure 6)."""
+
+    def __init__(self, hidden: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.window_attention = SelfAttention(hidden, heads)
+        self.window_mlp = mlp(hidden, mlp_ratio)
+        self.window_modulation = modulation(hidden, 6)
+        self.context_attention = CrossAttention(hidden, heads)
+        self.context_mlp = mlp(hidden, mlp_ratio)
+        self.context_modulation = modulation(hidden, 6)
+
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        keys_values: tuple[Tensor, Tensor],
+        plan: WindowPlan,
+    ) -> Tensor:
+        """Refine the tokens of ``N`` windows.
+
+        Args:
+            x: ``(N, L, D)`` tokens, the windows of image 0 first.
+            condition: ``(B, D)`` conditioning of each image.
+            keys_values: Upstream tokens of each image, projected by ``context_attention``.
+            plan: Which windows these are.
+
+        Returns:
+            ``(N, L, D)``.
+        """
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.window_modulation(condition)[plan.image_of, None].chunk(6, dim=-1)
+        x = x + gate1 * self.window_attention(modulate(layer_norm(x), shift1, scale1), plan.key_mask)
+        x = x + gate2 * self.window_mlp(modulate(layer_norm(x), shift2, scale2))
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.context_modulation(condition)[plan.image_of, None].chunk(6, dim=-1)
+        x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, plan.windows_of)
+        return x + gate2 * self.context_mlp(modulate(layer_norm(x), shift2, scale2))
+
+
+class FinalLayer(nn.Module):
+    """Modulated normalisation and a linear map from a token to its patch, zero at the start."""
+
+    def __init__(self, hidden: int, patch: int, channels: int) -> None:
+        super().__init__()
+        self.modulation = modulation(hidden, 2)
+        self.linear = zero_linear(hidden, patch * patch * channels)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``(N, L, D)`` tokens and ``(N, D)`` conditioning -> ``(N, L, patch * patch * channels)``."""
+        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
+        patches: Tensor = self.linear(modulate(layer_norm(x), shift, scale))
+        return patches
+
+
+class ConditionedConvBlock(nn.Module):
+    """Residual 3x3 convolutions whose middle is shifted and scaled by the conditioning; no normalisation layer."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Sequential(nn.SiLU(), zero_linear(hidden, 2 * channels))
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]  # torch types an optional bias
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``(B, C, H, W)`` features and ``(B, D)`` conditioning -> ``(B, C, H, W)``."""
+        shift, scale = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        middle = modulate(self.conv1(F.silu(x)), shift, scale)
+        changed: Tensor = self.conv2(F.silu(middle))
+        return x + changed

@@ -1,0 +1,235 @@
+"""The two-stream denoiser of QDM and its presets.
+
+One design with three options: the paper predicts ``z_0`` and merges the two streams' answers; the tiny preset
+predicts the shift ``z_0 - z_y`` from a convolutional trunk, adds both streams' answers to the trunk's features and reads
+them out with one convolutional head (PAPER section 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qdm_med.errors import ConfigError
+from qdm_med.models.blocks import ConditionedConvBlock
+from qdm_med.models.embeddings import TimestepEmbedder
+from qdm_med.models.streams import Downstream, Upstream
+from qdm_med.models.windows import WindowPlan
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Shape of a two-stream denoiser.
+
+    Attributes:
+        latent_channels: Channels of the latents.
+        condition_channels: Channels of the low-resolution image: 1 for CT, 3 for the released weights.
+        trained_size: Side of the latents in training; fixes the position tables.
+        hidden: Token width of both streams.
+        depth: Blocks of each stream.
+        heads: Attention heads; must divide ``hidden``.
+        mlp_ratio: Width of an MLP in units of ``hidden``.
+        upstream_patch: Side of an upstream patch in latent pixels.
+        downstream_patch: Side of a downstream patch (a leaf) in latent pixels.
+        window: Side of a downstream window in tokens.
+        trunk_channels: Width of the convolutional trunk and head; 0: none, as in the paper.
+        trunk_blocks: Residual blocks of the trunk, before the streams.
+        head_blocks: Residual blocks of the head, after the streams.
+        predict_shift: Whether the network predicts ``z_0 - z_y`` (then it sees ``z_y`` and starts as the identity on it)
+            instead of ``z_0``.
+        attend_to_active_only: Whether tokens of inactive leaves are hidden from the attention inside a window, so that
+            only active leaves need to be computed.
+        rescale_positions: Whether positions of other sizes are rescaled to the trained extent.
+    """
+
+    latent_channels: int = 3
+    condition_channels: int = 1
+    trained_size: int = 128
+    hidden: int = 384
+    depth: int = 6
+    heads: int = 6
+    mlp_ratio: int = 4
+    upstream_patch: int = 8
+    downstream_patch: int = 2
+    window: int = 8
+    trunk_channels: int = 0
+    trunk_blocks: int = 0
+    head_blocks: int = 0
+    predict_shift: bool = False
+    attend_to_active_only: bool = False
+    rescale_positions: bool = True
+
+    def __post_init__(self) -> None:
+        """Check what the layers would only find out later."""
+        if self.hidden % self.heads or self.hidden % 4:
+            raise ConfigError(f"hidden {self.hidden} must be divisible by heads {self.heads} and by 4")
+        if self.window_size % self.upstream_patch:
+            raise ConfigError(f"a window of {self.window_size} latent pixels must hold whole upstream patches")
+        if self.trained_size % self.window_size:
+            raise ConfigError(f"trained_size {self.trained_size} must be a multiple of the window, {self.window_size}")
+        if not self.trunk_channels and (self.trunk_blocks or self.head_blocks):
+            raise ConfigError("trunk_blocks and head_blocks need trunk_channels")
+
+    @property
+    def window_size(self) -> int:
+        """Side of a downstream window in latent pixels."""
+        return self.window * self.downstream_patch
+
+
+PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(
+    {
+        "t": DenoiserConfig(
+            latent_channels=8,
+            hidden=128,
+            depth=3,
+            heads=4,
+            trunk_channels=48,
+            trunk_blocks=2,
+            head_blocks=2,
+            predict_shift=True,
+            attend_to_active_only=True,
+            rescale_positions=False,
+        ),
+        "s": DenoiserConfig(hidden=384, depth=6, heads=6),
+        "b": DenoiserConfig(hidden=768, depth=6, heads=12),
+        "l": DenoiserConfig(hidden=1024, depth=12, heads=16),
+    }
+)
+"""T for CPUs (PAPER section 11), S, B and L of the paper (Table 1)."""
+
+
+def paper_preset(name: str, *, condition_channels: int = 3) -> DenoiserConfig:
+    """S, B or L as released, conditioned on an RGB image."""
+    return replace(PRESETS[name], condition_channels=condition_channels)
+
+
+class Prediction(NamedTuple):
+    """What the denoiser says of ``z_0``, each ``(B, C, h, w)``.
+
+    Attributes:
+        merged: Downstream in active leaves, upstream elsewhere: what the sampler uses.
+        upstream: The upstream's answer everywhere.
+        downstream: The downstream's answer; meaningful in computed windows.
+    """
+
+    merged: Tensor
+    upstream: Tensor
+    downstream: Tensor
+
+
+class TwoStreamDenoiser(nn.Module):
+    """Predict the high-resolution latent from a noisy one and the low-resolution image."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        latent, condition = config.latent_channels, config.condition_channels
+        seen = latent * (2 if config.predict_shift else 1) + condition
+        stream = {
+            "hidden": config.hidden,
+            "depth": config.depth,
+            "heads": config.heads,
+            "mlp_ratio": config.mlp_ratio,
+            "trained_size": config.trained_size,
+            "rescale": config.rescale_positions,
+        }
+        width = config.trunk_channels
+        self.upstream = Upstream(width or seen, width or latent, patch=config.upstream_patch, **stream)
+        self.downstream = Downstream(width or seen, width or latent, patch=config.downstream_patch, **stream)
+        if width:
+            self.time = TimestepEmbedder(config.hidden)
+            self.stem = nn.Conv2d(seen, width, 3, padding=1)
+            self.trunk = nn.ModuleList(ConditionedConvBlock(width, config.hidden) for _ in range(config.trunk_blocks))
+            self.head = nn.ModuleList(ConditionedConvBlock(width, config.hidden) for _ in range(config.head_blocks))
+            self.read_out = nn.Conv2d(width, latent, 3, padding=1)
+            nn.init.zeros_(self.read_out.weight)
+            nn.init.zeros_(self.read_out.bias)  # type: ignore[arg-type]  # torch types an optional bias
+
+    def plan(self, mask: Tensor) -> WindowPlan:
+        """Work out once per slice which windows are computed.
+
+        Args:
+            mask: ``(B, h / 2, w / 2)`` bool leaves on the downstream token grid of a ``(h, w)`` latent (rounded up).
+        """
+        window = self.config.window
+        rows, columns = mask.shape[-2:]
+        padded = F.pad(mask, (0, -columns % window, 0, -rows % window), value=False)
+        return WindowPlan.from_mask(padded, window=window, attend_to_active_only=self.config.attend_to_active_only)
+
+    def forward(self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan) -> Prediction:
+        """Predict ``z_0``.
+
+        Args:
+            x_t: ``(B, C, h, w)`` noisy latent, already divided by its standard deviation; any size.
+            t: ``(B,)`` timesteps counted from 0.
+            low_res: ``(B, C_low, H_low, W_low)`` low-resolution image in [-1, 1]; resized (bicubic) to the latent grid.
+            z_y: ``(B, C, h, w)`` latent of the upsampled low-resolution image; used by ``predict_shift`` only.
+            plan: From :meth:`plan`, for this latent size.
+        """
+        height, width = x_t.shape[-2:]
+        shown = [x_t, z_y] if self.config.predict_shift else [x_t]
+        seen = self._padded(torch.cat([*shown, self._condition(low_res, (height, width))], dim=1))
+        if self.config.trunk_channels:
+            upstream, downstream = self._with_trunk(seen, t, plan)
+        else:
+            upstream, context = self.upstream(seen, t)
+            downstream = self.downstream(seen, t, context, plan) if plan.count else upstream
+        mask = self._latent_mask(plan)
+        merged = downstream if self.config.trunk_channels else torch.where(mask, downstream, upstream)
+        answers = (answer[..., :height, :width] for answer in (merged, upstream, downstream))
+        if self.config.predict_shift:
+            answers = (z_y + answer for answer in answers)
+        return Prediction(*answers)
+
+    def _with_trunk(self, seen: Tensor, t: Tensor, plan: WindowPlan) -> tuple[Tensor, Tensor]:
+        """Both streams' answers through the one head."""
+        condition = self.time(t)
+        features = self.stem(seen)
+        for block in self.trunk:
+            features = block(features, condition)
+        coarse, context = self.upstream(features, t)
+        without_detail = features + coarse
+        if not plan.count:
+            upstream = self._read_out(without_detail, condition)
+            return upstream, upstream
+        detail = self.downstream(features, t, context, plan) * self._latent_mask(plan)
+        downstream = self._read_out(without_detail + detail, condition)
+        # Only training asks for the upstream's own answer; the sampler uses the merged one.
+        upstream = self._read_out(without_detail, condition) if self.training else downstream
+        return upstream, downstream
+
+    def _read_out(self, features: Tensor, condition: Tensor) -> Tensor:
+        for block in self.head:
+            features = block(features, condition)
+        answer: Tensor = self.read_out(features)
+        return answer
+
+    def _latent_mask(self, plan: WindowPlan) -> Tensor:
+        """``(B, 1, h, w)`` bool leaves on the padded latent grid."""
+        patch = self.config.downstream_patch
+        return plan.token_mask.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, None]
+
+    def _condition(self, low_res: Tensor, size: tuple[int, int]) -> Tensor:
+        """The low-resolution image on the latent grid, grey repeated where the network was made for RGB."""
+        image = low_res.expand(-1, self.config.condition_channels, -1, -1)
+        if image.shape[-2:] == size:
+            return image
+        return F.interpolate(image, size=size, mode="bicubic", align_corners=False)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Pad to whole windows by repeating the border, which invents no edge."""
+        height, width = x.shape[-2:]
+        side = self.config.window_size
+        return F.pad(x, (0, -width % side, 0, -height % side), mode="replicate")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters, the fixed position tables included, as the paper counts them."""
+    positions = sum(buffer.numel() for name, buffer in model.named_buffers() if name.endswith("positions"))
+    return positions + sum(parameter.numel() for parameter in model.parameters())

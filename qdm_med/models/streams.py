@@ -1,0 +1,152 @@
+"""The two streams of QDM (paper section 3.3): Upstream sees everything coarsely, Downstream the active leaves finely."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from qdm_med.models.blocks import NORM_EPS, CrossAttentionBlock, DiTBlock, FinalLayer
+from qdm_med.models.embeddings import TimestepEmbedder, sincos_positions
+from qdm_med.models.windows import WindowPlan
+
+
+class PatchEmbedding(nn.Module):
+    """Cut a map into square patches, embed each, and add its place.
+
+    Args:
+        channels: Channels of the map.
+        hidden: Features of a token.
+        patch: Side of a patch.
+        trained_size: Side of the maps in training; the position table is made for it.
+        rescale: Whether other sizes span the extent of the trained one (the paper) or keep the distance between
+            neighbouring patches (networks trained on crops of several sizes).
+        normalise: Whether the embedded patch is normalised before its place is added (downstream).
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self, channels: int, hidden: int, *, patch: int, trained_size: int, rescale: bool, normalise: bool
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.trained = trained_size // patch
+        self.rescale = rescale
+        self.project = nn.Conv2d(channels, hidden, patch, stride=patch)
+        self.norm = nn.LayerNorm(hidden, eps=NORM_EPS) if normalise else nn.Identity()
+        self.register_buffer("positions", sincos_positions(self.trained, self.trained, hidden), persistent=False)
+        nn.init.xavier_uniform_(self.project.weight.flatten(1))
+
+    def positions_for(self, rows: int, columns: int) -> Tensor:
+        """Positions of a grid of any size, ``(rows, columns, hidden)``."""
+        if (rows, columns) == (self.trained, self.trained):
+            return self.positions
+        step = (self.trained / rows, self.trained / columns) if self.rescale else (1.0, 1.0)
+        return sincos_positions(rows, columns, self.positions.shape[-1], step=step).to(self.positions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, H / patch, W / patch, hidden)``."""
+        tokens = self.norm(rearrange(self.project(x), "b d y x -> b y x d"))
+        return tokens + self.positions_for(*tokens.shape[1:3])
+
+
+def unpatch(patches: Tensor, patch: int) -> Tensor:
+    """``(B, rows, columns, patch * patch * C)`` -> ``(B, C, rows * patch, columns * patch)``."""
+    return rearrange(patches, "b y x (py px c) -> b c (y py) (x px)", py=patch, px=patch)
+
+
+class Upstream(nn.Module):
+    """DiT over coarse patches of the whole map: a coarse answer everywhere, and the context of the downstream."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        hidden: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: int,
+        patch: int,
+        trained_size: int,
+        rescale: bool,
+    ) -> None:
+        super().__init__()
+        self.embed = PatchEmbedding(
+            channels_in, hidden, patch=patch, trained_size=trained_size, rescale=rescale, normalise=False
+        )
+        self.time = TimestepEmbedder(hidden)
+        self.blocks = nn.ModuleList(DiTBlock(hidden, heads, mlp_ratio) for _ in range(depth))
+        self.final = FinalLayer(hidden, patch, channels_out)
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Look at the whole map.
+
+        Args:
+            x: ``(B, C_in, H, W)``, sides multiples of the patch.
+            t: ``(B,)`` timesteps.
+
+        Returns:
+            The coarse answer ``(B, C_out, H, W)`` and the context tokens ``(B, L, hidden)``.
+        """
+        grid = self.embed(x)
+        condition = self.time(t)
+        tokens = rearrange(grid, "b y x d -> b (y x) d")
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        patches = self.final(tokens, condition).reshape(*grid.shape[:3], -1)
+        return unpatch(patches, self.embed.patch), tokens
+
+
+class Downstream(nn.Module):
+    """Cross-attention blocks over fine patches, in windows, only where the quadtree is active."""
+
+    CHUNK = 64
+    """Most windows computed at once: bounds memory, changes nothing (paper section 3)."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        hidden: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: int,
+        patch: int,
+        trained_size: int,
+        rescale: bool,
+    ) -> None:
+        super().__init__()
+        self.embed = PatchEmbedding(
+            channels_in, hidden, patch=patch, trained_size=trained_size, rescale=rescale, normalise=True
+        )
+        self.time = TimestepEmbedder(hidden)
+        self.blocks = nn.ModuleList(CrossAttentionBlock(hidden, heads, mlp_ratio) for _ in range(depth))
+        self.final = FinalLayer(hidden, patch, channels_out)
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, plan: WindowPlan) -> Tensor:
+        """Refine the active windows.
+
+        Args:
+            x: ``(B, C_in, H, W)``, sides multiples of patch times window.
+            t: ``(B,)`` timesteps.
+            context: ``(B, L, hidden)`` upstream tokens.
+            plan: The windows to compute.
+
+        Returns:
+            ``(B, C_out, H, W)``, zero in windows that were not computed.
+        """
+        condition = self.time(t)
+        chunks = plan.chunks(self.CHUNK)
+        windows = plan.gather(self.embed(x)).split(self.CHUNK)
+        for block in self.blocks:
+            keys_values = block.context_attention.keys_values(context)
+            windows = tuple(
+                block(some, condition, keys_values, chunk) for some, chunk in zip(windows, chunks, strict=True)
+            )
+        patches = [
+            self.final(some, condition[chunk.image_of]) for some, chunk in zip(windows, chunks, strict=True)
+        ]
+        return unpatch(plan.scatter(torch.cat(patches)), self.embed.patch)
