@@ -41,8 +41,9 @@ class DenoiserConfig:
         trunk_channels: Width of the convolutional trunk and head; 0: none, as in the paper.
         trunk_blocks: Residual blocks of the trunk, before the streams.
         head_blocks: Residual blocks of the head, after the streams.
-        predict_shift: Whether the network predicts ``z_0 - z_y`` (then it sees ``z_y`` and starts as the identity on it)
-            instead of ``z_0``.
+        predict_shift: Whether the network predicts ``z_0 - z_y`` instead of ``z_0``. It then sees ``z_y`` and the mask
+            beside ``z_t``, and of ``z_t`` only the active leaves: elsewhere the chain carries no noise, and training
+            could read ``z_0`` off a mixture that does not exist at test time.
         attend_to_active_only: Whether tokens of inactive leaves are hidden from the attention inside a window, so that
             only active leaves need to be computed.
         rescale_positions: Whether positions of other sizes are rescaled to the trained extent.
@@ -130,7 +131,7 @@ class TwoStreamDenoiser(nn.Module):
         super().__init__()
         self.config = config
         latent, condition = config.latent_channels, config.condition_channels
-        seen = latent * (2 if config.predict_shift else 1) + condition
+        seen = latent + condition + (latent + 1 if config.predict_shift else 0)
         stream = {
             "hidden": config.hidden,
             "depth": config.depth,
@@ -173,21 +174,24 @@ class TwoStreamDenoiser(nn.Module):
             plan: From :meth:`plan`, for this latent size.
         """
         height, width = x_t.shape[-2:]
-        shown = [x_t, z_y] if self.config.predict_shift else [x_t]
-        seen = self._padded(torch.cat([*shown, self._condition(low_res, (height, width))], dim=1))
+        mask = self._latent_mask(plan)
+        shown = [x_t, self._condition(low_res, (height, width))]
+        if self.config.predict_shift:
+            inside = mask[..., :height, :width].to(x_t.dtype)
+            shown = [x_t * inside, *shown[1:], z_y, inside]
+        seen = self._padded(torch.cat(shown, dim=1))
         if self.config.trunk_channels:
-            upstream, downstream = self._with_trunk(seen, t, plan)
+            upstream, downstream = self._with_trunk(seen, t, plan, mask)
         else:
             upstream, context = self.upstream(seen, t)
             downstream = self.downstream(seen, t, context, plan) if plan.count else upstream
-        mask = self._latent_mask(plan)
         merged = downstream if self.config.trunk_channels else torch.where(mask, downstream, upstream)
         answers = (answer[..., :height, :width] for answer in (merged, upstream, downstream))
         if self.config.predict_shift:
             answers = (z_y + answer for answer in answers)
         return Prediction(*answers)
 
-    def _with_trunk(self, seen: Tensor, t: Tensor, plan: WindowPlan) -> tuple[Tensor, Tensor]:
+    def _with_trunk(self, seen: Tensor, t: Tensor, plan: WindowPlan, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Both streams' answers through the one head."""
         condition = self.time(t)
         features = self.stem(seen)
@@ -198,7 +202,7 @@ class TwoStreamDenoiser(nn.Module):
         if not plan.count:
             upstream = self._read_out(without_detail, condition)
             return upstream, upstream
-        detail = self.downstream(features, t, context, plan) * self._latent_mask(plan)
+        detail = self.downstream(features, t, context, plan) * mask
         downstream = self._read_out(without_detail + detail, condition)
         # Only training asks for the upstream's own answer; the sampler uses the merged one.
         upstream = self._read_out(without_detail, condition) if self.training else downstream

@@ -1,0 +1,42 @@
+"""The sampler: a pure loop; the network is only a callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from qdm_med.diffusion.process import masked_noise, posterior_mean, posterior_std, scale_input, start
+from qdm_med.diffusion.schedule import ResidualShiftSchedule
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""``(z_t / std (B, C, h, w), timestep (B,)) -> z_0 (B, C, h, w)``; conditioning is already bound."""
+
+Noise = Callable[[int], Tensor]
+"""``draw -> (B, C, h, w)`` standard normal; draw 0 starts the chain, draw k + 1 belongs to its k-th step."""
+
+
+@torch.no_grad()
+def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: ResidualShiftSchedule, noise: Noise) -> Tensor:
+    """Walk from the noisy low-resolution latent to a high-resolution one (paper Algorithm 2).
+
+    Args:
+        denoise: The network.
+        z_y: ``(B, C, h, w)`` latent of the upsampled low-resolution image.
+        mask: ``(B, 1, h, w)`` bool on the latent grid, True where noise is added.
+        schedule: Full or respaced.
+        noise: Source of randomness; a pure function of the draw's number.
+
+    Returns:
+        ``(B, C, h, w)`` latent of the high-resolution image.
+    """
+    z = start(schedule, z_y, mask, noise(0))
+    for step, index in enumerate(reversed(range(len(schedule)))):
+        at = torch.full((len(z),), index, device=z.device)
+        timestep = torch.full((len(z),), schedule.timesteps[index], device=z.device)
+        z_0 = denoise(scale_input(schedule, z, at), timestep)
+        z = posterior_mean(schedule, z, z_0, index)
+        if index > 0:
+            z = z + masked_noise(noise(step + 1), posterior_std(schedule, index), mask)
+    return z

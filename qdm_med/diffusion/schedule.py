@@ -1,0 +1,135 @@
+"""The residual-shifting schedule (arXiv 2307.12348; QDM section 3.1): how much of the residual is present at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdm_med.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Numbers of the schedule; the defaults are the paper's.
+
+    Attributes:
+        steps: T, length of the chain.
+        power: p, how the steps are spread: below 1 more of them have a large share.
+        min_noise: Noise of the first step.
+        sqrt_eta_last: Square root of eta_T.
+        kappa: Noise standard deviation per unit sqrt(eta).
+    """
+
+    steps: int = 15
+    power: float = 0.3
+    min_noise: float = 0.04
+    sqrt_eta_last: float = 0.99
+    kappa: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges in which the schedule increases."""
+        if self.steps < 2:
+            raise ConfigError(f"schedule steps must be at least 2, got {self.steps}")
+        if not 0 < self.sqrt_eta_first < self.sqrt_eta_last <= 1:
+            raise ConfigError(f"sqrt_eta must rise from above 0 to at most 1, got {self.sqrt_eta_first} to {self.sqrt_eta_last}")
+
+    @property
+    def sqrt_eta_first(self) -> float:
+        """Square root of eta_1."""
+        return min(self.min_noise / self.kappa, self.min_noise)
+
+
+@dataclass(frozen=True)
+class ResidualShiftSchedule:
+    """Shares ``eta_t`` of the residual present after each step.
+
+    Attributes:
+        sqrt_eta: ``(T,)`` float64, strictly increasing in (0, 1]; index t belongs to step t + 1 of the paper.
+        kappa: Noise standard deviation per unit sqrt(eta).
+        timesteps: ``(T,)`` the timestep that the network is told at each index; of a respaced schedule, those of the
+            schedule that it was trained with.
+    """
+
+    sqrt_eta: NDArray[np.float64]
+    kappa: float
+    timesteps: tuple[int, ...]
+
+    @classmethod
+    def from_config(cls, config: ScheduleConfig) -> ResidualShiftSchedule:
+        """``sqrt(eta_t) = b0 ** beta_t * sqrt(eta_1)``, ``beta_t = ((t - 1) / (T - 1)) ** p * (T - 1)`` (QDM Eq. 3)."""
+        last = config.steps - 1
+        base = np.exp(np.log(config.sqrt_eta_last / config.sqrt_eta_first) / last)
+        beta = np.linspace(0, 1, config.steps) ** config.power * last
+        return cls(base**beta * config.sqrt_eta_first, config.kappa, tuple(range(config.steps)))
+
+    def __len__(self) -> int:
+        """Count the steps, T."""
+        return len(self.sqrt_eta)
+
+    @property
+    def eta(self) -> NDArray[np.float64]:
+        """``(T,)`` shares of the residual."""
+        return self.sqrt_eta**2
+
+    @property
+    def eta_prev(self) -> NDArray[np.float64]:
+        """``(T,)`` shares one step earlier; 0 before the first."""
+        return np.concatenate([[0.0], self.eta[:-1]])
+
+    @property
+    def alpha(self) -> NDArray[np.float64]:
+        """``(T,)`` what each step adds, ``eta_t - eta_{t-1}``."""
+        return self.eta - self.eta_prev
+
+    @property
+    def input_std(self) -> NDArray[np.float64]:
+        """``(T,)`` standard deviation of ``z_t`` for latents of unit variance: the divisor of the network's input."""
+        return np.sqrt(self.eta * self.kappa**2 + 1)
+
+    @property
+    def posterior_variance(self) -> NDArray[np.float64]:
+        """``(T,)`` variance of q(z_{t-1} | z_t, z_0), ``kappa^2 (eta_{t-1} / eta_t) alpha_t``; 0 at the first step."""
+        return self.kappa**2 * self.eta_prev / self.eta * self.alpha
+
+    @property
+    def posterior_log_variance_clipped(self) -> NDArray[np.float64]:
+        """``(T,)`` its logarithm, the first clipped to the second, where it would be minus infinity."""
+        variance = self.posterior_variance
+        return np.log(np.append(variance[1:2] if len(self) > 1 else [1.0], variance[1:]))
+
+    def respaced(self, timesteps: Sequence[int]) -> ResidualShiftSchedule:
+        """The chain through a subset of the steps, ascending."""
+        kept = sorted(set(timesteps))
+        if not kept or kept[0] < 0 or kept[-1] >= len(self):
+            raise ConfigError(f"timesteps must lie in 0 to {len(self) - 1}, got {list(timesteps)}")
+        return replace(self, sqrt_eta=self.sqrt_eta[kept], timesteps=tuple(self.timesteps[index] for index in kept))
+
+
+def leading_timesteps(total: int, steps: int) -> list[int]:
+    """The paper's release: every ``total / steps``-th timestep, from the first.
+
+    >>> leading_timesteps(15, 5)
+    [0, 3, 6, 9, 12]
+    """
+    _check_steps(total, steps)
+    return [index * total // steps for index in range(steps)]
+
+
+def trailing_timesteps(total: int, steps: int) -> list[int]:
+    """Evenly spaced timesteps that end with the last, where the chain starts (arXiv 2305.08891).
+
+    The chain starts from ``z_y`` and noise, which is what the last timestep was trained on and no earlier one.
+
+    >>> trailing_timesteps(15, 4), trailing_timesteps(15, 1)
+    ([3, 7, 11, 14], [14])
+    """
+    _check_steps(total, steps)
+    return [-(-(index + 1) * total // steps) - 1 for index in range(steps)]
+
+
+def _check_steps(total: int, steps: int) -> None:
+    if not 1 <= steps <= total:
+        raise ConfigError(f"steps must lie between 1 and {total}, the length of the trained chain, got {steps}")
