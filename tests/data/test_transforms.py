@@ -1,0 +1,24 @@
+import torch
+
+from qdm_med.data.degradation import degrade
+from qdm_med.data.transforms import RandDegraded
+
+IMAGE = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_the_transform_is_the_degradation_of_its_recorded_parameters():
+    transform = RandDegraded("image", scale=4).set_random_state(seed=3)
+    item = {"image": IMAGE, "name": "x"}
+    result = transform(item)
+    assert item.keys() == {"image", "name"}
+    assert torch.equal(result["image_low_res"], degrade(IMAGE[None], [transform.params])[0])
+    assert torch.equal(result["image"], IMAGE)
+
+
+def test_the_same_random_state_gives_the_same_images():
+    first = RandDegraded("image", scale=8).set_random_state(seed=3)
+    second = RandDegraded("image", scale=8).set_random_state(seed=3)
+    results = [(first({"image": IMAGE}), second({"image": IMAGE})) for _ in range(2)]
+    for one, other in results:
+        assert torch.equal(one["image_low_res"], other["image_low_res"])
+    assert not torch.equal(results[0][0]["image_low_res"], results[1][0]["image_low_res"])
