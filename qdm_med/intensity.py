@@ -9,8 +9,7 @@ Two mappings, both monotone and, inside their range, exactly invertible up to fl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -107,26 +106,3 @@ class CompandedRange:
 
 IntensityMap = HuWindow | CompandedRange
 
-
-def intensity_to_mapping(intensity: IntensityMap) -> dict[str, Any]:
-    """Describe a mapping in JSON types, for checkpoints and configurations."""
-    return {"kind": intensity.kind, **asdict(intensity)}
-
-
-def intensity_from_mapping(values: Mapping[str, Any]) -> IntensityMap:
-    """Rebuild a mapping from its description.
-
-    Raises:
-        ConfigError: If the kind or a key is unknown.
-    """
-    kinds: dict[str, type[HuWindow] | type[CompandedRange]] = {
-        known.kind: known for known in (HuWindow, CompandedRange)
-    }
-    fields = dict(values)
-    kind = fields.pop("kind", None)
-    if kind not in kinds:
-        raise ConfigError(f"intensity kind {kind!r} is unknown; known: {', '.join(sorted(kinds))}")
-    try:
-        return kinds[kind](**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
-    except TypeError as error:
-        raise ConfigError(f"intensity {kind}: {error}") from None

@@ -1,0 +1,224 @@
+"""Checkpoints: one safetensors file that says itself what it is.
+
+The metadata of the file holds a JSON card (configurations, scales, HU mapping, training data, version) and a hash of
+the weights, which is checked when they are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from qdm_med._version import __version__
+from qdm_med.diffusion.schedule import ScheduleConfig
+from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from qdm_med.records import from_mapping, to_mapping
+
+FORMAT = "qdm-med/1"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint is and how it is meant to be run.
+
+    Attributes:
+        name: Short name, written into derived series.
+        autoencoder: Shape of the autoencoder.
+        denoiser: Shape of the denoiser; ``None`` in a checkpoint of an autoencoder alone.
+        schedule: Schedule that the denoiser was trained with.
+        intensity: HU mapping that both were trained with.
+        scales: Magnifications that the denoiser was trained for.
+        threshold: Default quadtree threshold s.
+        steps: Default number of sampling steps for each scale, in the order of ``scales``.
+        training: Training data and figures, free of patient data.
+        version: Version of qdm-med that wrote the checkpoint.
+    """
+
+    name: str
+    autoencoder: AutoencoderConfig
+    denoiser: DenoiserConfig | None = None
+    schedule: ScheduleConfig = ScheduleConfig()
+    intensity: HuWindow | CompandedRange = CompandedRange()
+    scales: tuple[int, ...] = (4, 8)
+    threshold: float = 0.15
+    steps: tuple[int, ...] = (4, 8)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    def __post_init__(self) -> None:
+        """Check that every scale has its number of steps."""
+        if len(self.scales) != len(self.steps):
+            raise ConfigError(f"steps {self.steps} must name one number for each of the scales {self.scales}")
+
+    def steps_for(self, scale: int) -> int:
+        """Default number of sampling steps at ``scale``.
+
+        Raises:
+            CheckpointError: If the model was not trained for that scale.
+        """
+        if scale not in self.scales:
+            known = ", ".join(f"x{each}" for each in self.scales)
+            raise CheckpointError(f"model {self.name} was trained for {known}, not for x{scale}; choose another --scale")
+        return self.steps[self.scales.index(scale)]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A card with the networks it describes, in evaluation mode.
+
+    Attributes:
+        card: What they are.
+        autoencoder: KL autoencoder.
+        denoiser: Two-stream denoiser, if there is one.
+        sha256: Hash of the weights.
+    """
+
+    card: ModelCard
+    autoencoder: KlVae
+    denoiser: TwoStreamDenoiser | None
+    sha256: str
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and little-endian bytes of the tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(path)
+
+
+def save_checkpoint(
+    path: Path,
+    card: ModelCard,
+    autoencoder: KlVae,
+    denoiser: TwoStreamDenoiser | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Write a checkpoint and return the hash of its weights.
+
+    Args:
+        path: File to write.
+        card: What the networks are.
+        autoencoder: KL autoencoder.
+        denoiser: Two-stream denoiser, or ``None`` for an autoencoder alone.
+        dtype: Precision of the stored weights; they are always run as float32.
+    """
+    networks: dict[str, nn.Module] = {"autoencoder": autoencoder}
+    if denoiser is not None:
+        networks["denoiser"] = denoiser
+    tensors = {
+        f"{owner}.{name}": tensor.detach().cpu().to(dtype)
+        for owner, network in networks.items()
+        for name, tensor in network.state_dict().items()
+    }
+    sha256 = weights_hash(tensors)
+    metadata = {"format": FORMAT, "card": json.dumps(to_mapping(card), sort_keys=True), "sha256": sha256}
+    save_atomically(path, tensors, metadata)
+    return sha256
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file whole.
+
+    Raises:
+        CheckpointError: If it is missing, cut short or no safetensors file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; give the path of a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: not a whole safetensors file ({reason}); copy or download it again") from None
+
+
+def read_card(path: Path) -> tuple[ModelCard, str]:
+    """Read a checkpoint's card and hash without its weights.
+
+    Raises:
+        CheckpointError: If it is not a checkpoint of this package.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; give the path of a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: not a whole safetensors file ({reason}); copy or download it again") from None
+    return _card(path, metadata), metadata.get("sha256", "")
+
+
+def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: not a qdm-med checkpoint (format {metadata.get('format')!r}, wanted {FORMAT!r}); "
+            "convert released weights with `qdm-med convert`"
+        )
+    try:
+        return from_mapping(ModelCard, json.loads(metadata["card"]))
+    except (KeyError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path}: its card cannot be read ({error}); was it written by a newer version?") from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and check its weights against their hash.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, foreign, or does not fit its card.
+    """
+    tensors, metadata = read_tensors(path)
+    card = _card(path, metadata)
+    sha256 = weights_hash(tensors)
+    if sha256 != metadata.get("sha256"):
+        raise CheckpointError(f"{path}: the weights do not match their hash; the file is damaged, copy it again")
+    autoencoder = KlVae(card.autoencoder)
+    _load(path, autoencoder, tensors, "autoencoder")
+    denoiser = None
+    if card.denoiser is not None:
+        denoiser = TwoStreamDenoiser(card.denoiser)
+        _load(path, denoiser, tensors, "denoiser")
+        denoiser.eval()
+    return Checkpoint(card, autoencoder.eval(), denoiser, sha256)
+
+
+def _load(path: Path, network: nn.Module, tensors: Mapping[str, Tensor], owner: str) -> None:
+    prefix = f"{owner}."
+    own = {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: its {owner} does not fit its card ({reason})") from None
+
+
+def default_checkpoint() -> Path:
+    """Path of the checkpoint that ships with the package."""
+    return Path(str(resources.files("qdm_med.weights") / "qdm-t.safetensors"))

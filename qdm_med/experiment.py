@@ -1,0 +1,97 @@
+"""Training runs as the command line starts them: a configuration, a slice store and a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from qdm_med import distributed
+from qdm_med.checkpoint import load_checkpoint
+from qdm_med.config import ExperimentConfig, load_config, save_config
+from qdm_med.data.slices import SliceStore
+from qdm_med.device import pick_device
+from qdm_med.errors import ConfigError
+from qdm_med.training.denoiser_training import DenoiserTask
+from qdm_med.training.loop import CHECKPOINT_FILE, STATE_FILE, Task, Trainer
+from qdm_med.training.vae_training import VaeTask
+
+CONFIG_FILE = "config.yaml"
+
+Report = Callable[[str], None]
+
+
+def run_vae(config: ExperimentConfig, data: Path, out: Path, *, device: str, resume: bool, report: Report) -> None:
+    """Train an autoencoder.
+
+    Args:
+        config: The experiment.
+        data: Slice store.
+        out: Run folder, new or, with ``resume``, of the same experiment.
+        device: Name of the device.
+        resume: Whether to go on with the run that ``out`` holds.
+        report: Receives one line at the start and one at the end.
+
+    Raises:
+        QdmMedError: If the data, the folder or the device do not serve.
+    """
+    target = pick_device(device)
+    task = VaeTask(
+        SliceStore.open(data),
+        config.autoencoder,
+        config.vae,
+        config.intensity,
+        name=config.name,
+        batch=config.loop.batch,
+        seed=config.loop.seed,
+        device=target,
+    )
+    _run(config, task, out, target, resume=resume, report=report)
+
+
+def run_denoiser(
+    config: ExperimentConfig, data: Path, vae: Path, out: Path, *, device: str, resume: bool, report: Report
+) -> None:
+    """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`."""
+    target = pick_device(device)
+    if config.denoiser is None:
+        raise ConfigError(f"experiment {config.name} has no denoiser; take a configuration that describes one")
+    task = DenoiserTask(
+        SliceStore.open(data),
+        load_checkpoint(vae),
+        config.denoiser,
+        config.training,
+        config.schedule,
+        name=config.name,
+        scales=config.scales,
+        threshold=config.threshold,
+        steps=config.steps,
+        batch=config.loop.batch,
+        seed=config.loop.seed,
+        device=target,
+    )
+    _run(config, task, out, target, resume=resume, report=report)
+
+
+def _run(
+    config: ExperimentConfig, task: Task, out: Path, device: torch.device, *, resume: bool, report: Report
+) -> None:
+    distributed.init(device)
+    try:
+        trainer = Trainer(task, config.loop, out)
+        if (out / STATE_FILE).exists() and not resume:
+            raise ConfigError(f"{out} already holds a run; add --resume to go on with it or choose another --out")
+        if resume and (out / CONFIG_FILE).exists() and load_config(out / CONFIG_FILE) != config:
+            raise ConfigError(f"{out / CONFIG_FILE} differs from the given configuration; resume with the same one")
+        if distributed.is_main():
+            out.mkdir(parents=True, exist_ok=True)
+            save_config(config, out / CONFIG_FILE)
+        distributed.barrier()
+        resumed = resume and trainer.resume()
+        report(f"{'resuming' if resumed else 'training'} {config.name}: step {trainer.step} of {config.loop.steps}, {out}")
+        figures = trainer.run()
+        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        report(f"trained {config.name}: {trainer.step} steps in {trainer.seconds / 60:.1f} min; {told or 'nothing to do'}; {out / CHECKPOINT_FILE}")
+    finally:
+        distributed.shutdown()

@@ -1,0 +1,64 @@
+"""What the denoiser is told of a low-resolution image: one recipe for training, inference and benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.quadtree import quadtree_mask
+from qdm_med.models.windows import WindowPlan
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """A batch of low-resolution images as the diffusion needs them.
+
+    Attributes:
+        low_res: ``(B, 1, H, W)`` in [-1, 1].
+        z_y: ``(B, C, h, w)`` latent of the bicubically upsampled image.
+        leaves: ``(B, h / 2, w / 2)`` bool active leaves of the quadtree, sides rounded up.
+        mask: ``(B, 1, h, w)`` bool, the leaves on the latent grid: where noise is added.
+        plan: Windows of the downstream.
+    """
+
+    low_res: Tensor
+    z_y: Tensor
+    leaves: Tensor
+    mask: Tensor
+    plan: WindowPlan
+
+
+def upsample(low_res: Tensor, scale: int) -> Tensor:
+    """Bicubic magnification that keeps the outer edges in place, ``(B, C, H, W)`` -> ``(B, C, scale H, scale W)``."""
+    return F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
+
+
+def condition(
+    autoencoder: KlVae, denoiser: TwoStreamDenoiser, low_res: Tensor, *, scale: int, threshold: float
+) -> Conditioning:
+    """Encode the upsampled image and mark the leaves where detail is expected.
+
+    The leaves are decided once, on the downstream token grid; the noise mask is the same decision on the latent grid,
+    so that noise is added exactly where the network is run. (On even sizes this equals the paper's two masks.)
+
+    Args:
+        autoencoder: Autoencoder.
+        denoiser: Denoiser that will be run.
+        low_res: ``(B, 1, H, W)`` in [-1, 1].
+        scale: Magnification, a multiple of the autoencoder's downsampling, 4.
+        threshold: Quadtree threshold s.
+    """
+    if scale % DOWNSAMPLING:
+        raise ValueError(f"scale must be a multiple of {DOWNSAMPLING}, got {scale}")
+    with torch.no_grad():
+        z_y = autoencoder.encode(upsample(low_res, scale))
+    height, width = z_y.shape[-2:]
+    patch = denoiser.config.downstream_patch
+    leaves = quadtree_mask(low_res, (-(-height // patch), -(-width // patch)), threshold=threshold)
+    mask = leaves.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, None, :height, :width]
+    return Conditioning(low_res, z_y, leaves, mask, denoiser.plan(leaves))
