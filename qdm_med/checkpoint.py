@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -72,7 +73,9 @@ class ModelCard:
         """
         if scale not in self.scales:
             known = ", ".join(f"x{each}" for each in self.scales)
-            raise CheckpointError(f"model {self.name} was trained for {known}, not for x{scale}; choose another --scale")
+            raise CheckpointError(
+                f"model {self.name} was trained for {known}, not for x{scale}; choose another --scale"
+            )
         return self.steps[self.scales.index(scale)]
 
 
@@ -109,6 +112,7 @@ def save_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
     with partial.open("rb") as written:
         os.fsync(written.fileno())
+    partial.chmod(0o644)  # safetensors writes files that only their owner can read
     partial.replace(path)
 
 
@@ -144,19 +148,13 @@ def save_checkpoint(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file whole.
+    """Read a safetensors file whole: its tensors and its metadata.
 
     Raises:
         CheckpointError: If it is missing, cut short or no safetensors file.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; give the path of a .safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: not a whole safetensors file ({reason}); copy or download it again") from None
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
 def read_card(path: Path) -> tuple[ModelCard, str]:
@@ -165,15 +163,21 @@ def read_card(path: Path) -> tuple[ModelCard, str]:
     Raises:
         CheckpointError: If it is not a checkpoint of this package.
     """
+    with _opened(path) as file:
+        metadata = dict(file.metadata() or {})
+    return _card(path, metadata), metadata.get("sha256", "")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; give the path of a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: not a whole safetensors file ({reason}); copy or download it again") from None
-    return _card(path, metadata), metadata.get("sha256", "")
 
 
 def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
@@ -185,7 +189,9 @@ def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
     try:
         return from_mapping(ModelCard, json.loads(metadata["card"]))
     except (KeyError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{path}: its card cannot be read ({error}); was it written by a newer version?") from None
+        raise CheckpointError(
+            f"{path}: its card cannot be read ({error}); was it written by a newer version?"
+        ) from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -14,7 +14,7 @@ from qdm_med.data.slices import SliceStore
 from qdm_med.device import pick_device
 from qdm_med.errors import ConfigError
 from qdm_med.training.denoiser_training import DenoiserTask
-from qdm_med.training.loop import CHECKPOINT_FILE, STATE_FILE, Task, Trainer
+from qdm_med.training.loop import CHECKPOINT_FILE, STATE_FILE, Objective, Task, Trainer
 from qdm_med.training.vae_training import VaeTask
 
 CONFIG_FILE = "config.yaml"
@@ -75,7 +75,7 @@ def run_denoiser(
 
 
 def _run(
-    config: ExperimentConfig, task: Task, out: Path, device: torch.device, *, resume: bool, report: Report
+    config: ExperimentConfig, task: Task[Objective], out: Path, device: torch.device, *, resume: bool, report: Report
 ) -> None:
     distributed.init(device)
     try:
@@ -89,9 +89,13 @@ def _run(
             save_config(config, out / CONFIG_FILE)
         distributed.barrier()
         resumed = resume and trainer.resume()
-        report(f"{'resuming' if resumed else 'training'} {config.name}: step {trainer.step} of {config.loop.steps}, {out}")
+        report(
+            f"{'resuming' if resumed else 'training'} {config.name}: step {trainer.step} of {config.loop.steps}, {out}"
+        )
         figures = trainer.run()
         told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        report(f"trained {config.name}: {trainer.step} steps in {trainer.seconds / 60:.1f} min; {told or 'nothing to do'}; {out / CHECKPOINT_FILE}")
+        report(
+            f"trained {config.name}: {trainer.step} steps in {trainer.seconds / 60:.1f} min; {told or 'nothing to do'}; {out / CHECKPOINT_FILE}"
+        )
     finally:
         distributed.shutdown()

@@ -31,7 +31,9 @@ def _at(values: object, t: Tensor, like: Tensor) -> Tensor:
     return table[t.cpu()].to(like.dtype).to(like.device)[:, None, None, None]
 
 
-def diffuse(schedule: ResidualShiftSchedule, z_0: Tensor, z_y: Tensor, t: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+def diffuse(
+    schedule: ResidualShiftSchedule, z_0: Tensor, z_y: Tensor, t: Tensor, mask: Tensor, noise: Tensor
+) -> Tensor:
     """Forward process: ``z_t = z_0 + eta_t (z_y - z_0) + kappa sqrt(eta_t) M noise``.
 
     Args:

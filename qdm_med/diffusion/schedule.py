@@ -34,7 +34,9 @@ class ScheduleConfig:
         if self.steps < 2:
             raise ConfigError(f"schedule steps must be at least 2, got {self.steps}")
         if not 0 < self.sqrt_eta_first < self.sqrt_eta_last <= 1:
-            raise ConfigError(f"sqrt_eta must rise from above 0 to at most 1, got {self.sqrt_eta_first} to {self.sqrt_eta_last}")
+            raise ConfigError(
+                f"sqrt_eta must rise from above 0 to at most 1, got {self.sqrt_eta_first} to {self.sqrt_eta_last}"
+            )
 
     @property
     def sqrt_eta_first(self) -> float:

@@ -11,7 +11,7 @@ from qdm_med.diffusion.sampler import Noise, sample
 from qdm_med.diffusion.schedule import ResidualShiftSchedule
 from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.conditioning import condition
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.denoiser import Prediction, TwoStreamDenoiser
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def super_resolve(
     known = condition(autoencoder, denoiser, low_res, scale=scale, threshold=threshold)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        return denoiser(x_t, t, known.low_res, known.z_y, known.plan).merged
+        prediction: Prediction = denoiser(x_t, t, known.low_res, known.z_y, known.plan)
+        return prediction.merged
 
     z_0 = sample(denoise, known.z_y, known.mask, schedule, noise)
     image = autoencoder.decode(z_0).clamp(-1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, cast
 
 import torch
 from monai.networks.nets.autoencoderkl import AutoencoderKL
@@ -43,7 +43,9 @@ class AutoencoderConfig:
             raise ConfigError(f"autoencoder layout {self.layout!r} is unknown; known: light, monai, latent-diffusion")
         for name in ("channels", "res_blocks"):
             if len(getattr(self, name)) != levels:
-                raise ConfigError(f"{name} of a {self.layout} autoencoder needs {levels} numbers, got {getattr(self, name)}")
+                raise ConfigError(
+                    f"{name} of a {self.layout} autoencoder needs {levels} numbers, got {getattr(self, name)}"
+                )
         if self.image_channels not in (1, 3):
             raise ConfigError(f"image_channels must be 1 or 3, got {self.image_channels}")
         if self.layout == "latent-diffusion" and len(set(self.res_blocks)) > 1:
@@ -54,6 +56,14 @@ PAPER_SIZE = AutoencoderConfig(
     layout="monai", image_channels=1, latent_channels=3, channels=(128, 256, 512), res_blocks=(2, 2, 2)
 )
 """The paper's KL-VAE for CT, on MONAI's AutoencoderKL."""
+
+
+class _Network(Protocol):
+    """What the three layouts share: the interface of MONAI's AutoencoderKL."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def decode(self, z: Tensor) -> Tensor: ...
 
 
 def _network(config: AutoencoderConfig) -> nn.Module:
@@ -106,7 +116,7 @@ class KlVae(nn.Module):
         Returns:
             Two tensors ``(B, Z, H / 4, W / 4)``.
         """
-        mean, std = self.network.encode(image.expand(-1, self.config.image_channels, -1, -1))
+        mean, std = cast("_Network", self.network).encode(image.expand(-1, self.config.image_channels, -1, -1))
         return mean, std
 
     def encode(self, image: Tensor) -> Tensor:
@@ -120,13 +130,12 @@ class KlVae(nn.Module):
         An RGB autoencoder's three channels are averaged: for a grey image they are three guesses at one value.
         """
         mean = latent / self.latent_scale[:, None, None] + self.latent_mean[:, None, None]
-        image: Tensor = self.network.decode(mean)
+        image = cast("_Network", self.network).decode(mean)
         return image.mean(dim=1, keepdim=True)
 
     def decode_posterior(self, sample: Tensor) -> Tensor:
         """``(B, Z, h, w)`` un-normalised posterior sample -> ``(B, C, 4h, 4w)`` image, as in training."""
-        image: Tensor = self.network.decode(sample)
-        return image
+        return cast("_Network", self.network).decode(sample)
 
     def set_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Normalise latents by ``mean`` and ``std``, ``(Z,)`` each, measured on training data."""

@@ -66,6 +66,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(hidden, hidden)
 
     def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """``(N, L, D)`` tokens and the ``(N, L)`` bool keys that may be attended to -> ``(N, L, D)``."""
         query, key, value = self.qkv(x).chunk(3, dim=-1)
         attended: Tensor = self.out(attend(query, key, value, self.heads, key_mask))
         return attended
@@ -98,7 +99,9 @@ class CrossAttention(nn.Module):
         # Attention is independent from query to query: the rows of an image make one long query, so that its keys and
         # values are used by all of them without a copy.
         attended = [
-            attend(query.reshape(1, -1, query.shape[-1]), keys[image : image + 1], values[image : image + 1], self.heads)
+            attend(
+                query.reshape(1, -1, query.shape[-1]), keys[image : image + 1], values[image : image + 1], self.heads
+            )
             for image, query in enumerate(self.q(x).split(rows_of))
             if len(query)
         ]
@@ -108,7 +111,9 @@ class CrossAttention(nn.Module):
 
 def mlp(hidden: int, ratio: int) -> nn.Sequential:
     """Two layers with tanh-GELU between them."""
-    return nn.Sequential(nn.Linear(hidden, ratio * hidden), nn.GELU(approximate="tanh"), nn.Linear(ratio * hidden, hidden))
+    return nn.Sequential(
+        nn.Linear(hidden, ratio * hidden), nn.GELU(approximate="tanh"), nn.Linear(ratio * hidden, hidden)
+    )
 
 
 class DiTBlock(nn.Module):
@@ -157,10 +162,14 @@ class CrossAttentionBlock(nn.Module):
         Returns:
             ``(N, L, D)``.
         """
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.window_modulation(condition)[plan.image_of, None].chunk(6, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.window_modulation(condition)[plan.image_of, None].chunk(
+            6, dim=-1
+        )
         x = x + gate1 * self.window_attention(modulate(layer_norm(x), shift1, scale1), plan.key_mask)
         x = x + gate2 * self.window_mlp(modulate(layer_norm(x), shift2, scale2))
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.context_modulation(condition)[plan.image_of, None].chunk(6, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.context_modulation(condition)[plan.image_of, None].chunk(
+            6, dim=-1
+        )
         x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, plan.windows_of)
         return x + gate2 * self.context_mlp(modulate(layer_norm(x), shift2, scale2))
 

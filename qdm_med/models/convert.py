@@ -13,7 +13,8 @@ from torch import Tensor
 
 from qdm_med.errors import CheckpointError
 from qdm_med.models.autoencoder import AutoencoderConfig
-from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from qdm_med.models.windows import to_windows
 
 StateDict = dict[str, Tensor]
 
@@ -60,10 +61,13 @@ def denoiser_from_released(released: Mapping[str, Tensor]) -> StateDict:
     return {_rename(key, _DENOISER_NAMES): value.float() for key, value in released.items() if key not in _POSITIONS}
 
 
-def denoiser_to_released(state: Mapping[str, Tensor]) -> StateDict:
-    """Rename our denoiser's weights to the released names; without the fixed position tables."""
+def denoiser_to_released(denoiser: TwoStreamDenoiser) -> StateDict:
+    """Rename our denoiser's weights to the released names and add the fixed position tables of the release."""
     back = tuple((new, old) for old, new in _DENOISER_NAMES)
-    return {_rename(key, back): value for key, value in state.items()}
+    released = {_rename(key, back): value for key, value in denoiser.state_dict().items()}
+    coarse, fine = denoiser.upstream.embed.positions, denoiser.downstream.embed.positions
+    windows = to_windows(fine[None], denoiser.config.window)
+    return released | dict(zip(_POSITIONS, (coarse.flatten(0, 1)[None], windows), strict=True))
 
 
 def denoiser_config_from_released(released: Mapping[str, Tensor], *, heads: int | None = None) -> DenoiserConfig:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -132,7 +132,7 @@ class TwoStreamDenoiser(nn.Module):
         self.config = config
         latent, condition = config.latent_channels, config.condition_channels
         seen = latent + condition + (latent + 1 if config.predict_shift else 0)
-        stream = {
+        stream: dict[str, Any] = {
             "hidden": config.hidden,
             "depth": config.depth,
             "heads": config.heads,

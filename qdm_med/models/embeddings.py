@@ -34,9 +34,10 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(self.SINUSOIDS, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        for layer in (self.mlp[0], self.mlp[2]):
+        first, second = nn.Linear(self.SINUSOIDS, hidden), nn.Linear(hidden, hidden)
+        for layer in (first, second):
             nn.init.normal_(layer.weight, std=0.02)
+        self.mlp = nn.Sequential(first, nn.SiLU(), second)
 
     def forward(self, t: Tensor) -> Tensor:
         """``(B,)`` timesteps -> ``(B, hidden)``."""

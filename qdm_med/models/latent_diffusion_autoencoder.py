@@ -9,6 +9,7 @@ output is wrong, so the three are mended here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.nets.autoencoderkl import Decoder, Encoder
@@ -32,11 +33,9 @@ class LatentDiffusionAutoencoder(nn.Module):
         res_blocks: Residual blocks a level in the encoder; the decoder has one more.
     """
 
-    def __init__(
-        self, image_channels: int, latent_channels: int, channels: Sequence[int], res_blocks: int
-    ) -> None:
+    def __init__(self, image_channels: int, latent_channels: int, channels: Sequence[int], res_blocks: int) -> None:
         super().__init__()
-        shared = {
+        shared: dict[str, Any] = {
             "spatial_dims": 2,
             "channels": channels,
             "norm_num_groups": 32,

@@ -26,6 +26,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]  # torch types an optional bias
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, C, H, W)``."""
         return x + self.conv2(F.silu(self.conv1(F.silu(x))))
 
 

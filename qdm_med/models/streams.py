@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -140,13 +143,11 @@ class Downstream(nn.Module):
         """
         condition = self.time(t)
         chunks = plan.chunks(self.CHUNK)
-        windows = plan.gather(self.embed(x)).split(self.CHUNK)
-        for block in self.blocks:
+        windows = torch.split(plan.gather(self.embed(x)), self.CHUNK)
+        for block in cast("Iterable[CrossAttentionBlock]", self.blocks):
             keys_values = block.context_attention.keys_values(context)
             windows = tuple(
                 block(some, condition, keys_values, chunk) for some, chunk in zip(windows, chunks, strict=True)
             )
-        patches = [
-            self.final(some, condition[chunk.image_of]) for some, chunk in zip(windows, chunks, strict=True)
-        ]
+        patches = [self.final(some, condition[chunk.image_of]) for some, chunk in zip(windows, chunks, strict=True)]
         return unpatch(plan.scatter(torch.cat(patches)), self.embed.patch)

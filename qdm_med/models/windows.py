@@ -83,7 +83,7 @@ class WindowPlan:
 
     def scatter(self, windows: Tensor) -> Tensor:
         """``(N, tokens, D)`` -> ``(B, rows, columns, D)``, zero in windows that are not computed."""
-        images, rows, columns = self.token_mask.shape
+        _, rows, columns = self.token_mask.shape
         grid = windows.new_zeros((*self.active.shape, *windows.shape[1:]))
         grid[self.active] = windows
         return from_windows(grid, self.window, rows, columns)

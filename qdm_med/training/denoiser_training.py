@@ -54,7 +54,9 @@ class DenoiserTrainingConfig:
     def __post_init__(self) -> None:
         """Check that every crop has its weight."""
         if not self.crops or len(self.crops) != len(self.crop_weights):
-            raise ConfigError(f"crop_weights {self.crop_weights} must give one number for each of the crops {self.crops}")
+            raise ConfigError(
+                f"crop_weights {self.crop_weights} must give one number for each of the crops {self.crops}"
+            )
 
 
 class DenoiserBatch(NamedTuple):
@@ -151,9 +153,7 @@ class DenoiserTask:
         size = max(world, self._batch * self._config.crops[0] ** 2 // crop**2)
         pairs = self._samplers[crop, family].batch(step, size, rank=rank, world_size=world)
         low_res, high_res = pairs.low_res.to(self._device), pairs.high_res.to(self._device)
-        known = condition(
-            self._autoencoder, self.objective.denoiser, low_res, scale=pairs.scale, threshold=threshold
-        )
+        known = condition(self._autoencoder, self.objective.denoiser, low_res, scale=pairs.scale, threshold=threshold)
         with torch.no_grad():
             z_0 = self._autoencoder.encode(high_res)
         items = [np.random.default_rng([self._seed, 2, step, item]) for item in range(rank, size, world)]
@@ -162,7 +162,7 @@ class DenoiserTask:
         return DenoiserBatch(z_0, known, t, torch.from_numpy(noise).to(self._device))
 
     @torch.no_grad()
-    def validate(self, objective: nn.Module) -> dict[str, float]:
+    def validate(self, objective: DenoiserObjective) -> dict[str, float]:
         """PSNR (data range 2) of samples at the card's steps, and of bicubic, on whole validation slices."""
         figures: dict[str, float] = {}
         for scale, steps in zip(self._card.scales, self._card.steps, strict=True):
@@ -198,7 +198,7 @@ class DenoiserTask:
             noise=lambda draw: noise.draw(draw, shape).to(self._device),
         ).image.cpu()
 
-    def export(self, objective: nn.Module, path: Path, training: Mapping[str, Any]) -> None:
+    def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Write autoencoder and averaged denoiser as one checkpoint."""
         patients = {self._store.records[index].patient for index in self._store.indices("train")}
         data = {

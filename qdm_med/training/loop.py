@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,31 +73,34 @@ class LoopConfig:
         return self.learning_rate * warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
 
-class Task(Protocol):
+Objective = TypeVar("Objective", bound=nn.Module)
+
+
+class Task(Protocol[Objective]):
     """What is trained: a module that maps a batch to its losses, and where batches come from."""
 
-    objective: nn.Module
+    objective: Objective
     """``objective(batch) -> losses``, a mapping of scalars whose ``"loss"`` is minimised; holds the trained network."""
 
     def batch(self, step: int) -> Any:
         """Make this process's share of the batch of ``step``: a pure function of the step."""
         ...
 
-    def validate(self, objective: nn.Module) -> dict[str, float]:
+    def validate(self, objective: Objective) -> dict[str, float]:
         """Measure the averaged network on the validation split."""
         ...
 
-    def export(self, objective: nn.Module, path: Path, training: Mapping[str, Any]) -> None:
+    def export(self, objective: Objective, path: Path, training: Mapping[str, Any]) -> None:
         """Write the averaged network as a checkpoint."""
         ...
 
 
-class Trainer:
+class Trainer(Generic[Objective]):
     """One run: its folder, its weights, its optimiser."""
 
-    def __init__(self, task: Task, config: LoopConfig, folder: Path) -> None:
+    def __init__(self, task: Task[Objective], config: LoopConfig, folder: Path) -> None:
         self.task, self.config, self.folder = task, config, folder
-        self.average = AveragedModel(task.objective, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.average = AveragedModel(task.objective, multi_avg_fn=get_ema_multi_avg_fn(config.ema))  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.optimiser = torch.optim.Adam(task.objective.parameters(), lr=config.learning_rate)
         self.step = 0
         self.seconds = 0.0
@@ -114,7 +117,9 @@ class Trainer:
             self._load_optimiser(tensors)
         except (RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{path}: not a state of this configuration ({reason}); choose another --out") from None
+            raise CheckpointError(
+                f"{path}: not a state of this configuration ({reason}); choose another --out"
+            ) from None
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
         return True
 
@@ -152,9 +157,13 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         self.average.eval()
-        figures = self.task.validate(self.average.module)
+        figures = self.task.validate(self._averaged)
         self._log({"step": self.step, "seconds": round(self.seconds, 2), "validation": figures})
         return figures
+
+    @property
+    def _averaged(self) -> Objective:
+        return cast("Objective", self.average.module)
 
     def _save(self, figures: Mapping[str, float]) -> None:
         if not distributed.is_main():
@@ -171,7 +180,7 @@ class Trainer:
         metadata = {"step": str(self.step), "seconds": str(self.seconds)}
         # The state comes last: whoever finds it finds the checkpoint of the same step or a newer one.
         training = {"step": self.step, "hours": round(self.seconds / 3600, 3), "validation": dict(figures)}
-        self.task.export(self.average.module, self.folder / CHECKPOINT_FILE, training)
+        self.task.export(self._averaged, self.folder / CHECKPOINT_FILE, training)
         save_atomically(self.folder / STATE_FILE, tensors, metadata)
 
     def _optimiser_tensors(self) -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ class VaeTask:
         if config.crop % 4 or not 4 <= config.crop <= min(store.slice_shape):
             raise DataError(f"crop must be a multiple of 4 up to {min(store.slice_shape)}, got {config.crop}")
         torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
-        self.objective = VaeObjective(KlVae(shape), config).to(device, memory_format=torch.channels_last)
+        self.objective = VaeObjective(KlVae(shape), config).to(device).to(memory_format=torch.channels_last)
         self._store, self._config, self._intensity = store, config, intensity
         self._name, self._batch, self._seed, self._device = name, batch, seed, device
         self._train, self._val = store.indices("train"), store.indices("val")
@@ -105,7 +105,7 @@ class VaeTask:
         return crop[:, ::-1] if rng.random() < 0.5 else crop
 
     @torch.no_grad()
-    def validate(self, objective: nn.Module) -> dict[str, float]:
+    def validate(self, objective: VaeObjective) -> dict[str, float]:
         """PSNR in the network's range (data range 2) and error in HU, posterior mean, full slices."""
         stride = max(1, len(self._val) // self._config.validation_slices)
         psnr, soft = [], []
@@ -119,9 +119,9 @@ class VaeTask:
             soft.append(float(np.abs(self._intensity.to_hu(decoded[0, 0].numpy()) - hu)[inside].mean()))
         return {"psnr": float(np.mean(psnr)), "soft_tissue_mae_hu": float(np.mean(soft))}
 
-    def export(self, objective: nn.Module, path: Path, training: Mapping[str, Any]) -> None:
+    def export(self, objective: VaeObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Measure the latents' statistics on the training split and write the checkpoint."""
-        autoencoder: KlVae = objective.autoencoder
+        autoencoder = objective.autoencoder
         mean, std = self._latent_statistics(autoencoder)
         autoencoder.set_latent_statistics(mean, std)
         card = ModelCard(

@@ -1,0 +1,32 @@
+"""``qdm-med``: one command a job. Bad input ends in one line on stderr and exit code 1, wrong usage in exit code 2."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from qdm_med.cli import convert, info, prepare, train, upscale
+from qdm_med.errors import QdmMedError
+
+app = typer.Typer(
+    name="qdm-med",
+    help="Super-resolution of CT series with the Quadtree Diffusion Model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (upscale.upscale, info.info, prepare.prepare, train.train_vae, train.train, convert.convert):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; the only place where an error of ours becomes an exit code."""
+    try:
+        app()
+    except QdmMedError as error:
+        sys.stderr.write(f"qdm-med: {' '.join(str(error).split())}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("qdm-med: interrupted; start the same command again to go on\n")
+        sys.exit(130)

@@ -1,0 +1,37 @@
+"""``qdm-med train-vae`` and ``qdm-med train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[Path, typer.Option(help="Slice store made by `qdm-med prepare`.")]
+Config = Annotated[Path, typer.Option(help="Experiment, a YAML file such as those of configs/.")]
+Out = Annotated[Path, typer.Option(help="Run folder: log, state, checkpoint, resolved configuration.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
+
+
+def train_vae(data: Data, config: Config, out: Out, device: Device = "auto", resume: Resume = False) -> None:
+    """Train the autoencoder that the diffusion works in."""
+    from qdm_med.config import load_config
+    from qdm_med.experiment import run_vae
+
+    run_vae(load_config(config), data, out, device=device, resume=resume, report=typer.echo)
+
+
+def train(
+    data: Data,
+    config: Config,
+    vae: Annotated[Path, typer.Option(help="Checkpoint with the trained autoencoder.")],
+    out: Out,
+    device: Device = "auto",
+    resume: Resume = False,
+) -> None:
+    """Train the two-stream denoiser in the latent space of a trained autoencoder."""
+    from qdm_med.config import load_config
+    from qdm_med.experiment import run_denoiser
+
+    run_denoiser(load_config(config), data, vae, out, device=device, resume=resume, report=typer.echo)

@@ -1,0 +1,109 @@
+"""A whole series, from files to files: read, super-resolve and write slice by slice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdm_med.inference.upscale import UpscaledSlice, Upscaler
+from qdm_med.io.derivation import Derivation
+from qdm_med.io.read import read_volume
+from qdm_med.io.write import open_writer
+
+Progress = Callable[[int, int, UpscaledSlice | None], None]
+"""``(slices done, slices in all, the slice just done)``; called first with no slice."""
+
+
+@dataclass(frozen=True)
+class UpscaleSummary:
+    """What a run did.
+
+    Attributes:
+        out: What was written.
+        slices: Slices in the output.
+        resumed: Slices of these that an earlier, killed run had finished.
+        seconds: Time of this run, reading and writing included.
+        active_leaves: Share of active leaves over the slices of this run; 0 if there were none.
+        active_windows: Share of downstream windows that were computed, likewise.
+        warnings: What the reader wants known about the source.
+    """
+
+    out: Path
+    slices: int
+    resumed: int
+    seconds: float
+    active_leaves: float
+    active_windows: float
+    warnings: tuple[str, ...]
+
+
+def derivation_of(upscaler: Upscaler) -> Derivation:
+    """What is recorded in the output about how it was made."""
+    return Derivation(
+        scale=upscaler.scale,
+        model=upscaler.card.name,
+        model_sha256=upscaler.sha256,
+        parameters=(
+            ("steps", str(upscaler.steps)),
+            ("seed", str(upscaler.seed)),
+            ("threshold", f"{upscaler.threshold:g}"),
+            ("tile", str(upscaler.tiling.tile)),
+        ),
+    )
+
+
+def upscale_series(
+    source: Path,
+    out: Path,
+    upscaler: Upscaler,
+    *,
+    progress: Progress = lambda done, total, ct_slice: None,
+    series_uid: str | None = None,
+    force: bool = False,
+    writer_options: Mapping[str, Any] | None = None,
+) -> UpscaleSummary:
+    """Super-resolve a series and write it as a derived one.
+
+    A run that is killed leaves what it finished beside ``out``; the same call takes it up again.
+
+    Args:
+        source: DICOM folder or file, NIfTI, NRRD or MetaImage file.
+        out: Folder (DICOM) or file to create.
+        upscaler: Networks and options.
+        progress: Told of every slice.
+        series_uid: Which series of the folder, if it holds several.
+        force: Accept a source that this tool has made.
+        writer_options: Options of the writer of the source's format.
+
+    Raises:
+        QdmMedError: If source, output or options do not serve; nothing is then written.
+    """
+    started = time.perf_counter()
+    volume = read_volume(source, series_uid=series_uid, exclude=out, force=force)
+    leaves: list[float] = []
+    windows = windows_in_all = 0
+    with open_writer(volume, out, derivation_of(upscaler), **(writer_options or {})) as writer:
+        todo = [index for index in range(len(volume)) if index not in writer.finished]
+        resumed = len(volume) - len(todo)
+        progress(resumed, len(volume), None)
+        for done, index in enumerate(todo, start=resumed + 1):
+            result = upscaler.upscale_slice(volume.slices[index], volume.provenance.series_key)
+            writer.write(index, result.hu)
+            leaves.append(float(result.leaves.mean()))
+            windows, windows_in_all = windows + result.windows, windows_in_all + result.windows_in_all
+            progress(done, len(volume), result)
+        written = writer.commit()
+    return UpscaleSummary(
+        out=written,
+        slices=len(volume),
+        resumed=resumed,
+        seconds=time.perf_counter() - started,
+        active_leaves=float(np.mean(leaves)) if leaves else 0.0,
+        active_windows=windows / max(1, windows_in_all),
+        warnings=volume.provenance.warnings,
+    )
