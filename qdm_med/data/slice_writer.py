@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,17 +23,20 @@ from qdm_med.data.slices import (
 )
 from qdm_med.errors import DataError
 
+_STARTED_FILE = "started.json"
+"""Settings of a store that is not finished."""
+
 
 class SliceStoreWriter:
     """Write a store shard by shard, with the memory of one shard.
 
     A shard appears under its name only when it is whole, and is listed in the index only afterwards. A writer that
-    was killed can be started again on the same folder: :attr:`kept` lists what it need not be given again.
+    was killed can be started again on the same folder with the same settings: :attr:`kept` lists what it need not be given again.
     Leaving the ``with`` block without an exception finishes the store.
 
     Args:
         path: Folder to create, or one that an earlier, unfinished writer left.
-        shard_size: Slices a shard; a continued store keeps its own only if it is the same.
+        shard_size: Slices a shard.
         slice_shape: Rows and columns that every slice must have.
         split_rule: How patients were divided into splits, in words, for the header.
     """
@@ -62,11 +66,12 @@ class SliceStoreWriter:
         """Create the folder, or take up what an earlier writer left.
 
         Raises:
-            DataError: If the folder already holds a finished store.
+            DataError: If the folder already holds a finished store, or one that was started with other settings.
         """
         if (self.path / HEADER_FILE).exists():
             raise DataError(f"{self.path} already holds a finished slice store; choose another folder or delete it")
         self.path.mkdir(parents=True, exist_ok=True)
+        self._check_settings()
         self.kept = tuple(self._kept_records())
         self._written = len(self.kept)
         # Lines without a whole shard behind them would be listed twice once the shard is written again.
@@ -81,6 +86,12 @@ class SliceStoreWriter:
     def __len__(self) -> int:
         """Count the slices kept and added."""
         return self._written + len(self._pending)
+
+    def kept_hu(self, index: int) -> HuArray:
+        """Pixels of the slice that :attr:`kept` lists at ``index``, as a read-only view of the disk."""
+        shard, row = divmod(index, self._shard_size)
+        plane: HuArray = read_shard(shard_path(self.path, shard))[row]
+        return plane
 
     def add(self, hu: HuArray, record: SliceRecord) -> None:
         """Append one ``(rows, columns)`` int16 slice.
@@ -103,15 +114,26 @@ class SliceStoreWriter:
             return
         if self._pending:
             self._flush()
-        header = {
+        header = {**self._settings(), "slices": self._written}
+        _replace(self.path / HEADER_FILE, (json.dumps(header, indent=2) + "\n").encode())
+        (self.path / _STARTED_FILE).unlink()
+        self._finished = True
+
+    def _settings(self) -> dict[str, Any]:
+        return {
             "format_version": FORMAT_VERSION,
-            "slices": self._written,
             "shard_size": self._shard_size,
             "slice_shape": list(self._shape),
             "split_rule": self._split_rule,
         }
-        _replace(self.path / HEADER_FILE, (json.dumps(header, indent=2) + "\n").encode())
-        self._finished = True
+
+    def _check_settings(self) -> None:
+        """A continued store must not mix the splits or shards of two sets of settings."""
+        file = self.path / _STARTED_FILE
+        settings = json.dumps(self._settings())
+        if file.exists() and file.read_text() != settings:
+            raise DataError(f"{self.path} was started with another split rule or shard size; delete it and start again")
+        _replace(file, settings.encode())
 
     def _flush(self) -> None:
         target = shard_path(self.path, self._written // self._shard_size)

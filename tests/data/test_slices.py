@@ -55,7 +55,7 @@ def test_indices_of_splits_are_disjoint_and_complete(tmp_path):
 
 def test_a_killed_writer_continues_and_gives_the_same_bytes(tmp_path):
     write(tmp_path / "whole", 10)
-    killed = SliceStoreWriter(tmp_path / "cut", shard_size=4, slice_shape=SHAPE).__enter__()
+    killed = SliceStoreWriter(tmp_path / "cut", shard_size=4, slice_shape=SHAPE, split_rule="by hand").__enter__()
     for number in range(7):
         killed.add(plane(number), record(plane(number), split="val" if number == 2 else "train"))
     killed.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
@@ -69,6 +69,14 @@ def test_a_killed_writer_continues_and_gives_the_same_bytes(tmp_path):
     assert files == sorted(path.name for path in (tmp_path / "cut").iterdir())
     for name in files:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_store_is_not_continued_under_another_split_rule(tmp_path):
+    SliceStoreWriter(tmp_path, shard_size=4, slice_shape=SHAPE, split_rule="one").__enter__()
+    SliceStoreWriter(tmp_path, shard_size=4, slice_shape=SHAPE, split_rule="one").__enter__()
+    for other in ({"split_rule": "two"}, {"split_rule": "one", "shard_size": 5}):
+        with pytest.raises(DataError, match="another split rule or shard size; delete it"):
+            SliceStoreWriter(tmp_path, **{"shard_size": 4, "slice_shape": SHAPE} | other).__enter__()
 
 
 def test_an_unfinished_store_is_not_opened(tmp_path):

@@ -1,0 +1,225 @@
+"""CT files to a slice store of 512 x 512 references, split by patient and checked for leaks between splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from qdm_med.data.references import NEAR_DUPLICATE_HU, REFERENCE_SIDE, nearest_pair, thumbnail, to_reference, unsuitable
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SPLITS, HuArray, SliceRecord, slice_checksum
+from qdm_med.data.sources import SourceSeries
+from qdm_med.data.splits import SplitRule
+from qdm_med.errors import DataError, QdmMedError
+from qdm_med.volume import CtSlice, FloatArray, Geometry
+
+Progress = Callable[[str], None]
+"""Receives one line per series."""
+
+_REASONS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Slices that did not enter the store.
+
+    Attributes:
+        where: Series or file, relative to the sources.
+        reason: Why.
+        slices: How many; 0 where nobody could count them.
+    """
+
+    where: str
+    reason: str
+    slices: int
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What a run put into a store.
+
+    Attributes:
+        out: The store.
+        slices: Slices by split.
+        patients: Patients by split.
+        series: Series that gave at least one slice.
+        resampled: Slices of this run whose matrix was not 512 x 512.
+        kept: Slices that an earlier, killed run had finished.
+        left_out: What this run left out.
+    """
+
+    out: Path
+    slices: dict[str, int]
+    patients: dict[str, int]
+    series: int
+    resampled: int
+    kept: int
+    left_out: tuple[LeftOut, ...]
+
+    def summary(self) -> str:
+        """The report in a few lines, reasons with their counts."""
+        splits = ", ".join(
+            f"{split} {count} slices of {self.patients[split]} patients" for split, count in self.slices.items()
+        )
+        lines = [f"{self.out}: {sum(self.slices.values())} slices of {self.series} series ({splits})"]
+        if self.kept:
+            lines.append(f"{self.kept} of them kept from an earlier run")
+        if self.resampled:
+            lines.append(f"{self.resampled} resampled to {REFERENCE_SIDE} x {REFERENCE_SIDE}")
+        reasons: Counter[str] = Counter()
+        for one in self.left_out:
+            reasons[one.reason] += max(1, one.slices)
+        lines += [f"left out: {count} ({reason})" for reason, count in reasons.most_common(_REASONS_SHOWN)]
+        if len(reasons) > _REASONS_SHOWN:
+            lines.append(f"left out for {len(reasons) - _REASONS_SHOWN} further reasons")
+        return "\n".join(lines)
+
+
+def build_store(
+    series: Iterable[SourceSeries],
+    out: Path,
+    rule: SplitRule,
+    *,
+    left_out: Iterable[tuple[str, str]] = (),
+    shard_size: int = 256,
+    progress: Progress = lambda line: None,
+) -> PrepareReport:
+    """Fill a store from series, in their order.
+
+    Args:
+        series: What to convert; the same order every time, so that a killed run can be continued.
+        out: Store to create or continue.
+        rule: Places patients in splits.
+        left_out: Files and reasons that the search for series has already left out.
+        shard_size: Slices a shard.
+        progress: Told of every series.
+
+    Raises:
+        DataError: If nothing usable is found, the store exists, or the splits leak into each other.
+    """
+    with SliceStoreWriter(
+        out, shard_size=shard_size, slice_shape=(REFERENCE_SIDE, REFERENCE_SIDE), split_rule=rule.description
+    ) as writer:
+        filling = _Filling(writer, rule, [LeftOut(where, reason, 0) for where, reason in left_out])
+        for one in series:
+            filling.add_series(one)
+            progress(f"{len(writer)} slices after {one.label}")
+        filling.check_leaks()
+        return filling.report(out)
+
+
+@dataclass
+class _Filling:
+    """The state of one run: what is in the store, what was left out."""
+
+    writer: SliceStoreWriter
+    rule: SplitRule
+    left_out: list[LeftOut]
+    resampled: int = 0
+    checksums: set[str] = field(default_factory=set)
+    records: list[SliceRecord] = field(default_factory=list)
+    thumbnails: list[FloatArray] = field(default_factory=list)
+    split_of: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for index, record in enumerate(self.writer.kept):
+            self._remember(record, self.writer.kept_hu(index))
+        kept = [record.series for record in self.writer.kept]
+        # The last series of a killed run may be incomplete; those before it were finished.
+        self._unfinished = kept[-1] if kept else None
+        self._finished = set(kept) - {self._unfinished}
+
+    def add_series(self, series: SourceSeries) -> None:
+        if series.series in self._finished:
+            return
+        try:
+            volume = series.open()
+            rows, columns = volume.geometry.shape[1:]
+            reason = unsuitable((rows, columns), volume.geometry.spacing[1:])
+            if reason is not None:
+                self._leave_out(series.label, reason, len(volume))
+                return
+            for index in range(len(volume)):
+                self._add_slice(series, volume.geometry, index, volume.slices[index])
+        except DataError:
+            raise
+        except QdmMedError as error:
+            self._leave_out(series.label, f"unreadable: {error}", 0)
+
+    def _add_slice(self, series: SourceSeries, geometry: Geometry, index: int, ct_slice: CtSlice) -> None:
+        reference = to_reference(ct_slice)
+        checksum = slice_checksum(reference)
+        if checksum in self.checksums:
+            if series.series != self._unfinished:
+                self._leave_out(series.label, "exact duplicate", 1)
+            return
+        if reference.min() == reference.max():
+            self._leave_out(series.label, "empty slice", 1)
+            return
+        assignment = self.rule.assign(series.file_of(index), series.patient)
+        if assignment is None:
+            self._leave_out(series.label, "not in the split list", 1)
+            return
+        side = geometry.shape[1]
+        self.resampled += side != REFERENCE_SIDE
+        record = SliceRecord(
+            split=assignment.split,
+            patient=assignment.patient,
+            series=series.series,
+            position_mm=ct_slice.position_mm,
+            pixel_spacing_mm=geometry.spacing[1] * side / REFERENCE_SIDE,
+            slice_thickness_mm=series.slice_thickness_mm,
+            kernel=series.kernel,
+            manufacturer=series.manufacturer,
+            source=assignment.source,
+            sha256=checksum,
+        )
+        self._remember(record, reference)
+        self.writer.add(reference, record)
+
+    def _remember(self, record: SliceRecord, hu: HuArray) -> None:
+        earlier = self.split_of.setdefault(record.patient, record.split)
+        if earlier != record.split:
+            raise DataError(
+                f"patient {record.patient} is in splits {earlier} and {record.split}; put all slices of a patient into one"
+            )
+        self.checksums.add(record.sha256)
+        self.records.append(record)
+        self.thumbnails.append(thumbnail(hu))
+
+    def _leave_out(self, where: str, reason: str, slices: int) -> None:
+        self.left_out.append(LeftOut(where, reason, slices))
+
+    def check_leaks(self) -> None:
+        """Refuse splits that show the same place of the same person, under whatever names."""
+        if not self.records:
+            reasons = "; ".join(sorted({one.reason for one in self.left_out})[:3]) or "no CT series was found"
+            raise DataError(f"nothing to put into {self.writer.path}: {reasons}; give a folder with CT series")
+        thumbnails = np.stack(self.thumbnails)
+        numbers = {s: [n for n, record in enumerate(self.records) if record.split == s] for s in SPLITS}
+        for one, other in combinations([s for s in SPLITS if numbers[s]], 2):
+            first, second, difference = nearest_pair(thumbnails[numbers[one]], thumbnails[numbers[other]])
+            if difference < NEAR_DUPLICATE_HU:
+                a, b = self.records[numbers[one][first]], self.records[numbers[other][second]]
+                raise DataError(
+                    f"patient {a.patient} ({one}) and patient {b.patient} ({other}) have slices that differ by "
+                    f"{difference:.1f} HU at 16 x 16: the same person in two splits; put both into one with --split-csv"
+                )
+
+    def report(self, out: Path) -> PrepareReport:
+        splits = Counter(record.split for record in self.records)
+        patients = Counter(self.split_of.values())
+        return PrepareReport(
+            out=out,
+            slices={split: splits[split] for split in SPLITS if splits[split]},
+            patients={split: patients[split] for split in SPLITS if splits[split]},
+            series=len({record.series for record in self.records}),
+            resampled=self.resampled,
+            kept=len(self.writer.kept),
+            left_out=tuple(self.left_out),
+        )

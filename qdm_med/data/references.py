@@ -1,0 +1,95 @@
+"""One slice of any matrix to a 512 x 512 int16 reference, and a thumbnail that recognises it again."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from qdm_med.data.slices import HuArray
+from qdm_med.intensity import HU_MAX, HU_MIN
+from qdm_med.volume import CtSlice, FloatArray
+
+REFERENCE_SIDE = 512
+"""Side of a high-resolution reference in pixels (PAPER section 5)."""
+SMALLEST_SIDE = 256
+"""A smaller matrix holds too little of what a 512 reference is supposed to show."""
+
+THUMBNAIL_SIDE = 16
+THUMBNAIL_TOP_HU = 400.0
+"""Thumbnails are clipped here, so that metal does not decide what is alike."""
+NEAR_DUPLICATE_HU = 30.0
+"""Root mean square difference of thumbnails below which two slices show the same place of the same patient.
+
+Measured on the 508 slices of 57 patients this package was made with: another kernel, noise of 50 HU or a shift of
+one pixel 6 to 11, neighbouring slices 10 to 30, slices of different patients at least 110.
+"""
+
+
+def unsuitable(shape: tuple[int, int], spacing: tuple[float, float]) -> str | None:
+    """Why slices of a grid cannot become references; ``None`` if they can.
+
+    Args:
+        shape: Rows and columns.
+        spacing: Distance of rows and of columns in mm.
+    """
+    rows, columns = shape
+    if rows != columns:
+        return f"matrix {rows} x {columns} is not square"
+    if rows < SMALLEST_SIDE:
+        return f"matrix {rows} x {columns} is smaller than {SMALLEST_SIDE}"
+    if abs(spacing[0] / spacing[1] - 1) > 0.01:
+        return f"pixels of {spacing[0]:.4g} x {spacing[1]:.4g} mm are not square"
+    return None
+
+
+def to_reference(ct_slice: CtSlice) -> HuArray:
+    """Clip to [-1024, 3071] HU, set padding to -1024 and resample to 512 x 512.
+
+    Larger matrices are averaged over the area of each new pixel, smaller ones enlarged by cubic convolution; the
+    outer edges of the field of view stay in place.
+
+    Returns:
+        ``(512, 512)`` int16 HU.
+    """
+    hu = np.where(ct_slice.padding, np.float32(HU_MIN), np.clip(ct_slice.hu, HU_MIN, HU_MAX))
+    side = hu.shape[0]
+    if side != REFERENCE_SIDE:
+        mode = "area" if side > REFERENCE_SIDE else "bicubic"
+        image = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32))[None, None]
+        hu = F.interpolate(image, size=(REFERENCE_SIDE, REFERENCE_SIDE), mode=mode)[0, 0].numpy()
+    reference: HuArray = np.rint(np.clip(hu, HU_MIN, HU_MAX)).astype(np.int16)
+    return reference
+
+
+def thumbnail(hu: HuArray) -> FloatArray:
+    """``(256,)`` mean HU of a reference's 16 x 16 blocks, clipped above 400 HU first."""
+    block = hu.shape[0] // THUMBNAIL_SIDE
+    clipped = np.minimum(hu, THUMBNAIL_TOP_HU).astype(np.float32)
+    means: FloatArray = clipped.reshape(THUMBNAIL_SIDE, block, THUMBNAIL_SIDE, block).mean(axis=(1, 3)).ravel()
+    return means
+
+
+def nearest_pair(first: FloatArray, second: FloatArray, block: int = 4096) -> tuple[int, int, float]:
+    """The most similar slices of two sets, by the root mean square difference of their thumbnails in HU.
+
+    Args:
+        first: ``(N, 256)`` thumbnails.
+        second: ``(M, 256)`` thumbnails.
+        block: Rows compared at once; bounds the memory.
+
+    Returns:
+        Index into ``first``, index into ``second``, difference.
+    """
+    best = (0, 0, float("inf"))
+    right = second.astype(np.float64)
+    norms = np.square(right).sum(axis=1)
+    for start in range(0, len(first), block):
+        left: NDArray[np.float64] = first[start : start + block].astype(np.float64)
+        squared = np.square(left).sum(axis=1)[:, None] + norms - 2 * left @ right.T
+        row, column = np.unravel_index(int(squared.argmin()), squared.shape)
+        difference = float(np.sqrt(max(0.0, squared[row, column]) / first.shape[1]))
+        if difference < best[2]:
+            best = (start + int(row), int(column), difference)
+    return best
