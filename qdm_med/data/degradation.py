@@ -1,16 +1,15 @@
 """High-resolution images to the low-resolution images a worse scanner might have made.
 
-The first stage of Real-ESRGAN (arXiv 2107.10833, section 3) with the constants of QDM's medical benchmarks (PAPER
-section 5): blur, random resize, noise, JPEG, resize to the low resolution, 8-bit rounding. Parameters are drawn by
+The first stage of Real-ESRGAN (arXiv 2107.10833, section 3) with the constants of QDM's medical benchmarks (arXiv
+2503.12015): blur, random resize, noise, JPEG, resize to the low resolution, 8-bit rounding. Parameters are drawn by
 :func:`sample_params` and applied by :func:`degrade`; training, validation and benchmarks use these two and no other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from qdm_med.errors import ConfigError, DataError
 Range = tuple[float, float]
 
 PADDED_BLUR_SIZE = 13
-"""Common side of the kernels of a batch, in pixels; smaller ones are surrounded with zeros (PAPER section 5). It is
+"""Common side of the kernels of a batch, in pixels; smaller ones are surrounded with zeros (QDM, arXiv 2503.12015). It is
 also the smallest image side: reflecting the border needs that much."""
 
 
@@ -71,8 +70,10 @@ class DegradationConfig:
             value = getattr(self, field.name)
             if field.name.endswith("_probability") and not 0 <= value <= 1:
                 raise ConfigError(f"{field.name} must lie in [0, 1], got {value}")
-            if field.type == "Range" and not 0 < value[0] <= value[1]:
-                raise ConfigError(f"{field.name} must be a positive, ascending range, got {value}")
+        for name in ("blur_sigma", "sinc_cutoff", "resize_range", "gaussian_sigma", "poisson_scale", "jpeg_quality"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"{name} must be a positive, ascending range, got {(low, high)}")
         if not math.isclose(sum(self.resize_probabilities), 1.0) or min(self.resize_probabilities) < 0:
             raise ConfigError(f"resize_probabilities must sum to 1, got {self.resize_probabilities}")
         if not self.resize_range[0] <= 1 <= self.resize_range[1]:
@@ -83,15 +84,17 @@ class DegradationConfig:
 
 
 TRAINING = DegradationConfig()
-"""What the network is trained on (PAPER section 5)."""
+"""What the network is trained on (QDM, arXiv 2503.12015)."""
 
 BENCHMARK = DegradationConfig(blur_sigma=(0.2, 0.8), gaussian_probability=0.5, poisson_scale=(0.05, 0.3))
-"""What Med-SR4 and Med-SR8 are made with (PAPER section 5): milder blur and photon noise."""
+"""What Med-SR4 and Med-SR8 are made with (QDM, arXiv 2503.12015): milder blur and photon noise."""
 
 
 @dataclass(frozen=True)
 class DegradationParams:
     """How one image is degraded: enough to make its low-resolution image again, bit for bit.
+
+    :mod:`qdm_med.records` turns it into JSON and back without loss.
 
     Attributes:
         scale: High-resolution pixels a low-resolution pixel, along each side.
@@ -124,23 +127,6 @@ class DegradationParams:
     noise_seed: int
     jpeg_quality: float
     quantise: bool
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Describe the parameters in JSON types; numbers survive JSON exactly."""
-        return {**asdict(self), "blur_sigma": list(self.blur_sigma)}
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> DegradationParams:
-        """Rebuild parameters from :meth:`to_mapping`.
-
-        Raises:
-            DataError: If a key is missing or unknown.
-        """
-        try:
-            first, second = values["blur_sigma"]
-            return cls(**{**values, "blur_sigma": (float(first), float(second))})
-        except (TypeError, KeyError, ValueError) as error:
-            raise DataError(f"degradation parameters: {error}; make the benchmark again") from None
 
 
 def sample_params(config: DegradationConfig, scale: int, rng: np.random.Generator) -> DegradationParams:

@@ -12,7 +12,7 @@ from qdm_med.intensity import HU_MAX, HU_MIN
 from qdm_med.volume import CtSlice, FloatArray
 
 REFERENCE_SIDE = 512
-"""Side of a high-resolution reference in pixels (PAPER section 5)."""
+"""Side of a high-resolution reference in pixels (QDM, arXiv 2503.12015)."""
 SMALLEST_SIDE = 256
 """A smaller matrix holds too little of what a 512 reference is supposed to show."""
 
