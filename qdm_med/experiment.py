@@ -13,6 +13,7 @@ from qdm_med.config import ExperimentConfig, load_config, save_config
 from qdm_med.data.slices import SliceStore
 from qdm_med.device import pick_device
 from qdm_med.errors import ConfigError
+from qdm_med.evaluation.perceptual import LpipsSqueeze
 from qdm_med.training.denoiser_training import DenoiserTask
 from qdm_med.training.loop import CHECKPOINT_FILE, STATE_FILE, Objective, Task, Trainer
 from qdm_med.training.vae_training import VaeTask
@@ -51,10 +52,22 @@ def run_vae(config: ExperimentConfig, data: Path, out: Path, *, device: str, res
 
 
 def run_denoiser(
-    config: ExperimentConfig, data: Path, vae: Path, out: Path, *, device: str, resume: bool, report: Report
+    config: ExperimentConfig,
+    data: Path,
+    vae: Path,
+    out: Path,
+    *,
+    device: str,
+    resume: bool,
+    report: Report,
+    lpips_backbone: Path | None = None,
 ) -> None:
-    """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`."""
+    """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`.
+
+    ``lpips_backbone`` is the file that :class:`qdm_med.evaluation.perceptual.LpipsSqueeze` reads, for Eq. 7's term.
+    """
     target = pick_device(device)
+    perceptual = LpipsSqueeze(lpips_backbone).to(target) if lpips_backbone else None
     if config.denoiser is None:
         raise ConfigError(f"experiment {config.name} has no denoiser; take a configuration that describes one")
     task = DenoiserTask(
@@ -70,6 +83,7 @@ def run_denoiser(
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
+        perceptual=perceptual,
     )
     _run(config, task, out, target, resume=resume, report=report)
 

@@ -29,9 +29,21 @@ def train(
     out: Out,
     device: Device = "auto",
     resume: Resume = False,
+    lpips_backbone: Annotated[
+        Path | None, typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors) for the perceptual term.")
+    ] = None,
 ) -> None:
     """Train the two-stream denoiser in the latent space of a trained autoencoder."""
     from qdm_med.config import load_config
     from qdm_med.experiment import run_denoiser
 
-    run_denoiser(load_config(config), data, vae, out, device=device, resume=resume, report=typer.echo)
+    run_denoiser(
+        load_config(config),
+        data,
+        vae,
+        out,
+        device=device,
+        resume=resume,
+        report=typer.echo,
+        lpips_backbone=lpips_backbone,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,10 @@ class DenoiserTrainingConfig:
         benchmark_share: Share of the batches degraded as the benchmarks are; the others with the training range.
         downstream_weight: lambda_1 of Eq. 6, on the merged answer (which is the downstream's where it is used).
         upstream_weight: lambda_2 of Eq. 6.
+        decoded_weight: Weight of the squared error of the decoded merged answer, in the network's range: the pixel
+            counterpart of Eq. 7's perceptual term. 0: none, as in the paper's medical training.
+        perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
+            an LPIPS backbone. 0: none.
         validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
     """
 
@@ -49,6 +53,8 @@ class DenoiserTrainingConfig:
     benchmark_share: float = 0.5
     downstream_weight: float = 1.0
     upstream_weight: float = 1.0
+    decoded_weight: float = 0.0
+    perceptual_weight: float = 0.0
     validation_slices: int = 6
 
     def __post_init__(self) -> None:
@@ -59,16 +65,22 @@ class DenoiserTrainingConfig:
             )
 
 
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""``(B, 1, H, W)`` image and reference in [-1, 1] -> ``(B,)`` differentiable distances, such as LPIPS."""
+
+
 class DenoiserBatch(NamedTuple):
     """One training batch, in the latent space.
 
     Attributes:
-        z_0: ``(B, C, h, w)`` latent of the high-resolution crops.
+        high_res: ``(B, 1, H, W)`` high-resolution crops in [-1, 1].
+        z_0: ``(B, C, h, w)`` their latents.
         known: What the denoiser is told.
         t: ``(B,)`` timesteps.
         noise: ``(B, C, h, w)`` standard normal.
     """
 
+    high_res: Tensor
     z_0: Tensor
     known: Conditioning
     t: Tensor
@@ -79,20 +91,36 @@ class DenoiserObjective(nn.Module):
     """Denoiser with its losses, so that one forward serves single and distributed training."""
 
     def __init__(
-        self, denoiser: TwoStreamDenoiser, schedule: ResidualShiftSchedule, config: DenoiserTrainingConfig
+        self,
+        denoiser: TwoStreamDenoiser,
+        schedule: ResidualShiftSchedule,
+        config: DenoiserTrainingConfig,
+        decode: Callable[[Tensor], Tensor],
+        perceptual: Distance | None = None,
     ) -> None:
         super().__init__()
+        if config.perceptual_weight and perceptual is None:
+            raise ConfigError("perceptual_weight needs an LPIPS backbone; give --lpips-backbone or set it to 0")
         self.denoiser = denoiser
         self.schedule, self.config = schedule, config
+        self._decode, self._perceptual = decode, (perceptual,)  # a tuple: its weights are not ours to train or save
 
     def forward(self, batch: DenoiserBatch) -> dict[str, Tensor]:
-        """Eq. 6: squared errors of both streams' predictions of ``z_0``."""
-        z_0, known, t, noise = batch
+        """Eq. 6, and Eq. 7's term on the decoded image where it has a weight."""
+        high_res, z_0, known, t, noise = batch
         z_t = diffuse(self.schedule, z_0, known.z_y, t, known.mask, noise)
         said = self.denoiser(scale_input(self.schedule, z_t, t), t, known.low_res, known.z_y, known.plan)
         merged, upstream = F.mse_loss(said.merged, z_0), F.mse_loss(said.upstream, z_0)
         loss = self.config.downstream_weight * merged + self.config.upstream_weight * upstream
-        return {"loss": loss, "merged": merged, "upstream": upstream}
+        losses = {"merged": merged, "upstream": upstream}
+        if self.config.decoded_weight or self.config.perceptual_weight:
+            image = self._decode(said.merged)
+            losses["decoded"] = F.mse_loss(image, high_res)
+            loss = loss + self.config.decoded_weight * losses["decoded"]
+            if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
+                losses["perceptual"] = distance(image, high_res).mean()
+                loss = loss + self.config.perceptual_weight * losses["perceptual"]
+        return {"loss": loss, **losses}
 
 
 class DenoiserTask:
@@ -113,6 +141,7 @@ class DenoiserTask:
         batch: int,
         seed: int,
         device: torch.device,
+        perceptual: Distance | None = None,
     ) -> None:
         if shape.latent_channels != base.card.autoencoder.latent_channels:
             raise ConfigError(
@@ -121,8 +150,9 @@ class DenoiserTask:
             )
         torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
         self._schedule = ResidualShiftSchedule.from_config(schedule)
-        self.objective = DenoiserObjective(TwoStreamDenoiser(shape), self._schedule, config).to(device)
         self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
+        denoiser = TwoStreamDenoiser(shape).to(device)
+        self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, perceptual)
         self._store, self._config, self._device = store, config, device
         self._batch, self._seed, self._vae_hash = batch, seed, base.sha256
         self._card = ModelCard(
@@ -159,7 +189,7 @@ class DenoiserTask:
         items = [np.random.default_rng([self._seed, 2, step, item]) for item in range(rank, size, world)]
         t = torch.tensor([int(item.integers(len(self._schedule))) for item in items], device=self._device)
         noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
-        return DenoiserBatch(z_0, known, t, torch.from_numpy(noise).to(self._device))
+        return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device))
 
     @torch.no_grad()
     def validate(self, objective: DenoiserObjective) -> dict[str, float]:

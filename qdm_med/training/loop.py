@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from qdm_med import distributed
 from qdm_med.checkpoint import read_tensors, save_atomically
@@ -95,12 +95,25 @@ class Task(Protocol[Objective]):
         ...
 
 
+def warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average whose memory grows with the run, ``min(decay, (1 + n) / (10 + n))`` at update n.
+
+    With a fixed decay the weights of the first steps outlive a short run.
+    """
+
+    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        count = float(updates)
+        return torch.lerp(current, averaged, min(decay, (1 + count) / (10 + count)))
+
+    return average
+
+
 class Trainer(Generic[Objective]):
     """One run: its folder, its weights, its optimiser."""
 
     def __init__(self, task: Task[Objective], config: LoopConfig, folder: Path) -> None:
         self.task, self.config, self.folder = task, config, folder
-        self.average = AveragedModel(task.objective, multi_avg_fn=get_ema_multi_avg_fn(config.ema))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.average = AveragedModel(task.objective, avg_fn=warm_average(config.ema))
         self.optimiser = torch.optim.Adam(task.objective.parameters(), lr=config.learning_rate)
         self.step = 0
         self.seconds = 0.0

@@ -1,0 +1,60 @@
+"""What is recorded in an output about how it was made, and what identifies the job of making it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from qdm_med._version import __version__
+
+TOOL = "qdm-med"
+"""How the tool names itself in what it writes, and knows its own work again."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How a derived image was computed.
+
+    Attributes:
+        scale: Magnification of rows and columns.
+        model: Name of the model.
+        model_sha256: Hex digest of the model's file.
+        parameters: Names and values of what else determines the pixels (steps, seed, ...).
+    """
+
+    scale: int
+    model: str
+    model_sha256: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    def description(self) -> str:
+        """One ASCII line for a person, the text of DerivationDescription (0008,2111).
+
+        >>> Derivation(4, "ct-small", "0123456789abcdef", (("steps", "4"), ("seed", "0"))).description()
+        'qdm-med 0.1.0: 4x4 in-plane super-resolution, model ct-small sha256:0123456789ab, steps 4, seed 0'
+        """
+        parameters = "".join(f", {name} {value}" for name, value in self.parameters)
+        text = (
+            f"{TOOL} {__version__}: {self.scale}x{self.scale} in-plane super-resolution, "
+            f"model {self.model_line()}{parameters}"
+        )
+        return ascii_text(text)
+
+    def model_line(self) -> str:
+        """The model's name and the first 12 digits of its digest."""
+        return ascii_text(f"{self.model} sha256:{self.model_sha256[:12]}")
+
+    def job_key(self, series_key: str) -> str:
+        """Hex digest that two runs share if, and only if, they compute the same images of the same series."""
+        record = {"series": series_key, "version": __version__, **asdict(self)}
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def ascii_text(text: str) -> str:
+    """Text that every DICOM character set can hold: printable ASCII without the value separator (PS3.5 6.1).
+
+    >>> ascii_text("modèle a\\\\b")
+    'mod?le a?b'
+    """
+    return "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in text)

@@ -1,0 +1,118 @@
+"""One DICOM file: is it one, can it be parsed, can its pixels be decoded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pydicom.config
+import pydicom.pixels
+from numpy.typing import NDArray
+
+from qdm_med.errors import SeriesError
+
+NO_PREAMBLE = tuple(bytes([group, 0, element, 0]) for group, element in ((2, 0), (8, 0), (8, 5), (8, 8), (8, 0x16)))
+"""First bytes of a data set that is written without the preamble of PS3.10 section 7.1."""
+
+
+class Content(Enum):
+    """What the first bytes of a file say that it is."""
+
+    DICOM = "DICOM"
+    BARE_DICOM = "DICOM without preamble"
+    EMPTY = "empty file"
+    OTHER = "not DICOM"
+
+
+def sniff(path: Path) -> Content:
+    """Tell DICOM from other files by content; names and extensions mean nothing.
+
+    Raises:
+        SeriesError: If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except OSError as error:
+        raise SeriesError(f"{shown(path)}: cannot be read ({error.strerror}); grant access or move it away") from error
+    if not head:
+        return Content.EMPTY
+    if head[128:] == b"DICM":
+        return Content.DICOM
+    return Content.BARE_DICOM if head.startswith(NO_PREAMBLE) else Content.OTHER
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let pydicom accept values that break a rule, without warnings: these would put patient data into logs."""
+    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:
+    """Parse a file; with ``tags`` only these attributes, and no pixels.
+
+    Elements that nobody looks at stay the bytes that they are.
+
+    Raises:
+        SeriesError: If the file is damaged.
+    """
+    try:
+        with quiet():
+            return pydicom.dcmread(path, stop_before_pixels=tags is not None, specific_tags=tags)
+    except Exception as error:  # the parser meets arbitrary bytes and raises whatever they provoke
+        raise SeriesError(
+            f"{shown(path)}: damaged DICOM file ({type(error).__name__}); copy it again from its origin or move it away"
+        ) from error
+
+
+def decode_stored(dataset: Any, path: Path) -> NDArray[np.int32]:
+    """Stored values of a single-frame image of 16 bits allocated.
+
+    Bits above HighBit hold embedded overlays or rubbish (PS3.5 8.1.1) and are cleared; the sign comes from
+    PixelRepresentation.
+
+    Args:
+        dataset: The parsed file.
+        path: Its place, for the message.
+
+    Returns:
+        ``(rows, columns)`` int32.
+
+    Raises:
+        SeriesError: If pixel data are absent, cut short or not decodable.
+    """
+    if "PixelData" not in dataset:
+        raise SeriesError(f"{shown(path)}: has no pixel data, the file is cut short; copy it again from its origin")
+    try:
+        with quiet():
+            pixels = pydicom.pixels.pixel_array(dataset, raw=True)
+    except Exception as error:  # one of four decoder libraries met arbitrary bytes
+        syntax = dataset.file_meta.TransferSyntaxUID.name
+        raise SeriesError(
+            f"{shown(path)}: pixel data ({syntax}) cannot be decoded, cut short or corrupt; copy it again from its origin"
+        ) from error
+    if pixels.shape != (dataset.Rows, dataset.Columns):
+        raise SeriesError(
+            f"{shown(path)}: pixel data of shape {pixels.shape} do not fit {dataset.Rows} rows x {dataset.Columns} "
+            "columns; copy it again from its origin"
+        )
+    return _own_bits(pixels.astype(np.int32), dataset.BitsStored, signed=dataset.PixelRepresentation == 1)
+
+
+def _own_bits(pixels: NDArray[np.int32], bits: int, *, signed: bool) -> NDArray[np.int32]:
+    values = pixels & ((1 << bits) - 1)
+    return np.where(values >> (bits - 1), values - (1 << bits), values) if signed else values
+
+
+def shown(text: Path | str) -> str:
+    """A path or UID from outside as part of one line of a message: no control characters, not endless."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    return line if len(line) <= 200 else f"...{line[-197:]}"

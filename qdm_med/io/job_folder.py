@@ -1,0 +1,148 @@
+"""The hidden folder beside an output in which it grows, so that a killed run is taken up again.
+
+``.{name}.partial/job.json`` says which job it is, ``.{name}.partial/slices/`` holds one file per finished slice.
+Each file appears at once or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from qdm_med.errors import SeriesError
+
+_STATE = "job.json"
+_SLICES = "slices"
+_SLICE_NAME = re.compile(r"(\d{5,})\.[a-z]+")
+
+
+def partial_path(out: Path) -> Path:
+    """Where an output grows: beside it, so that a rename finishes it."""
+    return out.with_name(f".{out.name}.partial")
+
+
+def is_job_folder(folder: Path) -> bool:
+    """Whether a folder is what a killed run has left."""
+    return folder.name.endswith(".partial") and (folder / _STATE).is_file()
+
+
+def slice_name(index: int, suffix: str) -> str:
+    """Name of a slice's file, from a counter: nothing of the data reaches a path.
+
+    >>> slice_name(0, "dcm")
+    '00001.dcm'
+    """
+    return f"{index + 1:05d}.{suffix}"
+
+
+@contextmanager
+def os_errors_as_series_errors(path: Path) -> Iterator[None]:
+    """Say in one line what the file system refused."""
+    try:
+        yield
+    except OSError as error:
+        raise SeriesError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another --out or free the place"
+        ) from error
+
+
+class JobFolder:
+    """A partial output and the identity of the run that makes it.
+
+    Args:
+        out: The output that it will become.
+        key: Identity of the job; a partial folder of another job is removed and begun afresh.
+
+    Attributes:
+        started: When the run began; a run that is taken up keeps its beginning.
+        run: Identity of the run.
+
+    Raises:
+        SeriesError: If the place cannot be written, or is taken by something that is not ours.
+    """
+
+    def __init__(self, out: Path, key: str) -> None:
+        self.path = partial_path(out)
+        self.slices = self.path / _SLICES
+        with os_errors_as_series_errors(self.path):
+            state = self._state()
+            if state.get("key") != key or not self.slices.is_dir():
+                state = self._begin(key)
+            self._forget_unfinished()
+        self.started = datetime.fromisoformat(state["started"])
+        self.run = uuid.UUID(state["run"])
+
+    def _state(self) -> dict[str, str]:
+        try:
+            state: dict[str, str] = json.loads((self.path / _STATE).read_text())
+        except FileNotFoundError:
+            if self.path.exists() and not self._just_begun():
+                raise SeriesError(f"{self.path}: in the way and not made by qdm-med; move it away") from None
+            return {}
+        except ValueError:
+            return {}
+        return state
+
+    def _just_begun(self) -> bool:
+        """Whether the folder is what a run leaves that is killed before it can say which job it is."""
+        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {f"{_STATE}.tmp"}
+
+    def _begin(self, key: str) -> dict[str, str]:
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True)
+        state = {"key": key, "started": datetime.now(UTC).isoformat(), "run": uuid.uuid4().hex}
+        write_atomically(self.path / _STATE, lambda file: file.write(json.dumps(state).encode()))
+        self.slices.mkdir()
+        return state
+
+    def _forget_unfinished(self) -> None:
+        for path in self.slices.glob("*.tmp"):
+            path.unlink()
+
+    def finished(self) -> frozenset[int]:
+        """Indices of the slices that are on disk."""
+        matches = (_SLICE_NAME.fullmatch(path.name) for path in self.slices.iterdir())
+        return frozenset(int(match[1]) - 1 for match in matches if match)
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Make a file appear whole: written under another name, flushed to disk, renamed."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Args:
+        folder: Where the output will lie; it need not exist yet.
+        needed: Bytes.
+
+    Raises:
+        SeriesError: If there is less space.
+    """
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise SeriesError(
+            f"{folder}: the output needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+            "free some or choose another --out"
+        )
+

@@ -1,0 +1,108 @@
+"""Stored values to Hounsfield units and back (PS3.3 C.11.1, C.7.5.1.1.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdm_med.volume import BoolArray, FloatArray
+
+PADDING_HU = -1500.0
+"""A constant region at or below this is no tissue and no air: the scanner recorded nothing there."""
+PADDING_SHARE = 0.001
+"""Share of a slice that has to have its lowest value for this to be a region rather than noise."""
+
+Stored = NDArray[np.int32]
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How one slice's stored values are to be understood.
+
+    Attributes:
+        bits_stored: Bits of a stored value, 8 to 16; the sign bit is one of them.
+        signed: Whether stored values are two's complement (PixelRepresentation 1).
+        slope: HU per stored unit, not zero.
+        intercept: HU of the stored value 0.
+        padding: PixelPaddingValue and PixelPaddingRangeLimit, smaller first; ``None`` if the source has none.
+    """
+
+    bits_stored: int
+    signed: bool
+    slope: float
+    intercept: float
+    padding: tuple[int, int] | None = None
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest stored value.
+
+        >>> PixelFormat(12, False, 1.0, -1024.0).limits
+        (0, 4095)
+        """
+        half = 1 << (self.bits_stored - 1)
+        return (-half, half - 1) if self.signed else (0, 2 * half - 1)
+
+    def to_hu(self, stored: Stored) -> FloatArray:
+        """HU of stored values of any shape."""
+        return (stored * self.slope + self.intercept).astype(np.float32)
+
+    def padding_ranges(self, stored: Stored) -> Ranges:
+        """Ranges (both ends included) of stored values that mean padding in this slice.
+
+        The declared padding, and a constant region at the lowest value if that lies at or below
+        :data:`PADDING_HU`, which scanners write without declaring it. The ranges neither overlap nor touch.
+        """
+        ranges = [self.padding] if self.padding else []
+        lowest = int(stored.min())
+        if self.slope * lowest + self.intercept <= PADDING_HU and (stored == lowest).mean() > PADDING_SHARE:
+            ranges.append((lowest, lowest))
+        return _merged(ranges)
+
+    def to_stored(self, hu: FloatArray, avoid: Ranges = ()) -> Stored:
+        """Nearest stored values of HU of any shape, clamped to what the bits can hold, never wrapped.
+
+        Args:
+            hu: HU, finite.
+            avoid: Ranges that mean padding: an image pixel takes the nearest value beside them.
+        """
+        low, high = self.limits
+        exact = (np.asarray(hu, dtype=np.float64) - self.intercept) / self.slope
+        stored = np.clip(np.rint(exact), low, high).astype(np.int32)
+        for first, last in avoid:
+            inside = (stored >= first) & (stored <= last)
+            below_is_nearer = (exact - first < last - exact) | (last >= high)
+            stored[inside & below_is_nearer & (first > low)] = first - 1
+            stored[inside & ~(below_is_nearer & (first > low))] = min(last + 1, high)
+        return stored
+
+
+def in_ranges(stored: Stored, ranges: Ranges) -> BoolArray:
+    """True where a stored value lies in one of the ranges."""
+    inside = np.zeros(stored.shape, dtype=bool)
+    for first, last in ranges:
+        inside |= (stored >= first) & (stored <= last)
+    return inside
+
+
+def magnified(plane: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Every pixel as a block of ``scale`` x ``scale`` equal ones.
+
+    >>> magnified(np.array([[1, 2]]), 2).tolist()
+    [[1, 1, 2, 2], [1, 1, 2, 2]]
+    """
+    return plane.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _merged(ranges: list[tuple[int, int]]) -> Ranges:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)

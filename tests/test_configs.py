@@ -1,0 +1,67 @@
+"""Every configuration loads; the paper's S takes a step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from qdm_med.config import load_config
+from qdm_med.errors import ConfigError
+from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+
+CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_loads_and_is_named_after_its_file(path):
+    assert load_config(path).name == path.stem.replace("_", "-")
+
+
+@pytest.mark.parametrize("preset", ["t", "s", "b", "l"])
+def test_configurations_describe_the_presets(preset):
+    described = [load_config(path).denoiser for path in CONFIGS if path.stem.startswith(f"qdm_{preset}")]
+    assert described
+    assert set(described) == {PRESETS[preset]}
+
+
+def test_the_papers_s_takes_a_training_step():
+    config = load_config(next(path for path in CONFIGS if path.stem == "qdm_s_x4"))
+    torch.manual_seed(0)
+    network = TwoStreamDenoiser(config.denoiser)
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.loop.learning_rate)
+    x, target = torch.randn(2, 1, 3, 32, 32)
+    plan = network.plan(torch.ones(1, 16, 16, dtype=torch.bool))
+    losses = []
+    for _ in range(3):
+        said = network(x, torch.tensor([7]), x[:, :1], x, plan)
+        loss = torch.nn.functional.mse_loss(said.merged, target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_an_unknown_key_is_refused_by_name(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("name: x\nloop: {stepz: 3}\n")
+    with pytest.raises(ConfigError, match=r"config.yaml.loop: unknown stepz"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("content", ["- a\n", "name: [", "\x00"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match="batch"):
+        replace(load_config(CONFIGS[0]).loop, batch=0)

@@ -1,0 +1,166 @@
+"""Training runs: they learn, they survive, and a resumed run is the run that was never stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_med.checkpoint import load_checkpoint
+from qdm_med.config import ExperimentConfig, load_config, save_config
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.errors import ConfigError
+from qdm_med.experiment import run_denoiser, run_vae
+from qdm_med.models.autoencoder import AutoencoderConfig
+from qdm_med.models.denoiser import PRESETS
+from qdm_med.training.denoiser_training import DenoiserTrainingConfig
+from qdm_med.training.loop import CHECKPOINT_FILE, LOG_FILE, STATE_FILE, LoopConfig
+from qdm_med.training.vae_training import VaeTrainingConfig
+
+CONFIG = ExperimentConfig(
+    name="tiny",
+    loop=LoopConfig(
+        steps=6, batch=2, learning_rate=3e-3, warmup=1, cosine=True, log_every=1, save_every=3, validate_every=6
+    ),
+    autoencoder=AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)),
+    vae=VaeTrainingConfig(crop=32, validation_slices=1),
+    denoiser=replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8),
+    training=DenoiserTrainingConfig(crops=(32, 64), crop_weights=(0.5, 0.5), decoded_weight=1.0, validation_slices=1),
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "store"
+    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
+        for number in range(4):
+            rng = np.random.default_rng(number)
+            hu = np.kron(rng.integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
+            split, patient = ("train", "val")[number == 3], anonymous_key(f"patient {number}")
+            writer.add(hu, SliceRecord(split, patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vae")
+    run_vae(CONFIG, store, folder, device="cpu", resume=False, report=lambda line: None)
+    return folder / CHECKPOINT_FILE
+
+
+def train(config, store, vae, folder, *, resume=False):
+    run_denoiser(config, store, vae, folder, device="cpu", resume=resume, report=lambda line: None)
+
+
+def same_weights(first, second):
+    ours, theirs = load_checkpoint(first), load_checkpoint(second)
+    return ours.sha256 == theirs.sha256
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing on the way may catch it, as nothing catches kill -9."""
+
+
+def kill_at(monkeypatch, step):
+    from qdm_med.training import loop
+
+    original = loop.Trainer._train_step
+
+    def dying(self, network):
+        if self.step == step:
+            raise Killed
+        return original(self, network)
+
+    monkeypatch.setattr(loop.Trainer, "_train_step", dying)
+
+
+@pytest.mark.parametrize("killed_at", [2, 4, 5])
+def test_a_killed_and_resumed_denoiser_run_ends_with_the_same_bytes(store, vae, tmp_path, monkeypatch, killed_at):
+    train(CONFIG, store, vae, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, killed_at)
+        train(CONFIG, store, vae, tmp_path / "killed")
+    train(CONFIG, store, vae, tmp_path / "killed", resume=True)
+    assert same_weights(tmp_path / "whole" / CHECKPOINT_FILE, tmp_path / "killed" / CHECKPOINT_FILE)
+    logs = [
+        [json.loads(line) for line in (tmp_path / run / LOG_FILE).read_text().splitlines()]
+        for run in ("whole", "killed")
+    ]
+    for line in (*logs[0], *logs[1]):
+        line.pop("seconds")
+    assert logs[0] == logs[1]
+
+
+def test_a_killed_and_resumed_autoencoder_run_ends_with_the_same_bytes(store, vae, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 4)
+        run_vae(CONFIG, store, tmp_path, device="cpu", resume=False, report=lambda line: None)
+    run_vae(CONFIG, store, tmp_path, device="cpu", resume=True, report=lambda line: None)
+    assert same_weights(vae, tmp_path / CHECKPOINT_FILE)
+
+
+def test_the_autoencoder_learns(store, tmp_path):
+    config = replace(CONFIG, loop=replace(CONFIG.loop, steps=40, save_every=40, validate_every=40))
+    run_vae(config, store, tmp_path, device="cpu", resume=False, report=lambda line: None)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / LOG_FILE).read_text().splitlines() if "loss" in line]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_the_run_folder_says_what_was_run(store, vae, tmp_path):
+    train(CONFIG, store, vae, tmp_path)
+    assert load_config(tmp_path / "config.yaml") == CONFIG
+    card = load_checkpoint(tmp_path / CHECKPOINT_FILE).card
+    assert card.training["step"] == 6
+    assert card.training["patients"] == 3
+    assert set(card.training["validation"]) == {"psnr_x4", "bicubic_x4", "psnr_x8", "bicubic_x8"}
+    assert card.autoencoder == CONFIG.autoencoder
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(store, vae, tmp_path):
+    train(CONFIG, store, vae, tmp_path)
+    before = (tmp_path / STATE_FILE).read_bytes()
+    with pytest.raises(ConfigError, match="--resume"):
+        train(CONFIG, store, vae, tmp_path)
+    with pytest.raises(ConfigError, match="differs from the given configuration"):
+        train(replace(CONFIG, name="other"), store, vae, tmp_path, resume=True)
+    assert (tmp_path / STATE_FILE).read_bytes() == before
+
+
+def test_an_autoencoder_of_another_shape_is_refused(store, vae, tmp_path):
+    with pytest.raises(ConfigError, match="latent_channels is 5"):
+        train(replace(CONFIG, denoiser=replace(CONFIG.denoiser, latent_channels=5)), store, vae, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_resumes_to_itself(store, vae, tmp_path):
+    train(CONFIG, store, vae, tmp_path)
+    before = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    train(CONFIG, store, vae, tmp_path, resume=True)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
+
+
+def test_configurations_survive_the_way_to_disk_and_back(tmp_path):
+    save_config(CONFIG, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == CONFIG
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    config = LoopConfig(steps=100, warmup=10, learning_rate=1.0, cosine=True)
+    rates = [config.learning_rate_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert max(rates) == pytest.approx(rates[9], rel=0.05)
+    assert rates[-1] < 0.03
+    assert LoopConfig(learning_rate=1.0, warmup=0).learning_rate_at(40_000) == 1.0
+
+
+def test_averaged_weights_remember_less_early_on():
+    from qdm_med.training.loop import warm_average
+
+    average = warm_average(0.999)
+    start, now = torch.zeros(1), torch.ones(1)
+    assert average(start, now, 0).item() == pytest.approx(0.9)
+    assert average(start, now, 10**6).item() == pytest.approx(0.001, rel=1e-3)
