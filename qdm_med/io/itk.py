@@ -1,153 +1,171 @@
-"""NRRD and MetaImage files to volumes and back, through SimpleITK.
+"""NRRD and MetaImage files, read through SimpleITK, which gives LPS millimetres for both.
 
-ITK indices are ``(x, y, z)``, x fastest, and its places are LPS mm: row = y, column = x, slice = z.
+Memory: an uncompressed MetaImage is read slice by slice; of other files SimpleITK reads everything at once, and
+the voxels then stay in memory in the type of the file. Writing needs the memory of one slice: both formats are a
+short text header and the voxels, put together here.
 """
-
-# mypy: disable-error-code="no-untyped-call"
-# SimpleITK ships types without annotations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813  # its own manual calls it so
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.derivation import Derivation
-from qdm_med.io.planes import READ_ERRORS, PlaneSlices, check_invertible, grid_key
-from qdm_med.io.single_file import SingleFileWriter, VoxelCoding
-from qdm_med.volume import Geometry, Provenance, Volume
+from qdm_med.io.derivation import TOOL, Derivation
+from qdm_med.io.dicom_file import shown
+from qdm_med.io.raster import RasterSlices, RasterWriter, ReadPlane, raster_volume
+from qdm_med.volume import Geometry, Volume
 
-SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-"""Names of the files that are read here."""
-
-OUTPUT_SUFFIXES = (".nrrd", ".mha")
-"""Names of the files that are written here; the others keep their pixels in a second file."""
-
-_SIGNED = frozenset((sitk.sitkInt8, sitk.sitkInt16, sitk.sitkInt32, sitk.sitkInt64))
-_UNSIGNED = frozenset((sitk.sitkUInt8, sitk.sitkUInt16, sitk.sitkUInt32, sitk.sitkUInt64))
-_INTEGERS = _SIGNED | _UNSIGNED
-_FLOATS = frozenset((sitk.sitkFloat32, sitk.sitkFloat64))
+META_SUFFIXES = (".mha", ".mhd")
+NRRD_SUFFIXES = (".nrrd",)
+ITK_SUFFIXES = (*NRRD_SUFFIXES, *META_SUFFIXES)
+_DERIVED_KEYS = (TOOL, "Comment")
 
 
-def read_itk(path: Path) -> Volume:
-    """Open a NRRD or MetaImage file.
-
-    Slices of an uncompressed MetaImage are read one by one when they are indexed. ITK can read the others only as a
-    whole: the first slice that is indexed brings all of them into memory.
-
-    Raises:
-        SeriesError: If the file is damaged, is no single real-valued 2-D or 3-D image, or its affine is singular.
-    """
-    reader = _open(path)
-    columns, rows, slices = (*reader.GetSize(), 1)[:3]
-    affine = _lps_affine(reader)
-    check_invertible(path, affine)
-    geometry = Geometry((slices, rows, columns), affine)
-    return Volume(
-        slices=PlaneSlices(path, geometry, _ItkPlanes(reader, streams=_can_stream(path))),
-        geometry=geometry,
-        provenance=Provenance("itk", grid_key("itk", geometry), (path,)),
-    )
-
-
-class ItkWriter(SingleFileWriter):
-    """Write a super-resolved volume as one ``.nrrd`` or ``.mha``; int16 if the source held integers, else float32.
-
-    Slices wait on disk, but ITK writes a volume as a whole: :meth:`commit` takes the memory of the output volume.
-    The source's key-value fields are not copied, they may name the patient; ``DerivationDescription`` is written.
+def read_itk(path: Path, *, force: bool = False) -> Volume:
+    """Read a three-dimensional NRRD or MetaImage file of Hounsfield units.
 
     Args:
-        volume: The source.
-        out: File to create; must end in ``.nrrd`` or ``.mha``.
-        derivation: Scale and model.
-        overwrite: Replace ``out`` if it is there.
+        path: A .nrrd, .mha or .mhd file.
+        force: Accept a file that this tool has made.
 
     Raises:
-        SeriesError: If ``out`` cannot be written; nothing is then touched.
+        SeriesError: If the file is damaged, not three-dimensional, or not of real numbers.
     """
-
-    def __init__(self, volume: Volume, out: Path, derivation: Derivation, *, overwrite: bool = False) -> None:
-        origin = volume.provenance.source_format
-        integer = origin == "dicom" or (origin == "itk" and _holds_integers(volume.provenance.files[0]))
-        coding = VoxelCoding(integer)
-        super().__init__(volume, out, derivation, coding, suffixes=OUTPUT_SUFFIXES, overwrite=overwrite)
-
-    def _join(self, temporary: Path) -> None:
-        slices, rows, columns = self._geometry.shape
-        image = sitk.Image((columns, rows, slices), sitk.sitkInt16 if self._coding.integer else sitk.sitkFloat32)
-        for index in range(slices):
-            image[:, :, index] = sitk.GetImageFromArray(self._partial.read_slice(index))
-        spacing = self._geometry.spacing[::-1]
-        image.SetSpacing(spacing)
-        image.SetOrigin(self._geometry.affine[:3, 3].tolist())
-        image.SetDirection((self._geometry.affine[:3, 2::-1] / spacing).ravel().tolist())
-        image.SetMetaData("DerivationDescription", self._derivation.description())
-        try:
-            sitk.WriteImage(image, temporary)
-        except RuntimeError as error:
-            raise SeriesError(f"{self.out}: ITK cannot write it; free space or choose another output") from error
-
-
-class _ItkPlanes:
-    """Index -> ``(rows, columns)`` of a file."""
-
-    def __init__(self, reader: sitk.ImageFileReader, *, streams: bool) -> None:
-        self._reader = reader
-        self._streams = streams
-        self._whole: NDArray[Any] | None = None
-
-    def __call__(self, index: int) -> NDArray[Any]:
-        columns, rows, *slices = self._reader.GetSize()
-        if self._streams and slices:
-            self._reader.SetExtractIndex((0, 0, index))
-            self._reader.SetExtractSize((columns, rows, 0))
-            return sitk.GetArrayFromImage(self._reader.Execute())
-        if self._whole is None:
-            self._whole = sitk.GetArrayFromImage(self._reader.Execute()).reshape(-1, rows, columns)
-        return self._whole[index]
-
-
-def _open(path: Path) -> sitk.ImageFileReader:
-    if not path.name.lower().endswith(SUFFIXES):
-        raise SeriesError(f"{path}: expected a file of {', '.join(SUFFIXES)}; convert it first")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-    except READ_ERRORS as error:
-        raise SeriesError(
-            f"{path}: ITK cannot read it, the file is damaged or its grid is singular; check it"
-        ) from error
-    if reader.GetDimension() not in (2, 3):
-        raise SeriesError(f"{path}: must be one 2-D or 3-D image, its shape is {reader.GetSize()}; extract one volume")
-    if reader.GetNumberOfComponents() != 1 or reader.GetPixelID() not in _INTEGERS | _FLOATS:
-        kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-        raise SeriesError(f"{path}: voxels must be real numbers (HU), got {kind}; convert them")
-    return reader
+    except RuntimeError as error:
+        raise SeriesError(f"{shown(path)}: not readable as {path.suffix}; check the file") from error
+    _require_ct(path, reader, force=force)
+    geometry = _geometry(reader)
+    try:
+        read_plane = _streamed(reader) if _streams(path) else _in_memory(reader)
+    except RuntimeError as error:
+        raise SeriesError(f"{shown(path)}: voxels cannot be read, the file is cut short or corrupt") from error
+    integer = "integer" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
+    source = RasterSlices(read_plane, geometry, integer=integer, header=_compressed(path))
+    return raster_volume(path, source, geometry, source_format="itk")
 
 
-def _lps_affine(reader: sitk.ImageFileReader) -> NDArray[np.float64]:
-    """``(4, 4)`` affine ``(slice, row, column)`` -> LPS; a 2-D image lies in the plane z = 0."""
-    dimension = reader.GetDimension()
-    steps = np.eye(3)
-    steps[:dimension, :dimension] = np.reshape(reader.GetDirection(), (dimension, dimension)) * reader.GetSpacing()
+def _require_ct(path: Path, reader: Any, *, force: bool) -> None:
+    size = reader.GetSize()
+    if len(size) != 3 or 0 in size:
+        raise SeriesError(f"{shown(path)}: has the shape {size}; a CT volume has three axes: extract one")
+    pixel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
+    if reader.GetNumberOfComponents() != 1 or not ("integer" in pixel or "float" in pixel) or "complex" in pixel:
+        raise SeriesError(f"{shown(path)}: holds {pixel} voxels; HU are real numbers, one a voxel")
+    made_by_us = any(
+        reader.HasMetaDataKey(key) and reader.GetMetaData(key).startswith(f"{TOOL} ") for key in _DERIVED_KEYS
+    )
+    if made_by_us and not force:
+        raise SeriesError(f"{shown(path)}: was made by qdm-med; give the original or use --force")
+
+
+def _geometry(reader: Any) -> Geometry:
+    columns, rows, slices = reader.GetSize()
+    directions = np.array(reader.GetDirection()).reshape(3, 3) * np.array(reader.GetSpacing())  # one column an axis
     affine = np.eye(4)
-    affine[:3, :3] = steps[:, ::-1]
-    affine[:dimension, 3] = reader.GetOrigin()
-    return affine
+    affine[:3, :3] = directions[:, ::-1]  # ITK counts (column, row, slice)
+    affine[:3, 3] = reader.GetOrigin()
+    return Geometry((slices, rows, columns), affine)
 
 
-def _can_stream(path: Path) -> bool:
-    if path.suffix.lower() not in (".mha", ".mhd"):
-        return False
+def _text_header(path: Path) -> bytes:
     with path.open("rb") as file:
-        fields = file.read(4096).replace(b" ", b"").lower()
-    return b"compresseddata=true" not in fields
+        return file.read(4096).lower()
 
 
-def _holds_integers(path: Path) -> bool:
-    return _open(path).GetPixelID() in _INTEGERS
+def _compressed(path: Path) -> bool:
+    header = _text_header(path)
+    return b"compresseddata = true" in header or b"encoding: gz" in header
+
+
+def _streams(path: Path) -> bool:
+    return path.suffix.lower() in META_SUFFIXES and not _compressed(path)
+
+
+def _streamed(reader: Any) -> ReadPlane:
+    columns, rows, _ = reader.GetSize()
+
+    def read_plane(index: int) -> NDArray[Any]:
+        reader.SetExtractIndex([0, 0, index])
+        reader.SetExtractSize([columns, rows, 1])
+        plane: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())[0]
+        return plane
+
+    return read_plane
+
+
+def _in_memory(reader: Any) -> ReadPlane:
+    voxels: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+    return lambda index: voxels[index]
+
+
+class ItkWriter(RasterWriter):
+    """Writes an NRRD or MetaImage file, compressed if the source was.
+
+    A ``.mhd`` output holds its voxels itself, so that it appears at once. See
+    :class:`qdm_med.io.raster.RasterWriter`.
+    """
+
+    def __init__(self, volume: Volume, out: Path, derivation: Derivation, *, overwrite: bool = False) -> None:
+        self._is_nrrd = out.name.lower().endswith(NRRD_SUFFIXES)
+        super().__init__(volume, out, derivation, suffixes=ITK_SUFFIXES, overwrite=overwrite)
+
+    def _compressed(self) -> bool:
+        # MetaImage needs the compressed size in its header, before the voxels: not written in one pass.
+        return self._is_nrrd and bool(self._source.header)
+
+    def _plain_header(self) -> bytes:
+        lines = self._nrrd_header() if self._is_nrrd else self._meta_header()
+        return "\n".join(lines).encode("ascii") + b"\n"
+
+    def _nrrd_header(self) -> list[str]:
+        axes = self.geometry.affine[:3, 2::-1].T
+        return [
+            "NRRD0004",
+            f"type: {'short' if self._source.integer else 'float'}",
+            "dimension: 3",
+            "space: left-posterior-superior",
+            f"sizes: {_spaced(self.geometry.shape[::-1])}",
+            f"space directions: {' '.join(_vector(axis) for axis in axes)}",
+            "kinds: domain domain domain",
+            "endian: little",
+            f"encoding: {'gzip' if self._compressed() else 'raw'}",
+            f"space origin: {_vector(self.geometry.affine[:3, 3])}",
+            f"{TOOL}:={self.derivation.description()}",
+            "",
+        ]
+
+    def _meta_header(self) -> list[str]:
+        axes = self.geometry.affine[:3, 2::-1].T
+        spacing = np.linalg.norm(axes, axis=1)
+        return [
+            "ObjectType = Image",
+            "NDims = 3",
+            f"Comment = {self.derivation.description()}",
+            "BinaryData = True",
+            "BinaryDataByteOrderMSB = False",
+            "CompressedData = False",
+            f"TransformMatrix = {_spaced((axes / spacing[:, None]).ravel())}",
+            f"Offset = {_spaced(self.geometry.affine[:3, 3])}",
+            f"ElementSpacing = {_spaced(spacing)}",
+            f"DimSize = {_spaced(self.geometry.shape[::-1])}",
+            f"ElementType = {'MET_SHORT' if self._source.integer else 'MET_FLOAT'}",
+            "ElementDataFile = LOCAL",
+        ]
+
+
+def _spaced(numbers: Sequence[float] | NDArray[np.float64]) -> str:
+    return " ".join(repr(number) for number in np.asarray(numbers).tolist())
+
+
+def _vector(numbers: NDArray[np.float64]) -> str:
+    return f"({','.join(repr(number) for number in numbers.tolist())})"
