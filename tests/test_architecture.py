@@ -20,7 +20,7 @@ LAYERS = [
     ["evaluation"],
     ["training"],
     ["config"],
-    ["experiment"],
+    ["description", "experiment"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from qdm_med.cli import convert, info, prepare, train, upscale
+from qdm_med.cli import convert, evaluate, info, prepare, train, upscale
 from qdm_med.errors import QdmMedError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 for command in (upscale.upscale, info.info, prepare.prepare, train.train_vae, train.train, convert.convert):
     app.command()(command)
+app.command(name="eval")(evaluate.evaluate)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is in a folder of images or in a checkpoint."""
-    from qdm_med.description import describe, as_text
-
-    import json
+    from qdm_med.description import as_text, describe
 
     told = describe(path)
     typer.echo(json.dumps(told, indent=2) if as_json else as_text(told))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from qdm_med.inference.upscale import UpscaledSlice
 
 
-class SliceProgress:
-    """A bar with slices, active windows and time left; silent where stderr is no terminal."""
+class CountProgress:
+    """A bar with what is done, what there is and the time left; silent where stderr is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
         self._bar = Progress(
-            TextColumn("slices"),
+            TextColumn(what),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[windows]}"),
+            TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task("slices", total=None, windows="")
+        self._task = self._bar.add_task(what, total=None, detail="")
 
-    def __enter__(self) -> SliceProgress:
+    def __enter__(self) -> Self:
         """Show the bar."""
         self._bar.start()
         return self
@@ -39,10 +39,20 @@ class SliceProgress:
         """Leave the terminal as it was."""
         self._bar.stop()
 
-    def update(self, done: int, total: int, ct_slice: UpscaledSlice | None) -> None:
-        """Move the bar to ``done`` of ``total`` slices."""
-        windows = f"windows {ct_slice.windows}/{ct_slice.windows_in_all}" if ct_slice else ""
-        self._bar.update(self._task, completed=done, total=total, windows=windows)
+    def update(self, done: int, total: int, detail: str = "") -> None:
+        """Move the bar to ``done`` of ``total``."""
+        self._bar.update(self._task, completed=done, total=total, detail=detail)
+
+
+class SliceProgress(CountProgress):
+    """The bar of an upscaling, with active windows."""
+
+    def __init__(self) -> None:
+        super().__init__("slices")
+
+    def slice_done(self, done: int, total: int, ct_slice: UpscaledSlice | None) -> None:
+        """Move the bar on and tell the last slice's windows."""
+        self.update(done, total, f"windows {ct_slice.windows}/{ct_slice.windows_in_all}" if ct_slice else "")
 
 
 def summary_line(summary: UpscaleSummary, scale: int) -> str:

@@ -46,7 +46,7 @@ def upscale(
             series,
             out or default_output(series, scale),
             upscaler,
-            progress=progress.update,
+            progress=progress.slice_done,
             series_uid=series_uid,
             force=force,
             writer_options={"overwrite": overwrite, "private": private, "equipment": equipment},

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.sampler import Noise, sample
 from qdm_med.diffusion.schedule import ResidualShiftSchedule
-from qdm_med.models.autoencoder import KlVae
+from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
 from qdm_med.models.conditioning import condition
 from qdm_med.models.denoiser import Prediction, TwoStreamDenoiser
 
@@ -29,6 +30,34 @@ class SuperResolved:
     leaves: Tensor
     windows: int
     windows_in_all: int
+
+
+def slice_draws(
+    noise: SliceNoise,
+    low_res_size: tuple[int, int],
+    *,
+    channels: int,
+    scale: int,
+    device: torch.device,
+    region: tuple[slice, slice] | None = None,
+) -> Noise:
+    """Draws of a slice's noise on its own latent grid, or on the part of it that belongs to a tile.
+
+    The whole slice's noise is drawn and the tile cut out of it, so that tiles agree where they overlap.
+
+    Args:
+        noise: Noise of the slice.
+        low_res_size: Rows and columns of the whole low-resolution slice.
+        channels: Latent channels.
+        scale: Magnification.
+        device: Where the draws are needed.
+        region: Rows and columns of the tile in the low-resolution slice; ``None``: all.
+    """
+    per_pixel = scale // DOWNSAMPLING  # latent pixels along one side of a low-resolution pixel
+    shape = (channels, *(side * per_pixel for side in low_res_size))
+    rows, columns = region or (slice(0, low_res_size[0]), slice(0, low_res_size[1]))
+    cut_rows, cut_columns = (slice(side.start * per_pixel, side.stop * per_pixel) for side in (rows, columns))
+    return lambda number: noise.draw(number, shape)[None, :, cut_rows, cut_columns].to(device)
 
 
 @torch.no_grad()

@@ -17,9 +17,8 @@ from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import keep_local_mean
 from qdm_med.inference.fusion import GaussianTileFusion
 from qdm_med.inference.padding import fill_padding
-from qdm_med.inference.super_resolution import SuperResolved, super_resolve
+from qdm_med.inference.super_resolution import SuperResolved, slice_draws, super_resolve
 from qdm_med.inference.tiling import Tiling
-from qdm_med.models.autoencoder import DOWNSAMPLING
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
 
 
@@ -130,15 +129,14 @@ class Upscaler:
         return fusion.result()[0], leaves, windows, windows_in_all
 
     def _tile(self, image: Tensor, region: tuple[slice, slice], noise: SliceNoise) -> SuperResolved:
-        per_pixel = self.scale // DOWNSAMPLING  # latent pixels along one side of a source pixel
-        grid = tuple(side * per_pixel for side in image.shape[-2:])
-        cut = tuple(slice(side.start * per_pixel, side.stop * per_pixel) for side in region)
-        channels = self.card.autoencoder.latent_channels
-
-        def draw(number: int) -> Tensor:
-            # The whole slice's noise is drawn and the tile cut out of it, so that tiles agree where they overlap.
-            return noise.draw(number, (channels, *grid))[:, cut[0], cut[1]][None].to(self._device)
-
+        draws = slice_draws(
+            noise,
+            (image.shape[-2], image.shape[-1]),
+            channels=self.card.autoencoder.latent_channels,
+            scale=self.scale,
+            device=self._device,
+            region=region,
+        )
         return super_resolve(
             self._autoencoder,
             self._denoiser,
@@ -146,7 +144,7 @@ class Upscaler:
             scale=self.scale,
             schedule=self._schedule,
             threshold=self.threshold,
-            noise=draw,
+            noise=draws,
         )
 
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
 import torch
-from monai.networks.nets.autoencoderkl import AutoencoderKL
 from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.latent_diffusion_autoencoder import LatentDiffusionAutoencoder
 from qdm_med.models.light_autoencoder import LightAutoencoder
 
 DOWNSAMPLING = 4
@@ -71,10 +69,15 @@ def _network(config: AutoencoderConfig) -> nn.Module:
         half, quarter = config.channels
         at_half, at_quarter = config.res_blocks
         return LightAutoencoder(config.image_channels, config.latent_channels, (half, quarter), (at_half, at_quarter))
+    # MONAI takes seconds to import, and a command that runs the light layout needs nothing of it.
     if config.layout == "latent-diffusion":
+        from qdm_med.models.latent_diffusion_autoencoder import LatentDiffusionAutoencoder
+
         return LatentDiffusionAutoencoder(
             config.image_channels, config.latent_channels, config.channels, config.res_blocks[0]
         )
+    from monai.networks.nets.autoencoderkl import AutoencoderKL
+
     network: nn.Module = AutoencoderKL(
         spatial_dims=2,
         in_channels=config.image_channels,

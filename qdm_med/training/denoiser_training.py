@@ -22,8 +22,7 @@ from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.process import diffuse, scale_input
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig, trailing_timesteps
 from qdm_med.errors import ConfigError
-from qdm_med.inference.super_resolution import super_resolve
-from qdm_med.models.autoencoder import DOWNSAMPLING
+from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.models.conditioning import Conditioning, condition, upsample
 from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
 
@@ -214,10 +213,13 @@ class DenoiserTask:
     def _super_resolve(
         self, denoiser: TwoStreamDenoiser, low_res: Tensor, scale: int, schedule: ResidualShiftSchedule, key: str
     ) -> Tensor:
-        noise = SliceNoise(self._seed, key, 0.0)
-        latent_channels = self._card.autoencoder.latent_channels
-        sides = (side * scale // DOWNSAMPLING for side in low_res.shape[-2:])
-        shape = (1, latent_channels, *sides)
+        draws = slice_draws(
+            SliceNoise(self._seed, key, 0.0),
+            (low_res.shape[-2], low_res.shape[-1]),
+            channels=self._card.autoencoder.latent_channels,
+            scale=scale,
+            device=self._device,
+        )
         return super_resolve(
             self._autoencoder,
             denoiser,
@@ -225,7 +227,7 @@ class DenoiserTask:
             scale=scale,
             schedule=schedule,
             threshold=self._card.threshold,
-            noise=lambda draw: noise.draw(draw, shape).to(self._device),
+            noise=draws,
         ).image.cpu()
 
     def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:
