@@ -13,8 +13,8 @@ import numpy as np
 from qdm_med.data.references import NEAR_DUPLICATE_HU, REFERENCE_SIDE, nearest_pair, thumbnail, to_reference, unsuitable
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SPLITS, HuArray, SliceRecord, slice_checksum
-from qdm_med.data.sources import SourceSeries
-from qdm_med.data.splits import SplitRule
+from qdm_med.data.sources import LeftOut, SourceSeries, find_sources
+from qdm_med.data.splits import CsvSplit, HashSplit, SplitRule
 from qdm_med.errors import DataError, QdmMedError
 from qdm_med.volume import CtSlice, FloatArray, Geometry
 
@@ -22,21 +22,6 @@ Progress = Callable[[str], None]
 """Receives one line per series."""
 
 _REASONS_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Slices that did not enter the store.
-
-    Attributes:
-        where: Series or file, relative to the sources.
-        reason: Why.
-        slices: How many; 0 where nobody could count them.
-    """
-
-    where: str
-    reason: str
-    slices: int
 
 
 @dataclass(frozen=True)
@@ -73,11 +58,41 @@ class PrepareReport:
             lines.append(f"{self.resampled} resampled to {REFERENCE_SIDE} x {REFERENCE_SIDE}")
         reasons: Counter[str] = Counter()
         for one in self.left_out:
-            reasons[one.reason] += max(1, one.slices)
+            reasons[one.reason] += max(1, one.count)
         lines += [f"left out: {count} ({reason})" for reason, count in reasons.most_common(_REASONS_SHOWN)]
         if len(reasons) > _REASONS_SHOWN:
             lines.append(f"left out for {len(reasons) - _REASONS_SHOWN} further reasons")
         return "\n".join(lines)
+
+
+def prepare_slices(
+    sources: Path,
+    out: Path,
+    *,
+    split_csv: Path | None = None,
+    val_fraction: float = 0.1,
+    shard_size: int = 256,
+    progress: Progress = lambda line: None,
+) -> PrepareReport:
+    """Convert every CT series and NIfTI, NRRD or MetaImage file under a folder.
+
+    HU are clipped to [-1024, 3071] and padding set to -1024; square matrices other than 512 are resampled, those
+    below 256 left out. A run that was killed is continued by the same call.
+
+    Args:
+        sources: Folder, searched at any depth.
+        out: Store to create.
+        split_csv: List of files (or patients) and their splits; default is a hash of the patient.
+        val_fraction: Share of patients in ``val`` under the hash rule.
+        shard_size: Slices a shard; also what a killed run may lose.
+        progress: Told of every series.
+
+    Raises:
+        DataError: If nothing usable is found, the store exists, or the splits leak into each other.
+    """
+    rule: SplitRule = CsvSplit(split_csv) if split_csv else HashSplit(val_fraction)
+    tree = find_sources(sources, exclude=out)
+    return build_store(tree.series, out, rule, left_out=tree.left_out, shard_size=shard_size, progress=progress)
 
 
 def build_store(
@@ -85,7 +100,7 @@ def build_store(
     out: Path,
     rule: SplitRule,
     *,
-    left_out: Iterable[tuple[str, str]] = (),
+    left_out: Iterable[LeftOut] = (),
     shard_size: int = 256,
     progress: Progress = lambda line: None,
 ) -> PrepareReport:
@@ -95,17 +110,17 @@ def build_store(
         series: What to convert; the same order every time, so that a killed run can be continued.
         out: Store to create or continue.
         rule: Places patients in splits.
-        left_out: Files and reasons that the search for series has already left out.
+        left_out: What the search for series has already left out.
         shard_size: Slices a shard.
         progress: Told of every series.
 
     Raises:
-        DataError: If nothing usable is found, the store exists, or the splits leak into each other.
+        DataError: As for :func:`prepare_slices`.
     """
     with SliceStoreWriter(
         out, shard_size=shard_size, slice_shape=(REFERENCE_SIDE, REFERENCE_SIDE), split_rule=rule.description
     ) as writer:
-        filling = _Filling(writer, rule, [LeftOut(where, reason, 0) for where, reason in left_out])
+        filling = _Filling(writer, rule, list(left_out))
         for one in series:
             filling.add_series(one)
             progress(f"{len(writer)} slices after {one.label}")
@@ -192,8 +207,8 @@ class _Filling:
         self.records.append(record)
         self.thumbnails.append(thumbnail(hu))
 
-    def _leave_out(self, where: str, reason: str, slices: int) -> None:
-        self.left_out.append(LeftOut(where, reason, slices))
+    def _leave_out(self, where: str, reason: str, count: int) -> None:
+        self.left_out.append(LeftOut(where, reason, count))
 
     def check_leaks(self) -> None:
         """Refuse splits that show the same place of the same person, under whatever names."""

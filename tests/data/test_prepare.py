@@ -5,7 +5,7 @@ import pytest
 
 from qdm_med.data.prepare import build_store
 from qdm_med.data.slices import SliceStore
-from qdm_med.data.sources import SourceSeries
+from qdm_med.data.sources import LeftOut, SourceSeries
 from qdm_med.data.splits import Assignment, HashSplit
 from qdm_med.errors import DataError, SeriesError
 from qdm_med.volume import CtSlice, Geometry, Provenance, Volume
@@ -73,10 +73,10 @@ def test_what_is_left_out_is_reported_with_its_reason(tmp_path):
         series("x", [anatomy("x", 0)]),
         SourceSeries("b/1", "b", "b-1", (PurePosixPath("b/1/0.dcm"),), broken),
     ]
-    report = build_store(found, tmp_path / "store", ByName(), left_out=[("notes.txt", "not an image")])
+    report = build_store(found, tmp_path / "store", ByName(), left_out=[LeftOut("notes.txt", "not an image", 1)])
     assert len(SliceStore.open(tmp_path / "store")) == 2
-    assert {(one.where, one.reason, one.slices) for one in report.left_out} == {
-        ("notes.txt", "not an image", 0),
+    assert {(one.where, one.reason, one.count) for one in report.left_out} == {
+        ("notes.txt", "not an image", 1),
         ("a/1", "exact duplicate", 1),
         ("b/1", "matrix 512 x 400 is not square", 1),
         ("c/1", "matrix 128 x 128 is smaller than 256", 4),
