@@ -52,9 +52,9 @@ class Derivation:
 
 
 def ascii_text(text: str) -> str:
-    """Text that every DICOM character set can hold: printable ASCII without the value separator (PS3.5 6.1).
+    r"""Text that every DICOM character set can hold: printable ASCII without the value separator (PS3.5 6.1).
 
-    >>> ascii_text("modèle a\\\\b")
+    >>> ascii_text("modèle a\\b")
     'mod?le a?b'
     """
     return "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in text)

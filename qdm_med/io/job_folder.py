@@ -145,4 +145,3 @@ def require_space(folder: Path, needed: int) -> None:
             f"{folder}: the output needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
             "free some or choose another --out"
         )
-

@@ -64,7 +64,9 @@ def _object(header: SliceHeader) -> str | None:
 
 def _pixels(header: SliceHeader) -> str | None:
     if header.samples != 1 or not header.photometric.startswith("MONOCHROME"):
-        return f"SamplesPerPixel {header.samples}, {shown(header.photometric) or 'no'} photometry: CT has one grey sample"
+        return (
+            f"SamplesPerPixel {header.samples}, {shown(header.photometric) or 'no'} photometry: CT has one grey sample"
+        )
     allocated, stored, high, representation = header.bits
     if allocated != 16:
         return f"BitsAllocated {allocated}: CT Image Storage has 16 (PS3.3 C.8.2.1.1.4); convert the series"
@@ -136,7 +138,10 @@ def _gaps(headers: list[SliceHeader]) -> str | None:
     odd = gaps[np.abs(gaps - usual) > max(GAP_TOLERANCE_MM, 0.02 * usual)]
     if not odd.size:
         return None
-    return f"{odd.size} of {gaps.size} slice gaps differ from the usual {usual:g} mm ({odd.min():g} to {odd.max():g} mm): slices are missing or unevenly spaced; they are processed one by one"
+    return (
+        f"{odd.size} of {gaps.size} slice gaps differ from the usual {usual:g} mm ({odd.min():g} to {odd.max():g} mm): "
+        "slices are missing or unevenly spaced; they are processed one by one"
+    )
 
 
 def _duplicates(headers: list[SliceHeader]) -> str | None:
@@ -145,12 +150,12 @@ def _duplicates(headers: list[SliceHeader]) -> str | None:
 
 
 def _varying(headers: list[SliceHeader]) -> str | None:
-    names = {
-        "orientation": {header.orientation for header in headers},
-        "pixel spacing": {header.spacing for header in headers},
-        "rescale": {header.rescale for header in headers},
+    different = {
+        "orientation": len({header.orientation for header in headers}),
+        "pixel spacing": len({header.spacing for header in headers}),
+        "rescale": len({header.rescale for header in headers}),
     }
-    varying = [name for name, values in names.items() if len(values) > 1]
+    varying = [name for name, count in different.items() if count > 1]
     return f"{', '.join(varying)} varies between slices: each slice keeps its own" if varying else None
 
 

@@ -1,0 +1,173 @@
+"""Write a derived CT series slice by slice, every file and the whole series at once or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pydicom
+import pydicom.pixels
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from qdm_med._version import __version__
+from qdm_med.errors import ConfigError, SeriesError
+from qdm_med.io.derivation import TOOL, Derivation
+from qdm_med.io.derived_header import DerivedSeries, derive_header, free_series_number
+from qdm_med.io.dicom_file import decode_stored, quiet, read_dataset, shown
+from qdm_med.io.dicom_reader import DicomSlices
+from qdm_med.io.output_place import check_folder, replace_folder
+from qdm_med.io.rescale import in_ranges, magnified
+from qdm_med.io.resumable_writer import ResumableWriter
+from qdm_med.volume import FloatArray, Volume
+
+TRANSFER_SYNTAXES = {
+    "explicit": ExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "jpeg-ls": JPEGLSLossless,
+    "jpeg-2000": JPEG2000Lossless,
+}
+IMPLEMENTATION_CLASS_UID = UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_DNS, 'qdm-med.dicom').int}")
+"""Names this program in File Meta Information (PS3.10 7.1); the same in all its versions."""
+LARGEST_SIDE = 65535
+"""Rows and Columns are unsigned 16-bit numbers."""
+
+
+class DerivedSeriesWriter(ResumableWriter):
+    """Writes the derived series of a DICOM volume as single-frame CT images.
+
+    Stored values are the nearest to the HU given, under the source slice's own rescale, clamped to its bits; the
+    source's padding is repeated exactly and no other pixel takes a padding value.
+
+    Args:
+        volume: What :func:`qdm_med.io.dicom_reader.read_dicom_series` gave.
+        out: Folder to create. It may lie inside the input folder if the reader was told to exclude it.
+        derivation: How the pixels are computed.
+        private: ``"keep"`` private elements, but for large opaque ones, or ``"drop"`` them all.
+        equipment: ``"keep"`` the scanner as General Equipment, or ``"standard"`` (PS3.3 C.12.1.1.5).
+        transfer_syntax: One of :data:`TRANSFER_SYNTAXES`; all are lossless.
+        overwrite: Replace an earlier output.
+
+    Raises:
+        SeriesError: If the output cannot be made from this source or in this place; nothing is then written.
+        ConfigError: If an option is unknown.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        out: Path,
+        derivation: Derivation,
+        *,
+        private: str = "keep",
+        equipment: str = "keep",
+        transfer_syntax: str = "explicit",
+        overwrite: bool = False,
+    ) -> None:
+        _require("private", private, ("keep", "drop"))
+        _require("equipment", equipment, ("keep", "standard"))
+        _require("transfer_syntax", transfer_syntax, tuple(TRANSFER_SYNTAXES))
+        if not isinstance(volume.slices, DicomSlices):
+            raise SeriesError(f"a DICOM series cannot be derived from {volume.provenance.source_format} input")
+        self._source = volume.slices
+        self._syntax = TRANSFER_SYNTAXES[transfer_syntax]
+        slice_bytes = _slice_bytes(volume, derivation.scale)
+        place = check_folder(out, volume.provenance.files, overwrite=overwrite)
+        number = free_series_number(
+            self._source.headers[0].series_number, derivation.scale, self._source.series_numbers
+        )
+        series = DerivedSeries(uuid.uuid4(), datetime.now(UTC), number, derivation, private, equipment)
+        _rehearse(self._source, series)
+        super().__init__(
+            volume,
+            place,
+            scale=derivation.scale,
+            key=_job_key(self._source, series, transfer_syntax),
+            suffix="dcm",
+            slice_bytes=slice_bytes,
+        )
+        self._series = replace(series, run=self._job.run, started=self._job.started)
+
+    def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
+        header = self._source.headers[index]
+        source = read_dataset(header.path)
+        stored = decode_stored(source, header.path)
+        pixel_format = header.pixel_format()
+        avoid = pixel_format.padding_ranges(stored)
+        fine = pixel_format.to_stored(hu, avoid)
+        padding = magnified(in_ranges(stored, avoid), self.scale)
+        fine[padding] = magnified(stored, self.scale)[padding]
+        with quiet():
+            derived = derive_header(source, self._series, index)
+            _set_pixels(derived, fine.astype("<i2" if pixel_format.signed else "<u2"), self._syntax)
+            pydicom.dcmwrite(file, derived, enforce_file_format=True)
+
+    def _put_in_place(self) -> None:
+        for index in range(len(self.volume)):
+            path = self._slice_path(index)
+            written = read_dataset(path, tags=["SOPInstanceUID", "Rows"])
+            if written.get("SOPInstanceUID") != self._series.instance_uid(index):
+                raise SeriesError(f"{shown(path)}: is not the slice that was written; run again")
+        replace_folder(self._job.slices, self.out)
+
+
+def _rehearse(source: DicomSlices, series: DerivedSeries) -> None:
+    """Derive and encode every header once, so that an odd one is met before the first slice is computed."""
+    for index, header in enumerate(source.headers):
+        dataset = read_dataset(header.path)
+        try:
+            with quiet():
+                derived = derive_header(dataset, series, index)
+                _set_pixels(derived, np.zeros((0, 0), dtype="<u2"), ExplicitVRLittleEndian)
+                pydicom.dcmwrite(io.BytesIO(), derived, enforce_file_format=True)
+        except Exception as error:  # whatever values of a foreign header provoke in the encoder
+            raise SeriesError(
+                f"{shown(header.path)}: header cannot be written again ({type(error).__name__}); repair the file"
+            ) from error
+
+
+def _set_pixels(derived: Dataset, pixels: NDArray[Any], syntax: UID) -> None:
+    """Give a header its pixels and File Meta Information of our own (PS3.10 7.1), nothing of the source's."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = derived.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = f"{TOOL} {__version__}"[:16]
+    derived.file_meta = meta
+    derived.PixelData = pixels.tobytes()
+    derived["PixelData"].VR = "OW"
+    if syntax.is_encapsulated:
+        derived.compress(syntax, pixels, generate_instance_uid=False)
+        if not np.array_equal(pydicom.pixels.pixel_array(derived, raw=True), pixels):
+            raise SeriesError(f"{syntax.name}: this codec does not keep the pixels; use --transfer-syntax explicit")
+
+
+def _slice_bytes(volume: Volume, scale: int) -> int:
+    _, rows, columns = volume.geometry.shape
+    size = rows * columns * scale**2 * 2
+    if max(rows, columns) * scale > LARGEST_SIDE or size >= 2**32 - 2:
+        raise SeriesError(
+            f"{rows}x{columns} pixels times {scale} do not fit a DICOM image (65535 a side, 4 GiB); use a smaller scale"
+        )
+    return size
+
+
+def _job_key(source: DicomSlices, series: DerivedSeries, transfer_syntax: str) -> str:
+    instances = [header.sop_uid for header in source.headers]
+    job = series.derivation.job_key(source.headers[0].series_uid)
+    record = [job, series.number, series.private, series.equipment, transfer_syntax, instances]
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

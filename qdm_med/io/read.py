@@ -1,0 +1,40 @@
+"""The front door: a path in, a volume out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qdm_med.errors import SeriesError
+from qdm_med.io.dicom_file import Content, shown, sniff
+from qdm_med.io.dicom_reader import read_dicom_series
+from qdm_med.io.itk import ITK_SUFFIXES, read_itk
+from qdm_med.io.nifti import NIFTI_SUFFIXES, read_nifti
+from qdm_med.volume import Volume
+
+
+def read_volume(
+    path: Path, *, series_uid: str | None = None, exclude: Path | None = None, force: bool = False
+) -> Volume:
+    """Read a CT volume; its slices are read when they are asked for.
+
+    Args:
+        path: A folder or file of DICOM, or a NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha, .mhd) file.
+        series_uid: SeriesInstanceUID, if a folder holds several CT series.
+        exclude: An output that may lie inside the folder and is no input.
+        force: Accept what this tool has made itself.
+
+    Raises:
+        SeriesError: If there is nothing there that can be read faithfully.
+    """
+    if not path.exists():
+        raise SeriesError(f"{shown(path)}: no such file or folder; check --series")
+    name = path.name.lower()
+    if path.is_dir() or sniff(path) is Content.DICOM:
+        return read_dicom_series(path, series_uid=series_uid, exclude=exclude, force=force)
+    if name.endswith(NIFTI_SUFFIXES):
+        return read_nifti(path, force=force)
+    if name.endswith(ITK_SUFFIXES):
+        return read_itk(path, force=force)
+    raise SeriesError(
+        f"{shown(path)}: neither DICOM nor {', '.join((*NIFTI_SUFFIXES, *ITK_SUFFIXES))}; unpack archives first"
+    )

@@ -1,0 +1,98 @@
+"""The back door: a writer that puts a super-resolved volume into the format of its source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from qdm_med.errors import SeriesError
+from qdm_med.io.derivation import Derivation
+from qdm_med.io.derived_series import DerivedSeriesWriter
+from qdm_med.io.itk import ITK_SUFFIXES, ItkWriter
+from qdm_med.io.nifti import NIFTI_SUFFIXES, NiftiWriter
+from qdm_med.volume import FloatArray, Volume
+
+
+class VolumeWriter(Protocol):
+    """Takes super-resolved slices in any order; see :class:`qdm_med.io.resumable_writer.ResumableWriter`."""
+
+    finished: frozenset[int]
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave nothing behind after an error of ours, and what is finished after an interruption."""
+        ...
+
+    def write(self, index: int, hu: FloatArray) -> None:
+        """Write the ``(scale rows, scale columns)`` HU of one slice."""
+        ...
+
+    def commit(self) -> Path:
+        """Put the complete output in its place."""
+        ...
+
+
+def open_writer(
+    volume: Volume,
+    out: Path,
+    derivation: Derivation,
+    *,
+    overwrite: bool = False,
+    private: str = "keep",
+    equipment: str = "keep",
+    transfer_syntax: str = "explicit",
+) -> VolumeWriter:
+    """Open a writer of the format that ``volume`` was read from.
+
+    Args:
+        volume: The source.
+        out: Folder (DICOM) or file to create.
+        derivation: How the pixels are computed.
+        overwrite: Replace an output that is there.
+        private: DICOM only, see :class:`qdm_med.io.derived_series.DerivedSeriesWriter`.
+        equipment: DICOM only, likewise.
+        transfer_syntax: DICOM only, likewise.
+
+    Raises:
+        SeriesError: If the output cannot be made from this source or in this place.
+        ConfigError: If an option is unknown.
+    """
+    source_format = volume.provenance.source_format
+    if source_format == "dicom":
+        return DerivedSeriesWriter(
+            volume,
+            out,
+            derivation,
+            private=private,
+            equipment=equipment,
+            transfer_syntax=transfer_syntax,
+            overwrite=overwrite,
+        )
+    if source_format == "nifti":
+        return NiftiWriter(volume, out, derivation, overwrite=overwrite)
+    if source_format == "itk":
+        return ItkWriter(volume, out, derivation, overwrite=overwrite)
+    raise SeriesError(f"a volume from {source_format} has no file format; read it from files to write it")
+
+
+def default_output(series: Path, scale: int) -> Path:
+    """Where the output goes if nobody says: beside the input, named after it.
+
+    >>> default_output(Path("scans/head.nii.gz"), 8).name
+    'head-srx8.nii.gz'
+    >>> default_output(Path("scans/head"), 4).name
+    'head-srx4'
+    """
+    place = series.resolve()
+    name = place.name or "series"
+    if place.is_dir():
+        return place.with_name(f"{name}-srx{scale}")
+    suffix = next((s for s in (*NIFTI_SUFFIXES, *ITK_SUFFIXES) if name.lower().endswith(s)), None)
+    stem = name[: -len(suffix)] if suffix else name.removesuffix(".dcm")
+    return place.with_name(f"{stem}-srx{scale}{name[len(stem) :] if suffix else ''}")
