@@ -105,4 +105,3 @@ class CompandedRange:
 
 
 IntensityMap = HuWindow | CompandedRange
-
