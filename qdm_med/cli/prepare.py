@@ -18,5 +18,5 @@ def prepare(
     """Turn CT files into a slice store of 512 x 512 references, split by patient."""
     from qdm_med.data.prepare import prepare_slices
 
-    report = prepare_slices(sources, out, split_csv=split_csv)
+    report = prepare_slices(sources, out, split_csv=split_csv, progress=lambda line: typer.echo(line, err=True))
     typer.echo(report.summary())

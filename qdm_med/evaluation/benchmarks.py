@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,13 +18,12 @@ from qdm_med.checkpoint import Checkpoint
 from qdm_med.data.degradation import BENCHMARK
 from qdm_med.data.pairs import full_pairs
 from qdm_med.data.slices import SliceStore
-from qdm_med.diffusion.noise import SliceNoise
-from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
-from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic, lanczos
 from qdm_med.evaluation.evaluate import Method, SliceScore, Summary, evaluate, summarise
 from qdm_med.evaluation.perceptual import LpipsSqueeze
-from qdm_med.inference.super_resolution import slice_draws, super_resolve
+from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.volume import CtSlice
 
 BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8": 8})
 """Benchmark name -> magnification."""
@@ -63,44 +63,32 @@ class BenchmarkOptions:
 
 
 def qdm_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> dict[str, Method]:
-    """The checkpoint at every combination of steps and thresholds.
+    """The checkpoint at every combination of steps and thresholds, exactly as ``qdm-med upscale`` runs it.
 
     Raises:
         CheckpointError: If the checkpoint does not serve the benchmark's scale.
+        ConfigError: If steps or thresholds are out of range.
     """
-    card, denoiser = checkpoint.card, checkpoint.denoiser
-    if denoiser is None:
-        raise CheckpointError(f"model {card.name} is an autoencoder without a denoiser; evaluate a trained model")
-    default_steps = card.steps_for(options.scale)
-    full = ResidualShiftSchedule.from_config(card.schedule)
-    autoencoder, denoiser = checkpoint.autoencoder.to(device), denoiser.to(device)
+    card = checkpoint.card
+    thresholds = options.thresholds or (card.threshold,)
+    steps = options.steps or (card.steps_for(options.scale),)
+    methods = {}
+    for threshold, number in itertools.product(thresholds, steps):
+        how = UpscaleOptions(scale=options.scale, seed=options.seed, steps=number, threshold=threshold)
+        methods[f"{card.name}, {number} steps, s = {threshold:g}"] = _method(Upscaler(checkpoint, how, device=device))
+    return methods
 
-    def method(steps: int, threshold: float) -> Method:
-        schedule = full.respaced(trailing_timesteps(len(full), steps))
 
-        def run(low_res: Tensor, scale: int) -> Tensor:
-            key = hashlib.sha256(low_res.contiguous().numpy().tobytes()).hexdigest()
-            draws = slice_draws(
-                SliceNoise(options.seed, key, 0.0),
-                (low_res.shape[-2], low_res.shape[-1]),
-                channels=card.autoencoder.latent_channels,
-                scale=scale,
-                device=device,
-            )
-            return super_resolve(
-                autoencoder,
-                denoiser,
-                low_res.to(device),
-                scale=scale,
-                schedule=schedule,
-                threshold=threshold,
-                noise=draws,
-            ).image.cpu()
+def _method(upscaler: Upscaler) -> Method:
+    intensity = upscaler.card.intensity
 
-        return run
+    def run(low_res: Tensor, scale: int) -> Tensor:
+        hu = intensity.to_hu(low_res[0, 0].numpy())
+        key = hashlib.sha256(hu.tobytes()).hexdigest()
+        result = upscaler.upscale_slice(CtSlice(hu, np.zeros(hu.shape, dtype=bool), 0.0), key)
+        return torch.from_numpy(intensity.to_unit(result.hu))[None, None]
 
-    combinations = itertools.product(options.thresholds or (card.threshold,), options.steps or (default_steps,))
-    return {f"{card.name}, {n} steps, s = {s:g}": method(n, s) for s, n in combinations}
+    return run
 
 
 def run_benchmark(

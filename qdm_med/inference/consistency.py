@@ -5,13 +5,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 from einops import reduce
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from qdm_med.models.conditioning import upsample
 from qdm_med.volume import FloatArray
 
 NEIGHBOURHOOD = 2.0
 """Standard deviation, in source pixels, of the neighbourhood whose mean HU is kept."""
+
+REACH = 5
+"""Side, in source pixels, of the neighbourhood whose HU bound what a pixel inside it may become."""
+
+OVERSHOOT_HU = 250.0
+"""How far a slice may leave the HU range of its source as a whole."""
 
 
 def block_mean(fine: FloatArray, scale: int) -> FloatArray:
@@ -38,3 +44,26 @@ def keep_local_mean(fine: FloatArray, source: FloatArray, scale: int) -> FloatAr
     correction = upsample(torch.from_numpy(drift)[None, None], scale)[0, 0].numpy()
     corrected: FloatArray = np.asarray(fine + correction, dtype=np.float32)
     return corrected
+
+
+def limit_overshoot(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
+    """Keep every pixel within what its neighbourhood in the source makes plausible.
+
+    Sharpening overshoots: where a network unit is worth thousands of HU (bone), a small overshoot would become metal.
+    A pixel may leave the range of its neighbourhood by that range's own width, and the slice's range by 250 HU.
+
+    Args:
+        fine: ``(scale rows, scale columns)`` super-resolved HU.
+        source: ``(rows, columns)`` source HU, padding filled.
+        scale: Magnification.
+
+    Returns:
+        ``(scale rows, scale columns)`` float32 HU.
+    """
+    lowest, highest = minimum_filter(source, REACH, mode="nearest"), maximum_filter(source, REACH, mode="nearest")
+    width = highest - lowest
+    lowest = np.maximum(lowest - width, source.min() - OVERSHOOT_HU)
+    highest = np.minimum(highest + width, source.max() + OVERSHOOT_HU)
+    bounds = (np.repeat(np.repeat(bound, scale, axis=0), scale, axis=1) for bound in (lowest, highest))
+    limited: FloatArray = np.clip(fine, *bounds)
+    return limited

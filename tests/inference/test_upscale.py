@@ -8,7 +8,7 @@ import torch
 
 from qdm_med.checkpoint import Checkpoint
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.inference.consistency import block_mean, keep_local_mean
+from qdm_med.inference.consistency import block_mean, keep_local_mean, limit_overshoot
 from qdm_med.inference.padding import fill_padding
 from qdm_med.inference.upscale import UpscaleOptions, Upscaler
 from qdm_med.volume import CtSlice
@@ -118,6 +118,26 @@ def test_a_drift_in_hu_is_undone_and_pixel_noise_is_not_put_back():
     assert abs(float(corrected.mean() - source.mean())) < 1.0
     assert corrected.std() < 5.0
     assert block_mean(corrected, 4).shape == (32, 32)
+
+
+def test_overshoot_is_limited_by_the_neighbourhood_and_plausible_detail_is_kept():
+    source = np.full((16, 16), 40.0, dtype=np.float32)
+    source[:, 8:] = 140.0
+    fine = np.kron(source, np.ones((4, 4), dtype=np.float32))
+    fine[10, 30] = 235.0  # beside the edge: within one range of the neighbourhood
+    fine[10, 4] = 90.0  # far from it: nothing there is anything but 40
+    fine[20, 33] = 3000.0
+    limited = limit_overshoot(fine, source, 4)
+    assert limited[10, 30] == 235.0
+    assert limited[10, 4] == 40.0
+    assert limited[20, 33] == 240.0
+
+
+def test_no_slice_leaves_the_range_of_its_source_by_more_than_250_hu():
+    source = np.tile(np.array([-1000.0, 1000.0], dtype=np.float32), (8, 4))
+    fine = np.full((32, 32), 2500.0, dtype=np.float32)
+    assert limit_overshoot(fine, source, 4).max() == 1250.0
+    assert limit_overshoot(-fine, source, 4).min() == -1250.0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,224 @@
+"""The command line: help at once, one line for bad input, nothing written, the promised outputs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import torch
+from pydicom.data import get_testdata_file
+
+from qdm_med.checkpoint import ModelCard, save_checkpoint
+from qdm_med.cli import app
+from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+
+COMMANDS = ("upscale", "info", "prepare", "train-vae", "train", "eval", "convert")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["qdm-med", *map(str, arguments)])
+        try:
+            app.main()
+            code = 0
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
+    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    networks = KlVae(autoencoder), TwoStreamDenoiser(denoiser)
+    with torch.no_grad():
+        networks[1].read_out.weight.normal_(std=0.1)  # zero at the start: noise would not show
+    save_checkpoint(path, ModelCard("tiny", autoencoder, denoiser), *networks)
+    return path
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A folder with the CT slice that pydicom carries, made small."""
+    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
+    dataset.PixelData = np.ascontiguousarray(dataset.pixel_array[40:72, 40:80]).tobytes()
+    dataset.Rows, dataset.Columns = 32, 40
+    folder = tmp_path / "series"
+    folder.mkdir()
+    dataset.save_as(folder / "slice.dcm")
+    return folder
+
+
+def one_line(text):
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text
+
+
+def test_help_answers_within_half_a_second():
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "qdm_med.cli.app", "--help"], check=True, capture_output=True)
+        best = min(best, time.perf_counter() - started)
+    assert best < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_for_every_option_and_stands_in_the_readme(command, run):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "--help" in out
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    assert f"qdm-med {command}" in readme
+
+
+def test_upscale_writes_a_derived_series_and_one_line(run, series, checkpoint, tmp_path):
+    out = tmp_path / "out"
+    code, told, err = run("upscale", "--series", series, "--out", out, "--scale", 4, "--checkpoint", checkpoint)
+    assert (code, err) == (0, "")
+    assert "1 slices at x4" in told
+    written = [pydicom.dcmread(path) for path in sorted(out.iterdir())]
+    assert [(slice_.Rows, slice_.Columns) for slice_ in written] == [(128, 160)]
+    assert written[0].ImageType[:2] == ["DERIVED", "SECONDARY"]
+    assert "tiny" in written[0].DerivationDescription
+
+
+def test_two_runs_with_one_seed_give_identical_pixels(run, series, checkpoint, tmp_path):
+    pixels = []
+    for name, further in (("a", ()), ("b", ("--tile", 64)), ("c", ("--seed", 1, "--threshold", 0))):
+        code, _, err = run(
+            "upscale", "--series", series, "--out", tmp_path / name, "--checkpoint", checkpoint, *further
+        )
+        assert code == 0, err
+        pixels.append(pydicom.dcmread(next((tmp_path / name).iterdir())).PixelData)
+    assert pixels[0] == pixels[1]
+    assert pixels[0] != pixels[2]
+
+
+def test_upscale_prints_json_for_machines(run, series, checkpoint, tmp_path):
+    _, told, _ = run("upscale", "--series", series, "--out", tmp_path / "out", "--checkpoint", checkpoint, "--json")
+    summary = json.loads(told)
+    assert summary["slices"] == 1
+    assert 0 <= summary["active_leaves"] <= 1
+    assert summary["out"] == str(tmp_path / "out")
+
+
+def test_nifti_in_nifti_out(run, checkpoint, tmp_path):
+    source = tmp_path / "ct.nii.gz"
+    hu = np.random.default_rng(0).integers(-1000, 500, (20, 16, 3)).astype(np.int16)
+    nib.save(nib.Nifti1Image(hu, np.diag([0.8, 0.8, 2.5, 1.0])), source)
+    code, _, err = run("upscale", "--series", source, "--scale", 8, "--checkpoint", checkpoint)
+    assert code == 0, err
+    result = nib.load(tmp_path / "ct-srx8.nii.gz")
+    assert result.shape == (160, 128, 3)
+    np.testing.assert_allclose(result.header.get_zooms(), (0.1, 0.1, 2.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_a_converted_release_runs_in_upscale(run, series, golden_path, tmp_path, scale):
+    ours = tmp_path / "ours.safetensors"
+    sources = (
+        "--denoiser",
+        golden_path / "qdm_tiny.safetensors",
+        "--autoencoder",
+        golden_path / "aekl_tiny.safetensors",
+    )
+    code, _, err = run("convert", *sources, "--heads", 4, "--scale", scale, "--out", ours)
+    assert code == 0, err
+    code, _, err = run(
+        "upscale", "--series", series, "--scale", scale, "--checkpoint", ours, "--out", tmp_path / "out", "--steps", 2
+    )
+    assert code == 0, err
+
+
+def bad_calls(series, checkpoint, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    truncated = tmp_path / "truncated.safetensors"
+    truncated.write_bytes(checkpoint.read_bytes()[:1000])
+    junk = tmp_path / "junk"
+    junk.mkdir()
+    (junk / "a.txt").write_text("no image")
+    config = tmp_path / "bad.yaml"
+    config.write_text("name: x\nloop: {stepz: 1}\n")
+    good = ("--checkpoint", checkpoint, "--out", tmp_path / "out")
+    return {
+        "missing folder": (("upscale", "--series", tmp_path / "absent", *good), "absent"),
+        "no CT": (("upscale", "--series", junk, *good), "junk"),
+        "output not empty": (("upscale", "--series", series, "--checkpoint", checkpoint, "--out", full), "full"),
+        "other scale": (("upscale", "--series", series, "--scale", 3, *good), "x3"),
+        "truncated": (
+            ("upscale", "--series", series, "--checkpoint", truncated, "--out", tmp_path / "out"),
+            "truncated",
+        ),
+        "absent checkpoint": (
+            ("upscale", "--series", series, "--checkpoint", "no.safetensors", "--out", "o"),
+            "no.safetensors",
+        ),
+        "steps": (("upscale", "--series", series, "--steps", 99, *good), "99"),
+        "device": (("upscale", "--series", series, "--device", "abacus", *good), "abacus"),
+        "config key": (("train-vae", "--data", junk, "--config", config, "--out", tmp_path / "run"), "stepz"),
+        "no store": (("eval", "--benchmark", "med-sr4", "--data", junk, "--checkpoint", checkpoint), "junk"),
+        "benchmark": (("eval", "--benchmark", "med-sr5", "--data", junk, "--checkpoint", checkpoint), "med-sr5"),
+        "info": (("info", tmp_path / "absent"), "absent"),
+        "convert": (
+            ("convert", "--denoiser", "no.pth", "--autoencoder", "no.pth", "--out", tmp_path / "out"),
+            "no.pth",
+        ),
+        "prepare": (("prepare", "--sources", junk, "--out", tmp_path / "store"), "junk"),
+    }
+
+
+CASES = [
+    "missing folder", "no CT", "output not empty", "other scale", "truncated", "absent checkpoint", "steps", "device",
+    "config key", "no store", "benchmark", "info", "convert", "prepare",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_line_that_names_it_and_nothing_is_written(
+    run, series, checkpoint, tmp_path, case, monkeypatch
+):
+    calls = bad_calls(series, checkpoint, tmp_path)
+    assert set(calls) == set(CASES)
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    arguments, named = calls[case]
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert named in one_line(err)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_wrong_usage_exits_with_two(run):
+    assert run("upscale")[0] == 2
+    assert run("nonsense")[0] == 2
+    assert run("upscale", "--series", "x", "--scale", "four")[0] == 2
+
+
+def test_info_describes_a_checkpoint_and_a_series(run, series, checkpoint):
+    _, told, _ = run("info", checkpoint)
+    assert "tiny" in told
+    _, told, _ = run("info", series, "--json")
+    described = json.loads(told)["series"]
+    assert len(described) == 1
+    assert "CompressedSamples" not in told  # the patient's name
