@@ -153,6 +153,8 @@ def _note_lossy_source(header: Dataset, source: Any) -> None:
     """PS3.3 C.7.6.1.1.5: once lossy, always lossy."""
     if source.file_meta.TransferSyntaxUID in LOSSY_SYNTAXES:
         header.LossyImageCompression = "01"
+    elif "LossyImageCompression" in header and not header.LossyImageCompression:
+        del header.LossyImageCompression  # an empty flag says neither 00 nor 01, which is all that it may say
 
 
 def _values(value: Any) -> list[Any]:

@@ -43,10 +43,12 @@ def refusals(headers: list[SliceHeader]) -> Iterator[str]:
 def _mixed(headers: list[SliceHeader]) -> Iterator[str]:
     first = headers[0]
     name = f"series {shown(first.series_uid)}"
-    if len({header.patient for header in headers}) > 1:
-        yield f"{name}: slices of two patients; a series has one (PS3.3 C.7.3.1): separate them"
-    if len({header.frame_uid for header in headers}) > 1:
-        yield f"{name}: two Frames of Reference; a series has one (PS3.3 C.7.4.1.1.1): separate them"
+    patients = len({header.patient for header in headers})
+    if patients > 1:
+        yield f"{name}: slices of {patients} patients; a series has one (PS3.3 C.7.3.1): separate them"
+    frames = len({header.frame_uid for header in headers})
+    if frames > 1:
+        yield f"{name}: {frames} Frames of Reference; a series has one (PS3.3 C.7.4.1.1.1): separate or mend them"
     matrices = sorted({f"{header.rows}x{header.columns}" for header in headers})
     if len(matrices) > 1:
         yield f"{name}: slices of different sizes ({', '.join(matrices)}); separate them"
