@@ -23,6 +23,7 @@ from qdm_med.diffusion.process import diffuse, scale_input
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig, trailing_timesteps
 from qdm_med.errors import ConfigError
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
+from qdm_med.models.autoencoder import DOWNSAMPLING
 from qdm_med.models.conditioning import Conditioning, condition, upsample
 from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
 
@@ -42,7 +43,10 @@ class DenoiserTrainingConfig:
         decoded_weight: Weight of the squared error of the decoded merged answer, in the network's range: the pixel
             counterpart of Eq. 7's perceptual term. 0: none, as in the paper's medical training.
         perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
-            an LPIPS backbone. 0: none.
+            an LPIPS backbone. 0: none. Inactive leaves take no part in it: without noise the network could answer it
+            there with a regular pattern only.
+        last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
+            one step also ends; the others are drawn evenly from all timesteps.
         validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
     """
 
@@ -54,6 +58,7 @@ class DenoiserTrainingConfig:
     upstream_weight: float = 1.0
     decoded_weight: float = 0.0
     perceptual_weight: float = 0.0
+    last_timestep_share: float = 0.0
     validation_slices: int = 6
 
     def __post_init__(self) -> None:
@@ -117,7 +122,8 @@ class DenoiserObjective(nn.Module):
             losses["decoded"] = F.mse_loss(image, high_res)
             loss = loss + self.config.decoded_weight * losses["decoded"]
             if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
-                losses["perceptual"] = distance(image, high_res).mean()
+                pixels = known.mask.repeat_interleave(DOWNSAMPLING, 2).repeat_interleave(DOWNSAMPLING, 3)
+                losses["perceptual"] = distance(torch.where(pixels, image, high_res), high_res).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
         return {"loss": loss, **losses}
 
@@ -186,9 +192,13 @@ class DenoiserTask:
         with torch.no_grad():
             z_0 = self._autoencoder.encode(high_res)
         items = [np.random.default_rng([self._seed, 2, step, item]) for item in range(rank, size, world)]
-        t = torch.tensor([int(item.integers(len(self._schedule))) for item in items], device=self._device)
+        t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
         noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
         return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device))
+
+    def _draw_timestep(self, rng: np.random.Generator) -> int:
+        timestep = int(rng.integers(len(self._schedule)))
+        return len(self._schedule) - 1 if rng.random() < self._config.last_timestep_share else timestep
 
     @torch.no_grad()
     def validate(self, objective: DenoiserObjective) -> dict[str, float]:
