@@ -90,4 +90,4 @@ def super_resolve(
 
     z_0 = sample(denoise, known.z_y, known.mask, schedule, noise)
     image = autoencoder.decode(z_0).clamp(-1, 1)
-    return SuperResolved(image, known.leaves, known.plan.count, known.plan.active.numel())
+    return SuperResolved(image, known.leaves, known.plan.window_count, known.plan.active.numel())

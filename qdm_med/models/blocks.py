@@ -65,11 +65,22 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.out = nn.Linear(hidden, hidden)
 
-    def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        """``(N, L, D)`` tokens and the ``(N, L)`` bool keys that may be attended to -> ``(N, L, D)``."""
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
-        attended: Tensor = self.out(attend(query, key, value, self.heads, key_mask))
-        return attended
+    def forward(self, x: Tensor, plan: WindowPlan | None = None) -> Tensor:
+        """Attend within each row, or, with a plan, within each window.
+
+        Args:
+            x: ``(R, L, D)`` tokens.
+            plan: How the rows make windows; ``None``: every row is one.
+
+        Returns:
+            ``(R, L, D)``.
+        """
+        projected = self.qkv(x)
+        if plan is None or plan.leaves is None:
+            query, key, value = projected.chunk(3, dim=-1)
+            return self.out(attend(query, key, value, self.heads))
+        query, key, value = plan.meet(projected).chunk(3, dim=-1)
+        return self.out(plan.part(attend(query, key, value, self.heads, plan.leaves)))
 
 
 class CrossAttention(nn.Module):
@@ -151,26 +162,26 @@ class CrossAttentionBlock(nn.Module):
         keys_values: tuple[Tensor, Tensor],
         plan: WindowPlan,
     ) -> Tensor:
-        """Refine the tokens of ``N`` windows.
+        """Refine the tokens of windows.
 
         Args:
-            x: ``(N, L, D)`` tokens, the windows of image 0 first.
+            x: ``(R, L, D)`` tokens, the rows of image 0 first.
             condition: ``(B, D)`` conditioning of each image.
             keys_values: Upstream tokens of each image, projected by ``context_attention``.
-            plan: Which windows these are.
+            plan: Which rows these are.
 
         Returns:
-            ``(N, L, D)``.
+            ``(R, L, D)``.
         """
         shift1, scale1, gate1, shift2, scale2, gate2 = self.window_modulation(condition)[plan.image_of, None].chunk(
             6, dim=-1
         )
-        x = x + gate1 * self.window_attention(modulate(layer_norm(x), shift1, scale1), plan.key_mask)
+        x = x + gate1 * self.window_attention(modulate(layer_norm(x), shift1, scale1), plan)
         x = x + gate2 * self.window_mlp(modulate(layer_norm(x), shift2, scale2))
         shift1, scale1, gate1, shift2, scale2, gate2 = self.context_modulation(condition)[plan.image_of, None].chunk(
             6, dim=-1
         )
-        x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, plan.windows_of)
+        x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, plan.rows_of)
         return x + gate2 * self.context_mlp(modulate(layer_norm(x), shift2, scale2))
 
 

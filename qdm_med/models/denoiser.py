@@ -161,7 +161,7 @@ class TwoStreamDenoiser(nn.Module):
         window = self.config.window
         rows, columns = mask.shape[-2:]
         padded = F.pad(mask, (0, -columns % window, 0, -rows % window), value=False)
-        return WindowPlan.from_mask(padded, window=window, attend_to_active_only=self.config.attend_to_active_only)
+        return WindowPlan.from_mask(padded, window=window, leaf_mode=self.config.attend_to_active_only)
 
     def forward(self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan) -> Prediction:
         """Predict ``z_0``.
@@ -184,7 +184,7 @@ class TwoStreamDenoiser(nn.Module):
             upstream, downstream = self._with_trunk(seen, t, plan, mask)
         else:
             upstream, context = self.upstream(seen, t)
-            downstream = self.downstream(seen, t, context, plan) if plan.count else upstream
+            downstream = self.downstream(seen, t, context, plan) if plan.window_count else upstream
         merged = downstream if self.config.trunk_channels else torch.where(mask, downstream, upstream)
         answers = (answer[..., :height, :width] for answer in (merged, upstream, downstream))
         if self.config.predict_shift:
@@ -199,7 +199,7 @@ class TwoStreamDenoiser(nn.Module):
             features = block(features, condition)
         coarse, context = self.upstream(features, t)
         without_detail = features + coarse
-        if not plan.count:
+        if not plan.window_count:
             upstream = self._read_out(without_detail, condition)
             return upstream, upstream
         detail = self.downstream(features, t, context, plan) * mask

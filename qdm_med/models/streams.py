@@ -143,7 +143,8 @@ class Downstream(nn.Module):
         """
         condition = self.time(t)
         chunks = plan.chunks(self.CHUNK)
-        windows = torch.split(plan.gather(self.embed(x)), self.CHUNK)
+        gathered = plan.gather(self.embed(x))
+        windows = torch.split(gathered, [len(chunk.image_of) for chunk in chunks])
         for block in cast("Iterable[CrossAttentionBlock]", self.blocks):
             keys_values = block.context_attention.keys_values(context)
             windows = tuple(

@@ -1,4 +1,4 @@
-"""Which windows of the downstream token grid are computed, and how tokens move between grid and windows."""
+"""Which windows and tokens of the downstream grid are computed, and how tokens move between grid and computation."""
 
 from __future__ import annotations
 
@@ -18,72 +18,99 @@ def to_windows(grid: Tensor, window: int) -> Tensor:
 def from_windows(windows: Tensor, window: int, rows: int, columns: int) -> Tensor:
     """Undo :func:`to_windows` for a grid of ``rows`` by ``columns`` tokens."""
     return rearrange(
-        windows, "b (y x) (wy wx) ... -> b (y wy) (x wx) ...", y=rows // window, x=columns // window, wy=window
+        windows,
+        "b (y x) (wy wx) ... -> b (y wy) (x wx) ...",
+        y=rows // window,
+        x=columns // window,
+        wy=window,
+        wx=window,
     )
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """The windows that a mask asks for, worked out once and used by every block of every step.
+    """What a mask asks for, worked out once and used by every block of every step.
+
+    Tokens are computed in rows. In window mode a row is a whole window that contains an active token. In leaf mode a row
+    is one active token: nothing is computed for the others, and the tokens of a window meet in its attention only.
 
     Attributes:
-        active: ``(B, windows)`` bool, True where a window is computed.
-        image_of: ``(N,)`` image that each computed window belongs to, ascending.
-        windows_of: Number of computed windows of each of the B images; Python integers, so that the steps of the
-            sampler need not wait for the device.
-        key_mask: ``(N, tokens)`` bool tokens of each computed window that may be attended to; ``None``: all.
+        active: ``(B, windows)`` bool, True where a window contains an active token.
+        image_of: ``(R,)`` image that each row belongs to, ascending.
+        rows_of: Number of rows of each of the B images; Python integers, so that the steps of the sampler need not
+            wait for the device.
         token_mask: ``(B, rows, columns)`` bool, the mask itself on the (padded) token grid.
         window: Side of a window in tokens.
+        leaves: ``(N, tokens)`` bool, active tokens of each of the N active windows in leaf mode; ``None`` in window mode.
     """
 
     active: Tensor
     image_of: Tensor
-    windows_of: tuple[int, ...]
-    key_mask: Tensor | None
+    rows_of: tuple[int, ...]
     token_mask: Tensor
     window: int
+    leaves: Tensor | None
 
     @classmethod
-    def from_mask(cls, token_mask: Tensor, *, window: int, attend_to_active_only: bool) -> WindowPlan:
-        """Plan the windows that contain an active token.
+    def from_mask(cls, token_mask: Tensor, *, window: int, leaf_mode: bool) -> WindowPlan:
+        """Plan the computation of a mask.
 
         Args:
             token_mask: ``(B, rows, columns)`` bool; rows and columns multiples of ``window``.
             window: Side of a window in tokens.
-            attend_to_active_only: Whether inactive tokens are hidden from the attention inside a window.
+            leaf_mode: Whether active tokens alone are computed, instead of the windows that contain one.
         """
         windows = to_windows(token_mask, window)  # (B, windows, tokens)
         active = windows.any(dim=-1)
-        image_of = torch.arange(len(active), device=active.device)[:, None].expand_as(active)[active]
-        windows_of = tuple(active.sum(dim=1).tolist())
-        key_mask = windows[active] if attend_to_active_only else None
-        return cls(active, image_of, windows_of, key_mask, token_mask, window)
+        counts = windows.sum(dim=(1, 2)) if leaf_mode else active.sum(dim=1)
+        image_of = torch.arange(len(active), device=active.device).repeat_interleave(counts)
+        return cls(active, image_of, tuple(counts.tolist()), token_mask, window, windows[active] if leaf_mode else None)
 
     @property
-    def count(self) -> int:
-        """Number of windows that are computed, over all images."""
-        return sum(self.windows_of)
+    def window_count(self) -> int:
+        """Number of windows that contain an active token, over all images."""
+        return int(self.active.sum()) if self.leaves is None else len(self.leaves)
 
     def chunks(self, size: int) -> list[WindowPlan]:
-        """The same windows, at most ``size`` at a time; only for use with windows that were already gathered."""
-        parts = []
-        for start in range(0, self.count, size):
-            image_of = self.image_of[start : start + size]
-            ends = [0, *itertools.accumulate(self.windows_of)]
-            windows_of = tuple(
-                max(0, min(end, start + size) - max(begin, start)) for begin, end in itertools.pairwise(ends)
+        """The same rows in window mode, at most ``size`` windows at a time; for rows that were already gathered.
+
+        In leaf mode there is one chunk: a window's tokens must stay together, and they are few.
+        """
+        if self.leaves is not None:
+            return [self]
+        ends = [0, *itertools.accumulate(self.rows_of)]
+        return [
+            replace(
+                self,
+                image_of=self.image_of[start : start + size],
+                rows_of=tuple(
+                    max(0, min(end, start + size) - max(begin, start)) for begin, end in itertools.pairwise(ends)
+                ),
             )
-            key_mask = None if self.key_mask is None else self.key_mask[start : start + size]
-            parts.append(replace(self, image_of=image_of, windows_of=windows_of, key_mask=key_mask))
-        return parts
+            for start in range(0, len(self.image_of), size)
+        ]
 
     def gather(self, grid: Tensor) -> Tensor:
-        """``(B, rows, columns, D)`` -> ``(N, tokens, D)``: the windows that are computed."""
-        return to_windows(grid, self.window)[self.active]
+        """``(B, rows, columns, D)`` -> ``(R, L, D)``: the rows that are computed; L is 1 in leaf mode."""
+        windows = to_windows(grid, self.window)[self.active]
+        return windows if self.leaves is None else windows[self.leaves][:, None]
 
-    def scatter(self, windows: Tensor) -> Tensor:
-        """``(N, tokens, D)`` -> ``(B, rows, columns, D)``, zero in windows that are not computed."""
-        _, rows, columns = self.token_mask.shape
+    def scatter(self, rows: Tensor) -> Tensor:
+        """``(R, L, D)`` -> ``(B, rows, columns, D)``, zero where nothing was computed."""
+        _, height, width = self.token_mask.shape
+        windows = self.meet(rows)
         grid = windows.new_zeros((*self.active.shape, *windows.shape[1:]))
         grid[self.active] = windows
-        return from_windows(grid, self.window, rows, columns)
+        return from_windows(grid, self.window, height, width)
+
+    def meet(self, rows: Tensor) -> Tensor:
+        """``(R, L, D)`` -> ``(N, tokens, D)``: tokens in their windows, zero where there is none."""
+        if self.leaves is None:
+            return rows
+        windows = rows.new_zeros((*self.leaves.shape, rows.shape[-1]))
+        windows[self.leaves] = rows[:, 0]
+        return windows
+
+    def part(self, windows: Tensor) -> Tensor:
+        """Undo :meth:`meet`."""
+        return windows if self.leaves is None else windows[self.leaves][:, None]
