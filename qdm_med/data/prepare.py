@@ -65,6 +65,10 @@ class PrepareReport:
         return "\n".join(lines)
 
 
+def _reasons(left_out: Iterable[LeftOut]) -> str:
+    return "; ".join(sorted({one.reason for one in left_out})[:3]) or "no CT series was found"
+
+
 def prepare_slices(
     sources: Path,
     out: Path,
@@ -213,8 +217,9 @@ class _Filling:
     def check_leaks(self) -> None:
         """Refuse splits that show the same place of the same person, under whatever names."""
         if not self.records:
-            reasons = "; ".join(sorted({one.reason for one in self.left_out})[:3]) or "no CT series was found"
-            raise DataError(f"nothing to put into {self.writer.path}: {reasons}; give a folder with CT series")
+            raise DataError(
+                f"nothing to put into {self.writer.path}: {_reasons(self.left_out)}; give a folder with CT series"
+            )
         thumbnails = np.stack(self.thumbnails)
         numbers = {s: [n for n, record in enumerate(self.records) if record.split == s] for s in SPLITS}
         for one, other in combinations([s for s in SPLITS if numbers[s]], 2):
