@@ -96,6 +96,10 @@ def prepare_slices(
     """
     rule: SplitRule = CsvSplit(split_csv) if split_csv else HashSplit(val_fraction)
     tree = find_sources(sources, exclude=out)
+    if not tree.series:
+        raise DataError(
+            f"{sources} holds no CT that can be used: {_reasons(tree.left_out)}; give a folder with CT series"
+        )
     return build_store(tree.series, out, rule, left_out=tree.left_out, shard_size=shard_size, progress=progress)
 
 
