@@ -153,8 +153,9 @@ def _tool(derivation: Derivation) -> Dataset:
 
 def _become_the_equipment(header: Dataset) -> None:
     header.Manufacturer = TOOL
-    header.ManufacturerModelName = TOOL
-    header.SoftwareVersions = f"{TOOL} {__version__}"
+    for keyword, value in (("ManufacturerModelName", TOOL), ("SoftwareVersions", f"{TOOL} {__version__}")):
+        if keyword in header:  # optional attributes are replaced, never added
+            setattr(header, keyword, value)
     for keyword in _SCANNER_ONLY:
         if keyword in header:
             delattr(header, keyword)

@@ -85,7 +85,7 @@ class DerivedSeriesWriter(ResumableWriter):
             self._source.headers[0].series_number, derivation.scale, self._source.series_numbers
         )
         series = DerivedSeries(uuid.uuid4(), datetime.now(UTC), number, derivation, private, equipment)
-        _rehearse(self._source, series)
+        _rehearse(self._source, series, self._syntax)
         super().__init__(
             volume,
             place,
@@ -119,15 +119,22 @@ class DerivedSeriesWriter(ResumableWriter):
         replace_folder(self._job.slices, self.out)
 
 
-def _rehearse(source: DicomSlices, series: DerivedSeries) -> None:
+def _rehearse(source: DicomSlices, series: DerivedSeries, syntax: UID) -> None:
     """Derive and encode every header once, so that an odd one is met before the first slice is computed."""
     for index, header in enumerate(source.headers):
         dataset = read_dataset(header.path)
         try:
             with quiet():
                 derived = derive_header(dataset, series, index)
-                _set_pixels(derived, np.zeros((0, 0), dtype="<u2"), ExplicitVRLittleEndian)
+                shape = (derived.Rows, derived.Columns) if index == 0 and syntax.is_encapsulated else (0, 0)
+                _set_pixels(
+                    derived,
+                    np.zeros(shape, dtype="<i2" if header.pixel_format().signed else "<u2"),
+                    syntax if index == 0 else ExplicitVRLittleEndian,
+                )
                 pydicom.dcmwrite(io.BytesIO(), derived, enforce_file_format=True)
+        except SeriesError:
+            raise
         except Exception as error:  # whatever values of a foreign header provoke in the encoder
             raise SeriesError(
                 f"{shown(header.path)}: header cannot be written again ({type(error).__name__}); repair the file"
@@ -146,9 +153,17 @@ def _set_pixels(derived: Dataset, pixels: NDArray[Any], syntax: UID) -> None:
     derived.PixelData = pixels.tobytes()
     derived["PixelData"].VR = "OW"
     if syntax.is_encapsulated:
+        _compress(derived, pixels, syntax)
+
+
+def _compress(derived: Dataset, pixels: NDArray[Any], syntax: UID) -> None:
+    try:
         derived.compress(syntax, pixels, generate_instance_uid=False)
-        if not np.array_equal(pydicom.pixels.pixel_array(derived, raw=True), pixels):
-            raise SeriesError(f"{syntax.name}: this codec does not keep the pixels; use --transfer-syntax explicit")
+        kept = np.array_equal(pydicom.pixels.pixel_array(derived, raw=True), pixels)
+    except Exception as error:  # codecs of several libraries, each with limits of its own
+        raise SeriesError(f"{syntax.name}: cannot encode these images; use another transfer syntax") from error
+    if not kept:
+        raise SeriesError(f"{syntax.name}: the codec does not keep these pixels; use another transfer syntax")
 
 
 def _slice_bytes(volume: Volume, scale: int) -> int:

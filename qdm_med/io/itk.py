@@ -1,3 +1,5 @@
+# mypy: disable-error-code="no-untyped-call"
+# SimpleITK says that it is typed, but its functions carry no annotations.
 """NRRD and MetaImage files, read through SimpleITK, which gives LPS millimetres for both.
 
 Memory: an uncompressed MetaImage is read slice by slice; of other files SimpleITK reads everything at once, and
@@ -12,30 +14,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - its own manual calls it so
 from numpy.typing import NDArray
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import TOOL, Derivation
 from qdm_med.io.dicom_file import shown
-from qdm_med.io.raster import RasterSlices, RasterWriter, ReadPlane, raster_volume
+from qdm_med.io.raster import RasterSlices, RasterWriter, ReadPlane, raster_volume, require_invertible
 from qdm_med.volume import Geometry, Volume
 
 META_SUFFIXES = (".mha", ".mhd")
-NRRD_SUFFIXES = (".nrrd",)
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
 ITK_SUFFIXES = (*NRRD_SUFFIXES, *META_SUFFIXES)
+OUTPUT_SUFFIXES = (".nrrd", ".mha")
+"""What is written: files that hold their voxels themselves, so that they appear at once."""
 _DERIVED_KEYS = (TOOL, "Comment")
 
 
 def read_itk(path: Path, *, force: bool = False) -> Volume:
-    """Read a three-dimensional NRRD or MetaImage file of Hounsfield units.
+    """Read an NRRD or MetaImage file of Hounsfield units; a plane is a volume of one slice.
 
     Args:
         path: A .nrrd, .mha or .mhd file.
         force: Accept a file that this tool has made.
 
     Raises:
-        SeriesError: If the file is damaged, not three-dimensional, or not of real numbers.
+        SeriesError: If the file is damaged, has more than three axes, or does not hold real numbers.
     """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -45,6 +49,7 @@ def read_itk(path: Path, *, force: bool = False) -> Volume:
         raise SeriesError(f"{shown(path)}: not readable as {path.suffix}; check the file") from error
     _require_ct(path, reader, force=force)
     geometry = _geometry(reader)
+    require_invertible(path, geometry.affine)
     try:
         read_plane = _streamed(reader) if _streams(path) else _in_memory(reader)
     except RuntimeError as error:
@@ -56,8 +61,8 @@ def read_itk(path: Path, *, force: bool = False) -> Volume:
 
 def _require_ct(path: Path, reader: Any, *, force: bool) -> None:
     size = reader.GetSize()
-    if len(size) != 3 or 0 in size:
-        raise SeriesError(f"{shown(path)}: has the shape {size}; a CT volume has three axes: extract one")
+    if len(size) not in (2, 3) or 0 in size:
+        raise SeriesError(f"{shown(path)}: has the shape {size}; a CT has two or three axes: extract one volume")
     pixel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
     if reader.GetNumberOfComponents() != 1 or not ("integer" in pixel or "float" in pixel) or "complex" in pixel:
         raise SeriesError(f"{shown(path)}: holds {pixel} voxels; HU are real numbers, one a voxel")
@@ -69,11 +74,13 @@ def _require_ct(path: Path, reader: Any, *, force: bool) -> None:
 
 
 def _geometry(reader: Any) -> Geometry:
-    columns, rows, slices = reader.GetSize()
-    directions = np.array(reader.GetDirection()).reshape(3, 3) * np.array(reader.GetSpacing())  # one column an axis
+    columns, rows, slices = (*reader.GetSize(), 1)[:3]
+    axes = len(reader.GetSize())
+    directions = np.eye(3)  # one column an axis
+    directions[:axes, :axes] = np.array(reader.GetDirection()).reshape(axes, axes) * np.array(reader.GetSpacing())
     affine = np.eye(4)
     affine[:3, :3] = directions[:, ::-1]  # ITK counts (column, row, slice)
-    affine[:3, 3] = reader.GetOrigin()
+    affine[:axes, 3] = reader.GetOrigin()
     return Geometry((slices, rows, columns), affine)
 
 
@@ -92,32 +99,32 @@ def _streams(path: Path) -> bool:
 
 
 def _streamed(reader: Any) -> ReadPlane:
-    columns, rows, _ = reader.GetSize()
+    columns, rows, *third = reader.GetSize()
 
     def read_plane(index: int) -> NDArray[Any]:
-        reader.SetExtractIndex([0, 0, index])
-        reader.SetExtractSize([columns, rows, 1])
-        plane: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())[0]
-        return plane
+        reader.SetExtractIndex([0, 0, *(index for _ in third)])
+        reader.SetExtractSize([columns, rows, *(1 for _ in third)])
+        plane: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+        return plane.reshape(rows, columns)
 
     return read_plane
 
 
 def _in_memory(reader: Any) -> ReadPlane:
-    voxels: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+    columns, rows = reader.GetSize()[:2]
+    voxels: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute()).reshape(-1, rows, columns)
     return lambda index: voxels[index]
 
 
 class ItkWriter(RasterWriter):
-    """Writes an NRRD or MetaImage file, compressed if the source was.
+    """Writes an NRRD or MetaImage file; NRRD is compressed if the source was.
 
-    A ``.mhd`` output holds its voxels itself, so that it appears at once. See
-    :class:`qdm_med.io.raster.RasterWriter`.
+    See :class:`qdm_med.io.raster.RasterWriter`.
     """
 
     def __init__(self, volume: Volume, out: Path, derivation: Derivation, *, overwrite: bool = False) -> None:
         self._is_nrrd = out.name.lower().endswith(NRRD_SUFFIXES)
-        super().__init__(volume, out, derivation, suffixes=ITK_SUFFIXES, overwrite=overwrite)
+        super().__init__(volume, out, derivation, suffixes=OUTPUT_SUFFIXES, overwrite=overwrite)
 
     def _compressed(self) -> bool:
         # MetaImage needs the compressed size in its header, before the voxels: not written in one pass.

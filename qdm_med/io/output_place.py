@@ -60,11 +60,11 @@ def check_file(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...], *, 
     """
     place = out.resolve()
     if not place.name.lower().endswith(suffixes):
-        raise SeriesError(f"{shown(out)}: the output keeps the format of its source; name it *{' or *'.join(suffixes)}")
+        raise SeriesError(f"{shown(out)}: must end in {' or '.join(suffixes)}, the format of its source")
     if place.is_dir():
         raise SeriesError(f"{shown(out)}: a folder is in the way; choose another --out")
     if place in {path.resolve() for path in inputs}:
-        raise SeriesError(f"{shown(out)}: is the input itself; choose another --out")
+        raise SeriesError(f"{shown(out)}: is the source itself; choose another --out")
     if place.exists() and not overwrite:
         raise SeriesError(f"{shown(out)}: exists; choose another --out or use --overwrite")
     _check_parent(place)

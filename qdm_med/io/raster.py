@@ -23,7 +23,7 @@ from qdm_med.io.rescale import PADDING_HU, PADDING_SHARE, PixelFormat, in_ranges
 from qdm_med.io.resumable_writer import ResumableWriter
 from qdm_med.volume import CtSlice, FloatArray, Geometry, Provenance, Volume
 
-AIR_HU = -1000.0
+VOID_HU = -1024.0
 """Stands in where a file holds no number."""
 INT16_HU = PixelFormat(bits_stored=16, signed=True, slope=1.0, intercept=0.0)
 """Integer HU as they are written."""
@@ -50,6 +50,7 @@ class RasterSlices:
         origin, step = geometry.affine[:3, 3], geometry.affine[:3, 0]
         normal = np.cross(geometry.affine[:3, 2], geometry.affine[:3, 1])
         normal = normal / np.linalg.norm(normal)
+        normal = -normal if normal @ step < 0 else normal  # positions grow with the index in files of either hand
         self._first_mm, self._step_mm = float(normal @ origin), float(normal @ step)
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class RasterSlices:
             raise IndexError(index)
         plane = np.asarray(self.read_plane(index), dtype=np.float32)
         nowhere = ~np.isfinite(plane)
-        hu = np.where(nowhere, np.float32(AIR_HU), plane)
+        hu = np.where(nowhere, np.float32(VOID_HU), plane)
         lowest = hu.min()
         if lowest <= PADDING_HU and (hu == lowest).mean() > PADDING_SHARE:
             nowhere |= hu == lowest
@@ -73,7 +74,7 @@ def raster_volume(
     """Wrap the slices of a file after reading each once, so that a damaged file is met here.
 
     Raises:
-        SeriesError: If the grid is degenerate or a slice cannot be read.
+        SeriesError: If a slice cannot be read.
     """
     if abs(np.linalg.det(geometry.affine[:3, :3])) < 1e-9:
         raise SeriesError(
@@ -87,9 +88,20 @@ def raster_volume(
             f"{shown(path)}: voxels cannot be read ({type(error).__name__}), the file is cut short or corrupt; "
             "copy it again from its origin"
         ) from error
-    grid = repr((geometry.shape, geometry.affine.round(6).tolist())).encode()
-    key = hashlib.sha256(grid).hexdigest()[:32]
+    # Rounding and + 0.0: neither the last bit of a product nor the sign of a zero may change the noise.
+    grid = repr((geometry.shape, (geometry.affine.round(6) + 0.0).tolist())).encode()
+    key = f"{source_format}-{hashlib.sha256(grid).hexdigest()[:32]}"
     return Volume(slices, geometry, Provenance(source_format, key, (path,), warnings))
+
+
+def require_invertible(path: Path, affine: NDArray[np.float64]) -> None:
+    """Refuse a grid whose voxels have no volume.
+
+    Raises:
+        SeriesError: If the affine is singular or not finite.
+    """
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise SeriesError(f"{shown(path)}: its affine is singular, its voxels have no volume; repair the header")
 
 
 class RasterWriter(ResumableWriter):

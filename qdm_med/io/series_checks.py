@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from pydicom.charset import python_encoding
 from pydicom.uid import UID
 
 from qdm_med.errors import SeriesError
@@ -171,6 +172,13 @@ def _burned_in(headers: list[SliceHeader]) -> str | None:
     return f"{marked} slices are marked as showing burned-in text or a recognizable face" if marked else None
 
 
+def _character_sets(headers: list[SliceHeader]) -> str | None:
+    unknown = {name for header in headers for name in header.character_sets} - python_encoding.keys()
+    if not unknown:
+        return None
+    return f"unknown character set {shown(min(unknown))}: texts are copied byte for byte"
+
+
 _SERIES_RULES: tuple[Callable[[list[SliceHeader]], str | None], ...] = (
     _tilted,
     _oblique,
@@ -179,6 +187,7 @@ _SERIES_RULES: tuple[Callable[[list[SliceHeader]], str | None], ...] = (
     _varying,
     _lossy,
     _burned_in,
+    _character_sets,
 )
 
 

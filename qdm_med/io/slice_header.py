@@ -70,6 +70,7 @@ class SliceHeader:
         kvp: Tube voltage in kV.
         kernel: Convolution kernel.
         lossy: Whether the pixels went through lossy compression.
+        character_sets: Values of Specific Character Set.
         burned_in: Whether the pixels are said to show text or a face.
         derived_by_us: Whether this tool made the object.
     """
@@ -102,6 +103,7 @@ class SliceHeader:
     kvp: float | None
     kernel: str
     lossy: bool
+    character_sets: tuple[str, ...]
     burned_in: bool
     derived_by_us: bool
 
@@ -193,6 +195,7 @@ def _header(path: Path, dataset: Any, sop_class: str) -> SliceHeader:
         kvp=_number(dataset, "KVP"),
         kernel="/".join(str(value) for value in _values(dataset, "ConvolutionKernel")),
         lossy=_text(dataset, "LossyImageCompression") == "01" or transfer_syntax in LOSSY_SYNTAXES,
+        character_sets=tuple(str(value) for value in _values(dataset, "SpecificCharacterSet")),
         burned_in="YES" in (_text(dataset, "BurnedInAnnotation"), _text(dataset, "RecognizableVisualFeatures")),
         derived_by_us=_derived_by_us(dataset),
     )

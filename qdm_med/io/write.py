@@ -94,5 +94,7 @@ def default_output(series: Path, scale: int) -> Path:
     if place.is_dir():
         return place.with_name(f"{name}-srx{scale}")
     suffix = next((s for s in (*NIFTI_SUFFIXES, *ITK_SUFFIXES) if name.lower().endswith(s)), None)
-    stem = name[: -len(suffix)] if suffix else name.removesuffix(".dcm")
-    return place.with_name(f"{stem}-srx{scale}{name[len(stem) :] if suffix else ''}")
+    if suffix is None:
+        return place.with_name(f"{name.removesuffix('.dcm')}-srx{scale}")
+    written = {".nhdr": ".nrrd", ".mhd": ".mha"}.get(suffix, suffix)  # formats in two files become their one-file form
+    return place.with_name(f"{name[: -len(suffix)]}-srx{scale}{written}")

@@ -75,7 +75,7 @@ def test_voxels_lie_where_itk_puts_them(tmp_path, suffix, compress):
     np.testing.assert_allclose(np.diff([ct_slice.position_mm for ct_slice in volume]), 2.5)
 
 
-def test_what_is_not_finite_is_padding_and_comes_back_as_nan(tmp_path):
+def test_what_is_not_finite_is_padding_and_comes_back_as_it_was(tmp_path):
     data = values("float32")
     data[0, 2, 1], data[0, 2, 2] = np.nan, -np.inf
     source = save(tmp_path / "ct.mha", data)
@@ -83,7 +83,7 @@ def test_what_is_not_finite_is_padding_and_comes_back_as_nan(tmp_path):
     np.testing.assert_array_equal(first.padding, ~np.isfinite(data[0]))
     assert (first.hu[first.padding] == -1024).all()
     written = sitk.GetArrayFromImage(sitk.ReadImage(upscale(source, tmp_path / "out.nrrd")))
-    np.testing.assert_array_equal(np.isnan(written), (~np.isfinite(data)).repeat(4, 1).repeat(4, 2))
+    np.testing.assert_array_equal(written, data.repeat(4, 1).repeat(4, 2))
 
 
 @pytest.mark.parametrize("suffix", READABLE)
@@ -140,7 +140,7 @@ def test_values_and_outer_edges_come_back(tmp_path, suffix, dtype, handedness):
     )
     np.testing.assert_allclose(outer_corners(after), outer_corners(before), atol=1e-6)
     expected = read_itk(source).geometry.upscaled_in_plane(4)
-    np.testing.assert_allclose(read_itk(out).geometry.affine, expected.affine, atol=1e-9)
+    np.testing.assert_allclose(read_itk(out, force=True).geometry.affine, expected.affine, atol=1e-9)
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
@@ -181,7 +181,6 @@ def test_outputs_that_cannot_be_are_refused_before_anything_is_written(tmp_path)
         ("there.mha", "exists"),
         ("out.mhd", r"must end in \.nrrd or \.mha"),
         ("out.nhdr", r"must end in \.nrrd or \.mha"),
-        ("absent/out.mha", "create it first"),
     ]:
         with pytest.raises(SeriesError, match=complaint):
             ItkWriter(volume, tmp_path / name, DERIVATION)

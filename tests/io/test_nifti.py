@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.nifti import NiftiWriter, read_nifti
-from qdm_med.volume import Geometry, Volume
+from qdm_med.volume import Volume
 
 SHAPE = (5, 4, 3)  # (i, j, k)
 DERIVATION = Derivation(4, "ct-test", "0123456789abcdef", (("seed", "0"),))
@@ -240,7 +240,7 @@ def test_every_form_keeps_its_code_and_the_edges(tmp_path, sform, qform):
     before = nibabel.load(tmp_path / "ct.nii")
     after = nibabel.load(upscale(tmp_path / "ct.nii", tmp_path / "out.nii"))
     assert int(after.header["qform_code"]) == qform
-    assert int(after.header["sform_code"]) == (sform if sform or qform else 1)
+    assert int(after.header["sform_code"]) == sform
     np.testing.assert_allclose(
         outer_corners(after.affine, after.shape), outer_corners(before.affine, before.shape), atol=1e-4
     )
@@ -267,7 +267,7 @@ def test_values_come_back_in_the_order_they_went_out(tmp_path, name, dtype, endi
     written = nibabel.load(out)
     assert written.get_data_dtype() == ("<f4" if "float" in dtype else "<i2")
     np.testing.assert_array_equal(written.get_fdata(), data.astype(float).repeat(4, 0).repeat(4, 1))
-    again = read_nifti(out)
+    again = read_nifti(out, force=True)
     np.testing.assert_array_equal(again.hu, volume.hu.repeat(4, 1).repeat(4, 2))
     np.testing.assert_allclose(again.geometry.affine, volume.geometry.upscaled_in_plane(4).affine, atol=1e-4)
 
@@ -287,18 +287,18 @@ def test_integers_are_rounded_and_clamped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "slope", "inter", "kept"),
-    [("int16", 0.5, -1000, True), ("uint16", 1, -1024, True), ("uint16", 1, -32768, False), ("int32", 0.1, 0, False)],
+    ("dtype", "slope", "inter", "stored"),
+    [("int16", 0.5, -1000, "float32"), ("uint16", 1, -1024, "int16"), ("int32", 0.1, 0, "float32")],
 )
-def test_scaling_of_the_source_is_kept_where_16_bits_can_hold_ct(tmp_path, dtype, slope, inter, kept):
+def test_hu_are_stored_as_integers_only_if_the_source_had_integer_hu(tmp_path, dtype, slope, inter, stored):
     source = save(tmp_path / "ct.nii", np.abs(values()).astype(dtype))
     image = nibabel.load(source)
     image.header.set_slope_inter(slope, inter)
     with source.open("r+b") as file:
         image.header.write_to(file)
     written = write_flat(source, tmp_path / "out.nii", 1234.0)
-    assert (written.dataobj.slope, written.dataobj.inter) == ((slope, inter) if kept else (1, 0))
-    np.testing.assert_allclose(written.get_fdata(), 1234, atol=1e-6)
+    assert written.get_data_dtype() == stored
+    np.testing.assert_array_equal(written.get_fdata(), 1234)
 
 
 def test_padding_is_repeated_as_nan(tmp_path):
@@ -314,7 +314,7 @@ def test_the_header_keeps_what_is_still_true(tmp_path):
     assert header.get_xyzt_units() == ("mm", "sec")
     assert header["cal_max"] == 300
     assert header["aux_file"] == b"lut"
-    assert header["descrip"] == b"qdm-med x4 ct-test"
+    assert bytes(header["descrip"].tobytes()).startswith(DERIVATION.description()[:79].encode())
 
 
 def test_extensions_are_not_copied(tmp_path):
@@ -323,7 +323,8 @@ def test_extensions_are_not_copied(tmp_path):
     nibabel.save(image, tmp_path / "ct.nii")
     out = upscale(tmp_path / "ct.nii", tmp_path / "out.nii")
     assert b"anybody" not in out.read_bytes()
-    assert out.stat().st_size == 352 + 20 * 16 * 3 * 2
+    (extension,) = nibabel.load(out).header.extensions
+    assert extension.get_content().rstrip(b"\0") == DERIVATION.description().encode()
 
 
 def test_nifti_2_stays_nifti_2(tmp_path):
@@ -331,18 +332,6 @@ def test_nifti_2_stays_nifti_2(tmp_path):
     written = nibabel.load(upscale(tmp_path / "ct.nii", tmp_path / "out.nii"))
     assert isinstance(written, nibabel.Nifti2Image)
     np.testing.assert_array_equal(written.get_fdata(), values().repeat(4, 0).repeat(4, 1))
-
-
-def test_a_volume_of_another_format_gets_a_new_header(tmp_path):
-    hu = np.arange(24, dtype=np.float32).reshape(2, 3, 4) + 0.25
-    geometry = Geometry((2, 3, 4), np.array([[0, 0, 0.5, 7], [0, 0.6, 0, 8], [3, 0, 0, 9], [0, 0, 0, 1]], float))
-    volume = Volume.from_array(hu, geometry)
-    with NiftiWriter(volume, tmp_path / "out.nii", DERIVATION) as writer:
-        for index in range(2):
-            writer.write(index, repeated(volume, index))
-        again = read_nifti(writer.commit())
-    np.testing.assert_array_equal(again.hu, hu.repeat(4, 1).repeat(4, 2))
-    np.testing.assert_allclose(again.geometry.affine, geometry.upscaled_in_plane(4).affine, atol=1e-6)
 
 
 # Bytes, interruptions, refusals
@@ -394,30 +383,35 @@ def test_another_source_on_the_same_grid_does_not_take_over_finished_slices(tmp_
         assert writer.finished == frozenset()
 
 
-def test_a_slice_file_that_is_cut_short_is_not_finished(tmp_path):
+def test_a_slice_file_under_a_temporary_name_is_not_finished(tmp_path):
     source = save(tmp_path / "ct.nii", values())
     interrupt_after_one(source, tmp_path / "out.nii")
-    (raw,) = (tmp_path / ".out.nii.partial").glob("*.raw")
-    raw.write_bytes(raw.read_bytes()[:-1])
+    (raw,) = (tmp_path / ".out.nii.partial" / "slices").iterdir()
+    raw.rename(raw.with_name(f"{raw.name}.tmp"))
     with NiftiWriter(read_nifti(source), tmp_path / "out.nii", DERIVATION) as writer:
         assert writer.finished == frozenset()
 
 
-def test_an_error_before_the_first_slice_leaves_nothing(tmp_path):
-    volume = read_nifti(save(tmp_path / "ct.nii", values()))
-    with pytest.raises(ValueError, match="finite HU"), NiftiWriter(volume, tmp_path / "out.nii", DERIVATION) as writer:
-        writer.write(0, np.zeros((4, 5), np.float32))
-    assert [path.name for path in tmp_path.iterdir()] == ["ct.nii"]
-
-
-def test_an_error_after_a_slice_leaves_it_for_the_next_run(tmp_path):
+def test_an_error_of_ours_leaves_nothing(tmp_path):
     volume = read_nifti(save(tmp_path / "ct.nii", values()))
     with pytest.raises(SeriesError):
         write_one_and_stop(volume, tmp_path / "out.nii", 0, SeriesError)
-    with NiftiWriter(volume, tmp_path / "out.nii", DERIVATION) as writer:
-        assert writer.finished == {0}
-        with pytest.raises(RuntimeError, match="2 slices were not written"):
-            writer.commit()
+    assert [path.name for path in tmp_path.iterdir()] == ["ct.nii"]
+
+
+def test_an_image_of_the_wrong_size_is_refused(tmp_path):
+    volume = read_nifti(save(tmp_path / "ct.nii", values()))
+    writer = NiftiWriter(volume, tmp_path / "out.nii", DERIVATION)
+    with pytest.raises(SeriesError, match="does not fit"), writer:
+        writer.write(0, np.zeros((4, 5), np.float32))
+
+
+def test_an_output_without_all_slices_is_refused(tmp_path):
+    volume = read_nifti(save(tmp_path / "ct.nii", values()))
+    writer = NiftiWriter(volume, tmp_path / "out.nii", DERIVATION)
+    writer.write(1, repeated(volume, 1))
+    with pytest.raises(SeriesError, match="2 slices were not written"), writer:
+        writer.commit()
     assert not (tmp_path / "out.nii").exists()
 
 
@@ -425,7 +419,7 @@ def test_outputs_that_cannot_be_are_refused_before_anything_is_written(tmp_path)
     source = save(tmp_path / "ct.nii", values())
     (tmp_path / "there.nii").write_bytes(b"precious")
     volume = read_nifti(source)
-    for name, complaint in [("there.nii", "exists"), ("out.mha", "must end in"), ("absent/out.nii", "create it first")]:
+    for name, complaint in [("there.nii", "exists"), ("out.mha", "must end in")]:
         with pytest.raises(SeriesError, match=complaint):
             NiftiWriter(volume, tmp_path / name, DERIVATION)
     with pytest.raises(SeriesError, match="the source itself"):
@@ -462,5 +456,5 @@ def test_nothing_of_the_sources_name_is_kept(tmp_path):
     source = save(tmp_path / "DOE_JOHN.nii", values())
     out = tmp_path / "out.nii.gz"
     interrupt_after_one(source, out)
-    state = (tmp_path / ".out.nii.gz.partial" / "state.json").read_text()
+    state = (tmp_path / ".out.nii.gz.partial" / "job.json").read_text()
     assert "DOE" not in state + gzip.decompress(upscale(source, out).read_bytes()).decode("latin1")
