@@ -23,7 +23,9 @@ def upscale(
     threshold: Annotated[
         float | None, typer.Option(help="Quadtree threshold; 0 refines everything. Default: the model's.")
     ] = None,
-    tile: Annotated[int, typer.Option(help="Side of a tile in source pixels.")] = 128,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of a tile in source pixels. Default: 128 at x4, 64 at x8.")
+    ] = None,
     series_uid: Annotated[str | None, typer.Option(help="SeriesInstanceUID, if the folder holds several.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Accept a source that qdm-med has made.")] = False,

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from qdm_med.errors import ConfigError
 
 
+OVERLAP = 16
+"""Pixels that neighbouring tiles share, in low-resolution pixels."""
+
+
 @dataclass(frozen=True)
 class Tiling:
-    """Side and stride of the tiles, in low-resolution pixels; the paper's are 128 and 112.
+    """Side and stride of the tiles, in low-resolution pixels.
+
+    The paper's are 128 and 112, and 64 and 48 for a model trained on 64 -> 512: both overlap by 16.
 
     Attributes:
         tile: Side of a tile.
@@ -27,14 +33,14 @@ class Tiling:
 
     @classmethod
     def of(cls, tile: int) -> Tiling:
-        """Tiles of a given side that overlap by an eighth, as the paper's do.
+        """Tiles of a given side with the paper's overlap.
 
-        >>> Tiling.of(128)
-        Tiling(tile=128, stride=112)
+        >>> Tiling.of(128), Tiling.of(64)
+        (Tiling(tile=128, stride=112), Tiling(tile=64, stride=48))
         """
-        if tile < 16:
-            raise ConfigError(f"tile must be at least 16 low-resolution pixels, got {tile}")
-        return cls(tile, tile - tile // 8)
+        if tile < 2 * OVERLAP:
+            raise ConfigError(f"tile must be at least {2 * OVERLAP} source pixels, got {tile}")
+        return cls(tile, tile - OVERLAP)
 
     def starts(self, length: int) -> list[int]:
         """Starts of the tiles that cover ``[0, length)``; the last is pulled back to fit.

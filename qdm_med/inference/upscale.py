@@ -19,6 +19,7 @@ from qdm_med.inference.fusion import GaussianTileFusion
 from qdm_med.inference.padding import fill_padding
 from qdm_med.inference.super_resolution import SuperResolved, slice_draws, super_resolve
 from qdm_med.inference.tiling import Tiling
+from qdm_med.models.autoencoder import DOWNSAMPLING
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
 
 
@@ -31,14 +32,15 @@ class UpscaleOptions:
         seed: Key of the noise; the same seed gives the same images.
         steps: Sampling steps; ``None``: the checkpoint's default for the scale.
         threshold: Quadtree threshold s; ``None``: the checkpoint's default; 0 refines everything.
-        tile: Side of a tile in source pixels. Slices that fit into one tile do not depend on it.
+        tile: Side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at x8.
+            Slices that fit into one tile do not depend on it.
     """
 
     scale: int = 4
     seed: int = 0
     steps: int | None = None
     threshold: float | None = None
-    tile: int = 128
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         """Reject numbers out of range."""
@@ -88,7 +90,8 @@ class Upscaler:
         self.scale, self.seed = options.scale, options.seed
         self.steps = default_steps if options.steps is None else options.steps
         self.threshold = self.card.threshold if options.threshold is None else options.threshold
-        self.tiling = Tiling.of(options.tile)
+        trained = checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale
+        self.tiling = Tiling.of(trained if options.tile is None else options.tile)
         schedule = ResidualShiftSchedule.from_config(self.card.schedule)
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._autoencoder = checkpoint.autoencoder.to(device).to(memory_format=torch.channels_last)

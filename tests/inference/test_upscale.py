@@ -72,10 +72,16 @@ def test_a_slice_that_fits_into_one_tile_does_not_depend_on_the_tile(tiny_checkp
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
 
 
+@pytest.mark.parametrize(("scale", "tile", "stride"), [(4, 128, 112), (8, 64, 48)])
+def test_default_tiles_are_the_papers(tiny_checkpoint, scale, tile, stride):
+    tiling = Upscaler(tiny_checkpoint, UpscaleOptions(scale=scale), device=CPU).tiling
+    assert (tiling.tile, tiling.stride) == (tile, stride)
+
+
 def test_tiles_of_a_large_slice_fuse_without_a_gap(tiny_checkpoint):
-    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(steps=1, tile=16), device=CPU)
-    result = upscaler.upscale_slice(ct_slice(41, 37), "series")
-    assert result.hu.shape == (164, 148)
+    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(steps=1, tile=32), device=CPU)
+    result = upscaler.upscale_slice(ct_slice(61, 37), "series")
+    assert result.hu.shape == (244, 148)
     assert result.windows <= result.windows_in_all
 
 
@@ -147,7 +153,7 @@ def test_no_slice_leaves_the_range_of_its_source_by_more_than_250_hu():
         ({"steps": 0}, ConfigError),
         ({"steps": 16}, ConfigError),
         ({"threshold": -0.1}, ConfigError),
-        ({"tile": 8}, ConfigError),
+        ({"tile": 16}, ConfigError),
         ({"seed": -1}, ConfigError),
     ],
 )
