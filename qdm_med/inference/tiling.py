@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from qdm_med.errors import ConfigError
 
-
 OVERLAP = 16
 """Pixels that neighbouring tiles share, in low-resolution pixels."""
 

@@ -18,7 +18,7 @@ from qdm_med.inference.consistency import keep_local_mean, limit_overshoot
 from qdm_med.inference.fusion import GaussianTileFusion
 from qdm_med.inference.padding import fill_padding
 from qdm_med.inference.super_resolution import SuperResolved, slice_draws, super_resolve
-from qdm_med.inference.tiling import Tiling
+from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.models.autoencoder import DOWNSAMPLING
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
 
@@ -90,7 +90,7 @@ class Upscaler:
         self.scale, self.seed = options.scale, options.seed
         self.steps = default_steps if options.steps is None else options.steps
         self.threshold = self.card.threshold if options.threshold is None else options.threshold
-        trained = checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale
+        trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
         self.tiling = Tiling.of(trained if options.tile is None else options.tile)
         schedule = ResidualShiftSchedule.from_config(self.card.schedule)
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
