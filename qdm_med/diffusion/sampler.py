@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from qdm_med.diffusion.process import masked_noise, posterior_mean, posterior_std, scale_input, start
+from qdm_med.diffusion.process import masked_noise, posterior_mean, posterior_std, start
 from qdm_med.diffusion.schedule import ResidualShiftSchedule
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -33,9 +33,9 @@ def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: ResidualShiftS
     """
     z = start(schedule, z_y, mask, noise(0))
     for step, index in enumerate(reversed(range(len(schedule)))):
-        at = torch.full((len(z),), index, device=z.device)
         timestep = torch.full((len(z),), schedule.timesteps[index], device=z.device)
-        z_0 = denoise(scale_input(schedule, z, at), timestep)
+        # Python numbers throughout: the loop never waits for the device.
+        z_0 = denoise(z / float(schedule.input_std[index]), timestep)
         z = posterior_mean(schedule, z, z_0, index)
         if index > 0:
             z = z + masked_noise(noise(step + 1), posterior_std(schedule, index), mask)
