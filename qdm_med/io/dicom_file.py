@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,10 +51,16 @@ def sniff(path: Path) -> Content:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let pydicom accept values that break a rule, without warnings: these would put patient data into logs."""
+    """Let pydicom accept values that break a rule, without a word: its words would put patient data into logs."""
+    logger = logging.getLogger("pydicom")
+    was_disabled = logger.disabled
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        yield
+        logger.disabled = True
+        try:
+            yield
+        finally:
+            logger.disabled = was_disabled
 
 
 def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:

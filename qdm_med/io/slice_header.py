@@ -145,17 +145,22 @@ def read_slice_header(path: Path) -> SliceHeader | None:
         SeriesError: If the file is damaged or its header is cut short.
     """
     dataset = read_dataset(path, tags=_TAGS)
-    meta = dataset.file_meta
-    sop_class = _text(dataset, "SOPClassUID") or str(meta.get("MediaStorageSOPClassUID", ""))
-    if sop_class == MEDIA_DIRECTORY:
-        return None
-    if not (sop_class and _text(dataset, "SOPInstanceUID") and meta.get("TransferSyntaxUID")):
-        raise SeriesError(
-            f"{shown(path)}: DICOM header without SOP class, instance or transfer syntax, the file is cut short; "
-            "copy it again from its origin or move it away"
-        )
     with quiet():
+        sop_class = _text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+        if sop_class == MEDIA_DIRECTORY:
+            return None
+        _require_uids(path, dataset, sop_class)
         return _header(path, dataset, sop_class)
+
+
+def _require_uids(path: Path, dataset: Any, sop_class: str) -> None:
+    needed = ["SOPInstanceUID", "SeriesInstanceUID"] if sop_class in (CT_IMAGE, *ENHANCED_CT) else ["SOPInstanceUID"]
+    present = all(_text(dataset, keyword) for keyword in needed)
+    if not (sop_class and present and dataset.file_meta.get("TransferSyntaxUID")):
+        raise SeriesError(
+            f"{shown(path)}: DICOM header without the UIDs of class, instance, series or transfer syntax, the file is "
+            "cut short; copy it again from its origin or move it away"
+        )
 
 
 def _header(path: Path, dataset: Any, sop_class: str) -> SliceHeader:

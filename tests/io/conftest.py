@@ -129,8 +129,7 @@ def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> None:
         pydicom.dcmwrite(path, ds, enforce_file_format=True)
 
 
-def magnify(source: Path, out: Path, scale: int = 4, *, exclude: Path | None = None, **options: object) -> Path:
-    """Derive a series by repeating every pixel: nothing of the image changes but its grid."""
+def magnify_series(source: Path, out: Path, scale: int = 4, *, exclude: Path | None = None, **options: object) -> Path:
     volume = read_volume(source, exclude=exclude)
     derivation = Derivation(scale, "nearest", "0" * 64, (("steps", "1"), ("seed", "0")))
     with open_writer(volume, out, derivation, **options) as writer:
@@ -140,9 +139,16 @@ def magnify(source: Path, out: Path, scale: int = 4, *, exclude: Path | None = N
         return writer.commit()
 
 
-def outputs(folder: Path) -> list[pydicom.FileDataset]:
-    """The files of a derived series, in the order of their names."""
-    return [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+@pytest.fixture
+def magnify() -> Callable[..., Path]:
+    """Derive a series by repeating every pixel: nothing of the image changes but its grid."""
+    return magnify_series
+
+
+@pytest.fixture
+def outputs() -> Callable[[Path], list[pydicom.FileDataset]]:
+    """Read the files of a derived series, in the order of their names, which is that of the slices."""
+    return lambda folder: [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
 
 
 @pytest.fixture
