@@ -31,3 +31,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("qdm-med: interrupted; start the same command again to go on\n")
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

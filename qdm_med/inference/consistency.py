@@ -67,3 +67,11 @@ def limit_overshoot(fine: FloatArray, source: FloatArray, scale: int) -> FloatAr
     bounds = (np.repeat(np.repeat(bound, scale, axis=0), scale, axis=1) for bound in (lowest, highest))
     limited: FloatArray = np.clip(fine, *bounds)
     return limited
+
+
+def agree_with_source(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
+    """Bound a super-resolved slice by its source and keep the source's local mean; arguments as for the two parts.
+
+    The bounds come first, so that the mean counts what they cut off, and again last, so that they hold.
+    """
+    return limit_overshoot(keep_local_mean(limit_overshoot(fine, source, scale), source, scale), source, scale)

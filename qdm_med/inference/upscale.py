@@ -14,7 +14,7 @@ from qdm_med.device import pick_device
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.inference.consistency import keep_local_mean, limit_overshoot
+from qdm_med.inference.consistency import agree_with_source
 from qdm_med.inference.fusion import GaussianTileFusion
 from qdm_med.inference.padding import fill_padding
 from qdm_med.inference.super_resolution import SuperResolved, slice_draws, super_resolve
@@ -112,8 +112,7 @@ class Upscaler:
         unit, leaves, windows, windows_in_all = self._super_resolve(
             image, SliceNoise(self.seed, series_key, ct_slice.position_mm)
         )
-        fine = limit_overshoot(self.card.intensity.to_hu(unit.numpy()), inside, self.scale)
-        fine = keep_local_mean(fine, inside, self.scale)
+        fine = agree_with_source(self.card.intensity.to_hu(unit.numpy()), inside, self.scale)
         # Beyond the mapped range (metal on an extended scale) there is no network: those HU are magnified as they are.
         beyond = np.kron(source - inside, np.ones((self.scale, self.scale), dtype=np.float32))
         return UpscaledSlice(fine + beyond, leaves, windows, windows_in_all)
