@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import numpy as np
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pydicom.valuerep import format_number_as_ds
@@ -102,7 +103,7 @@ def _identify(header: Dataset, series: DerivedSeries, index: int) -> None:
 def _describe(header: Dataset, suffix: str) -> None:
     element = header.get_item("SeriesDescription")
     value = (element.value if element is not None else None) or b""
-    encoded = value.rstrip(b" \0") if isinstance(value, bytes) else None
+    encoded = _clean(value.rstrip(b" \0"), header) if isinstance(value, bytes) else None
     if encoded is not None and len(encoded) + 1 + len(suffix) <= DESCRIPTION_LENGTH:
         # ASCII is valid in every character set, so the source's bytes need not be understood.
         header["SeriesDescription"] = raw_text(
@@ -111,6 +112,16 @@ def _describe(header: Dataset, suffix: str) -> None:
     else:
         text = str(header.SeriesDescription)[: DESCRIPTION_LENGTH - 1 - len(suffix)].rstrip()
         header.SeriesDescription = f"{text} {suffix}"
+
+
+def _clean(encoded: bytes, header: Dataset) -> bytes:
+    """A text for a new value: of one that its own character set does not allow, only the printable ASCII."""
+    charsets = [str(name) for name in _values(header.get("SpecificCharacterSet"))]
+    escapes = b"\x1b" if any(name.startswith("ISO 2022") for name in charsets) else b""
+    control = any(byte < 0x20 and byte not in escapes for byte in encoded)
+    if control or not set(charsets) <= python_encoding.keys():
+        return bytes(byte for byte in encoded if 0x20 <= byte < 0x7F)
+    return encoded
 
 
 def _date(header: Dataset, started: datetime) -> None:

@@ -196,6 +196,19 @@ def test_a_long_description_is_cut_and_the_suffix_kept(phantom, magnify, outputs
     assert description.endswith("xx SRx4 AI")
 
 
+@pytest.mark.parametrize(("charset", "name"), [("ISO_IR 100", b"Ab\x07\x1b[31m"), ("NO_SUCH_SET", b"Ab\xff\xfe[31m")])
+def test_a_description_that_breaks_its_character_set_is_not_carried_on(
+    phantom, magnify, outputs, tmp_path, charset, name
+):
+    def edit(ds, index):
+        ds.SpecificCharacterSet = charset
+        text("SeriesDescription", "LO", name)(ds)
+
+    source = phantom(slices=1).write(edit)
+    with quiet():
+        assert outputs(magnify(source, tmp_path / "out"))[0].SeriesDescription == "Ab[31m SRx4 AI"
+
+
 @given(
     source=st.one_of(st.none(), st.integers(-5, 2**31 - 1)),
     scale=st.sampled_from([4, 8]),
