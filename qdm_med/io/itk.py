@@ -28,7 +28,9 @@ NRRD_SUFFIXES = (".nrrd", ".nhdr")
 ITK_SUFFIXES = (*NRRD_SUFFIXES, *META_SUFFIXES)
 OUTPUT_SUFFIXES = (".nrrd", ".mha")
 """What is written: files that hold their voxels themselves, so that they appear at once."""
-_DERIVED_KEYS = (TOOL, "Comment")
+_META_KEY = "qdm_med"
+"""Own field of a MetaImage; its standard Comment does not reach a reader."""
+_DERIVED_KEYS = (TOOL, _META_KEY)
 
 
 def read_itk(path: Path, *, force: bool = False) -> Volume:
@@ -157,7 +159,7 @@ class ItkWriter(RasterWriter):
         return [
             "ObjectType = Image",
             "NDims = 3",
-            f"Comment = {self.derivation.description()}",
+            f"{_META_KEY} = {self.derivation.description()}",
             "BinaryData = True",
             "BinaryDataByteOrderMSB = False",
             "CompressedData = False",

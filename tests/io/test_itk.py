@@ -195,3 +195,17 @@ def test_overwriting_replaces_the_file(tmp_path):
     (tmp_path / "out.mha").write_bytes(b"before")
     again = upscale(source, tmp_path / "out.mha", overwrite=True).read_bytes()
     assert again == upscale(source, tmp_path / "new.mha").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_our_own_output_is_known_again(tmp_path, suffix):
+    source = tmp_path / f"ct{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(source))
+    volume = read_itk(source)
+    with ItkWriter(volume, tmp_path / f"fine{suffix}", DERIVATION) as writer:
+        for index in range(len(volume)):
+            writer.write(index, np.zeros((12, 16), np.float32))
+        derived = writer.commit()
+    with pytest.raises(SeriesError, match="--force"):
+        read_itk(derived)
+    assert read_itk(derived, force=True).geometry.shape == (2, 12, 16)
