@@ -13,8 +13,8 @@ from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig
 from qdm_med.models.denoiser import DenoiserConfig
 from qdm_med.records import from_mapping, to_mapping
-from qdm_med.training.denoiser_training import DenoiserTrainingConfig
 from qdm_med.training.loop import LoopConfig
+from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.vae_training import VaeTrainingConfig
 
 

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from qdm_med.errors import ConfigError, QdmMedError
 
-def init(device: torch.device) -> None:
-    """Join the process group that torchrun describes in the environment; alone, do nothing."""
-    if "RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group(backend="nccl" if device.type == "cuda" else "gloo")
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others: rank 0 validates and exports alone."""
+
+Result = TypeVar("Result")
 
 
-def shutdown() -> None:
-    """Leave the process group, if there is one."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+def own_device(device: torch.device) -> torch.device:
+    """Device of this process: of several GPUs the one that torchrun's ``LOCAL_RANK`` numbers, unless one was named.
+
+    Raises:
+        ConfigError: If a machine runs more processes than it has GPUs.
+    """
+    if str(device) != "cuda" or "LOCAL_RANK" not in os.environ:
+        return device
+    number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= count:
+        raise ConfigError(f"process {number} of this machine finds {count} GPUs; start torchrun with fewer processes")
+    return torch.device("cuda", number)
+
+
+def join(device: torch.device) -> None:
+    """Become one of the processes that torchrun describes in the environment; alone, do nothing.
+
+    The group lasts to the end of the process: torchrun's store keeps the addresses of a group that was left, and a
+    second one in the same process would wait for them for ever.
+
+    Args:
+        device: Device of this process; NCCL connects GPUs, gloo everything else.
+    """
+    if "RANK" not in os.environ or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend="nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)
 
 
 def rank() -> int:
@@ -35,16 +65,31 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def barrier() -> None:
-    """Wait until every process of the run is here."""
-    if dist.is_initialized():
-        dist.barrier()
+def on_main(action: Callable[[], Result]) -> Result:
+    """Let rank 0 do something while the others wait, and give every process its (pickled) result.
+
+    An error of ours is raised in every process, so that nobody waits for one that has left. Any other exception ends
+    rank 0 alone; torchrun then stops the rest.
+    """
+    if not dist.is_initialized():
+        return action()
+    told: list[Any] = [None, None]  # result, error
+    if is_main():
+        try:
+            told[0] = action()
+        except QdmMedError as error:
+            told[1] = error
+    dist.broadcast_object_list(told)
+    if told[1] is not None:
+        raise told[1]
+    result: Result = told[0]
+    return result
 
 
-def reduce_mean(value: torch.Tensor) -> torch.Tensor:
-    """Mean of ``value`` over all processes."""
+def reduce_sum(value: torch.Tensor) -> torch.Tensor:
+    """Sum of ``value`` over all processes."""
     if not dist.is_initialized():
         return value
     total = value.clone()
     dist.all_reduce(total)
-    return total / world_size()
+    return total

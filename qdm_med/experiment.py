@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from qdm_med import distributed
 from qdm_med.checkpoint import load_checkpoint
 from qdm_med.config import ExperimentConfig, load_config, save_config
@@ -15,7 +13,9 @@ from qdm_med.device import pick_device
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.perceptual import LpipsSqueeze
 from qdm_med.training.denoiser_training import DenoiserTask
-from qdm_med.training.loop import CHECKPOINT_FILE, STATE_FILE, Objective, Task, Trainer
+from qdm_med.training.loop import CHECKPOINT_FILE, Trainer
+from qdm_med.training.state import STATE_FILE
+from qdm_med.training.task import Objective, Task
 from qdm_med.training.vae_training import VaeTask
 
 CONFIG_FILE = "config.yaml"
@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 
 
 def run_vae(config: ExperimentConfig, data: Path, out: Path, *, device: str, resume: bool, report: Report) -> None:
-    """Train an autoencoder.
+    """Train an autoencoder, in one process or as one of the many that torchrun starts.
 
     Args:
         config: The experiment.
@@ -32,12 +32,13 @@ def run_vae(config: ExperimentConfig, data: Path, out: Path, *, device: str, res
         out: Run folder, new or, with ``resume``, of the same experiment.
         device: Name of the device.
         resume: Whether to go on with the run that ``out`` holds.
-        report: Receives one line at the start and one at the end.
+        report: Receives one line at the start and one at the end, from rank 0 alone.
 
     Raises:
         QdmMedError: If the data, the folder or the device do not serve.
     """
-    target = pick_device(device)
+    target = distributed.own_device(pick_device(device))
+    distributed.join(target)
     task = VaeTask(
         SliceStore.open(data),
         config.autoencoder,
@@ -48,7 +49,7 @@ def run_vae(config: ExperimentConfig, data: Path, out: Path, *, device: str, res
         seed=config.loop.seed,
         device=target,
     )
-    _run(config, task, out, target, resume=resume, report=report)
+    _run(config, task, out, resume=resume, report=report)
 
 
 def run_denoiser(
@@ -66,10 +67,10 @@ def run_denoiser(
 
     ``lpips_backbone`` is the file that :class:`qdm_med.evaluation.perceptual.LpipsSqueeze` reads, for Eq. 7's term.
     """
-    target = pick_device(device)
-    perceptual = LpipsSqueeze(lpips_backbone).to(target) if lpips_backbone else None
     if config.denoiser is None:
         raise ConfigError(f"experiment {config.name} has no denoiser; take a configuration that describes one")
+    target = distributed.own_device(pick_device(device))
+    distributed.join(target)
     task = DenoiserTask(
         SliceStore.open(data),
         load_checkpoint(vae),
@@ -83,33 +84,33 @@ def run_denoiser(
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
-        perceptual=perceptual,
+        perceptual=LpipsSqueeze(lpips_backbone).to(target) if lpips_backbone else None,
     )
-    _run(config, task, out, target, resume=resume, report=report)
+    _run(config, task, out, resume=resume, report=report)
 
 
-def _run(
-    config: ExperimentConfig, task: Task[Objective], out: Path, device: torch.device, *, resume: bool, report: Report
-) -> None:
-    distributed.init(device)
-    try:
-        trainer = Trainer(task, config.loop, out)
-        if (out / STATE_FILE).exists() and not resume:
-            raise ConfigError(f"{out} already holds a run; add --resume to go on with it or choose another --out")
-        if resume and (out / CONFIG_FILE).exists() and load_config(out / CONFIG_FILE) != config:
-            raise ConfigError(f"{out / CONFIG_FILE} differs from the given configuration; resume with the same one")
-        if distributed.is_main():
-            out.mkdir(parents=True, exist_ok=True)
-            save_config(config, out / CONFIG_FILE)
-        distributed.barrier()
-        resumed = resume and trainer.resume()
-        report(
-            f"{'resuming' if resumed else 'training'} {config.name}: step {trainer.step} of {config.loop.steps}, {out}"
-        )
-        figures = trainer.run()
-        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        report(
-            f"trained {config.name}: {trainer.step} steps in {trainer.seconds / 60:.1f} min; {told or 'nothing to do'}; {out / CHECKPOINT_FILE}"
-        )
-    finally:
-        distributed.shutdown()
+def _run(config: ExperimentConfig, task: Task[Objective], out: Path, *, resume: bool, report: Report) -> None:
+    tell = report if distributed.is_main() else _say_nothing
+    trainer = Trainer(task, config.loop, out)
+    distributed.on_main(lambda: _claim(config, out, resume=resume))
+    resumed = resume and trainer.resume()
+    tell(f"{'resuming' if resumed else 'training'} {config.name}: step {trainer.step} of {config.loop.steps}, {out}")
+    figures = trainer.run()
+    told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    tell(
+        f"trained {config.name}: {trainer.step} steps in {trainer.seconds / 60:.1f} min; {told or 'nothing to do'}; {out / CHECKPOINT_FILE}"
+    )
+
+
+def _claim(config: ExperimentConfig, out: Path, *, resume: bool) -> None:
+    """Make the run folder, unless it holds a run that this one must not touch."""
+    if (out / STATE_FILE).exists() and not resume:
+        raise ConfigError(f"{out} already holds a run; add --resume to go on with it or choose another --out")
+    if resume and (out / CONFIG_FILE).exists() and load_config(out / CONFIG_FILE) != config:
+        raise ConfigError(f"{out / CONFIG_FILE} differs from the given configuration; resume with the same one")
+    out.mkdir(parents=True, exist_ok=True)
+    save_config(config, out / CONFIG_FILE)
+
+
+def _say_nothing(line: str) -> None:
+    """Rank 0 reports for all."""

@@ -1,18 +1,21 @@
 """The training loop of both networks: steps, averaged weights, logs, and a state from which a run goes on.
 
 A batch is a pure function of its step, so a resumed run needs the weights, the optimiser and the step alone and
-continues bit for bit on a CPU.
+continues bit for bit on a CPU. Nor does a batch depend on how it is computed: many processes, each with several shares,
+train the same network as one, to rounding.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +23,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from qdm_med import distributed
-from qdm_med.checkpoint import read_tensors, save_atomically
 from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.training.log import RunLog
+from qdm_med.training.state import STATE_FILE, load_state, save_state
+from qdm_med.training.task import Objective, Share, Task, shares_of_process
 
-STATE_FILE = "state.safetensors"
-LOG_FILE = "log.jsonl"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
@@ -44,6 +47,10 @@ class LoopConfig:
         log_every: Steps between lines of the log.
         save_every: Steps between states; a killed run loses at most so many.
         validate_every: Steps between validations.
+        accumulate: Parts in which each process computes its share of a batch, one after the other, where a GPU cannot
+            hold it at once; the step is the same, to rounding. A batch of few images has fewer parts.
+        precision: ``"bfloat16"`` computes the networks' layers in bfloat16 under :func:`torch.autocast`, with weights,
+            losses and optimiser in float32. Meant for CUDA, where it has not been run; only its CPU path has.
     """
 
     steps: int = 50_000
@@ -57,10 +64,12 @@ class LoopConfig:
     log_every: int = 10
     save_every: int = 500
     validate_every: int = 1000
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         """Reject counts of nothing."""
-        for name in ("steps", "batch", "log_every", "save_every", "validate_every"):
+        for name in ("steps", "batch", "log_every", "save_every", "validate_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -71,28 +80,6 @@ class LoopConfig:
             return self.learning_rate * warm
         floor = 0.02
         return self.learning_rate * warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
-
-
-Objective = TypeVar("Objective", bound=nn.Module)
-
-
-class Task(Protocol[Objective]):
-    """What is trained: a module that maps a batch to its losses, and where batches come from."""
-
-    objective: Objective
-    """``objective(batch) -> losses``, a mapping of scalars whose ``"loss"`` is minimised; holds the trained network."""
-
-    def batch(self, step: int) -> Any:
-        """Make this process's share of the batch of ``step``: a pure function of the step."""
-        ...
-
-    def validate(self, objective: Objective) -> dict[str, float]:
-        """Measure the averaged network on the validation split."""
-        ...
-
-    def export(self, objective: Objective, path: Path, training: Mapping[str, Any]) -> None:
-        """Write the averaged network as a checkpoint."""
-        ...
 
 
 def warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -117,115 +104,125 @@ class Trainer(Generic[Objective]):
         self.optimiser = torch.optim.Adam(task.objective.parameters(), lr=config.learning_rate)
         self.step = 0
         self.seconds = 0.0
+        self._log = RunLog(folder)
 
     def resume(self) -> bool:
-        """Take up the run that the folder holds; False if it holds none."""
+        """Take up the run that the folder holds, in every process; False if it holds none.
+
+        Raises:
+            CheckpointError: If the state is damaged, of another configuration, or not the same for every process.
+        """
         path = self.folder / STATE_FILE
-        if not path.is_file():
-            return False
-        tensors, metadata = read_tensors(path)
-        try:
-            self.task.objective.load_state_dict(_part(tensors, "objective"))
-            self.average.load_state_dict(_part(tensors, "average"))
-            self._load_optimiser(tensors)
-        except (RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
+        if path.is_file():
+            self.step, self.seconds = load_state(path, self.task.objective, self.average, self.optimiser)
+        if (first := distributed.on_main(lambda: self.step)) != self.step:
             raise CheckpointError(
-                f"{path}: not a state of this configuration ({reason}); choose another --out"
-            ) from None
-        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        return True
+                f"{path}: process {distributed.rank()} finds step {self.step}, process 0 finds step {first}; "
+                "put --out on a file system that all processes share"
+            )
+        return path.is_file()
 
     def run(self) -> dict[str, float]:
         """Train to the last step and export; returns the last validation."""
-        self._forget_log_after(self.step)
+        distributed.on_main(lambda: self._log.forget_after(self.step))
         network = self._distributed(self.task.objective)
         figures: dict[str, float] = {}
         while self.step < self.config.steps:
             started = time.perf_counter()
-            losses = self._train_step(network)
+            losses, norm = self._train_step(network)
             self.step += 1
             self.seconds += time.perf_counter() - started
             if self.step % self.config.log_every == 0:
-                rate = self.config.learning_rate_at(self.step - 1)
-                self._log({"step": self.step, "seconds": round(self.seconds, 2), "rate": rate, **losses})
+                self._log_losses(losses, norm)
             finished = self.step == self.config.steps
             if self.step % self.config.validate_every == 0 or finished:
-                figures = self._validate()
+                figures = distributed.on_main(self._validate)
             if self.step % self.config.save_every == 0 or finished:
-                self._save(figures)
+                distributed.on_main(partial(self._save, figures))
         return figures
 
-    def _train_step(self, network: nn.Module) -> dict[str, float]:
+    def _train_step(self, network: nn.Module) -> tuple[dict[str, Tensor], Tensor]:
+        """Take one step; returns this process's part of each loss, which add up to the batch's mean, and the norm."""
         network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate_at(self.step)
-        losses: dict[str, Tensor] = network(self.task.batch(self.step))
         self.optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        losses: dict[str, Tensor] = {}
+        shares = shares_of_process(self.task.size(self.step), self.config.accumulate)
+        for share in shares:
+            with nullcontext() if share is shares[-1] else _without_exchange(network):
+                for name, value in self._backward(network, share).items():
+                    losses[name] = losses[name] + value if name in losses else value
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.config.clip)
         self.optimiser.step()
         self.average.update_parameters(self.task.objective)
-        return {name: float(value.detach()) for name, value in losses.items()} | {"grad": float(norm)}
+        return losses, norm
+
+    def _backward(self, network: nn.Module, share: Share) -> dict[str, Tensor]:
+        """Add a share's gradient to the parameters'; returns its losses, weighted by its part of the items."""
+        batch = self.task.batch(self.step, share)
+        size = self.task.size(self.step)
+        weight = len(share.items(size)) / size
+        with self._precision():
+            losses: dict[str, Tensor] = network(batch)
+        # DistributedDataParallel divides the processes' sum by their number: right for equal shares of means only.
+        (losses["loss"] * (weight * distributed.world_size())).backward()  # type: ignore[no-untyped-call]
+        return {name: value.detach().float() * weight for name, value in losses.items()}
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(next(self.task.objective.parameters()).device.type, dtype=torch.bfloat16)
+
+    def _log_losses(self, losses: Mapping[str, Tensor], norm: Tensor) -> None:
+        means = distributed.reduce_sum(torch.stack(list(losses.values()))).tolist()
+        if distributed.is_main():
+            rate = self.config.learning_rate_at(self.step - 1)
+            line = {"step": self.step, "seconds": round(self.seconds, 2), "rate": rate}
+            self._log.write(line | dict(zip(losses, means, strict=True)) | {"grad": float(norm)})
 
     def _validate(self) -> dict[str, float]:
         self.average.eval()
-        figures = self.task.validate(self._averaged)
-        self._log({"step": self.step, "seconds": round(self.seconds, 2), "validation": figures})
-        return figures
+        validation = self.task.validate(self._averaged)
+        self._log.write({"step": self.step, "seconds": round(self.seconds, 2), "validation": validation.figures})
+        return validation.figures
 
     @property
     def _averaged(self) -> Objective:
         return cast("Objective", self.average.module)
 
     def _save(self, figures: Mapping[str, float]) -> None:
-        if not distributed.is_main():
-            return
-        tensors = {
-            f"{owner}.{name}": value
-            for owner, state in (
-                ("objective", self.task.objective.state_dict()),
-                ("average", self.average.state_dict()),
-                ("optimiser", self._optimiser_tensors()),
-            )
-            for name, value in state.items()
-        }
-        metadata = {"step": str(self.step), "seconds": str(self.seconds)}
         # The state comes last: whoever finds it finds the checkpoint of the same step or a newer one.
         training = {"step": self.step, "hours": round(self.seconds / 3600, 3), "validation": dict(figures)}
         self.task.export(self._averaged, self.folder / CHECKPOINT_FILE, training)
-        save_atomically(self.folder / STATE_FILE, tensors, metadata)
-
-    def _optimiser_tensors(self) -> dict[str, Tensor]:
-        state = self.optimiser.state_dict()["state"]
-        return {f"{index}.{name}": value.clone() for index, values in state.items() for name, value in values.items()}
-
-    def _load_optimiser(self, tensors: Mapping[str, Tensor]) -> None:
-        restored: dict[int, dict[str, Tensor]] = {}
-        for name, value in _part(tensors, "optimiser").items():
-            index, key = name.split(".", 1)
-            restored.setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": restored})
+        save_state(
+            self.folder / STATE_FILE,
+            self.task.objective,
+            self.average,
+            self.optimiser,
+            step=self.step,
+            seconds=self.seconds,
+        )
 
     def _distributed(self, objective: nn.Module) -> nn.Module:
-        return DistributedDataParallel(objective) if distributed.world_size() > 1 else objective
+        """Exchange gradients with the other processes, if there are any.
 
-    def _log(self, line: Mapping[str, Any]) -> None:
-        if distributed.is_main():
-            with (self.folder / LOG_FILE).open("a") as log:
-                log.write(json.dumps(line) + "\n")
+        A batch without an active leaf leaves the downstream without a gradient, and so may one process's share of a
+        batch. Searching for such parameters, instead of touching them with a zero, keeps the gradient of those that no
+        process used absent, and Adam leaves them alone, as it does in one process.
+        """
+        if distributed.world_size() == 1:
+            return objective
+        with warnings.catch_warnings():
+            # torch 2.14 renames broadcast_buffers; the old name is the one that all versions know.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(
+                objective,
+                broadcast_buffers=False,  # position tables and latent statistics do not change
+                find_unused_parameters=self.task.may_skip_parameters,
+            )
 
-    def _forget_log_after(self, step: int) -> None:
-        """Drop lines that a killed run logged after its last state: those steps are trained again."""
-        log = self.folder / LOG_FILE
-        if distributed.is_main() and log.is_file():
-            whole = log.read_text().split("\n")[:-1]
-            kept = [line for line in whole if json.loads(line)["step"] <= step]
-            partial = log.with_name(f".{LOG_FILE}.partial")
-            partial.write_text("".join(f"{line}\n" for line in kept))
-            partial.replace(log)
 
-
-def _part(tensors: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
-    prefix = f"{owner}."
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _without_exchange(network: nn.Module) -> AbstractContextManager[object]:
+    """Gather gradients in this process only; the step's last share exchanges them all."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

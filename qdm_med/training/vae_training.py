@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qdm_med import distributed
 from qdm_med.checkpoint import ModelCard, save_checkpoint
 from qdm_med.data.slices import SliceStore
 from qdm_med.errors import DataError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.training.task import Share, Validation, require_item_for_every_process
 
 SOFT_TISSUE_HU = (-160, 240)
 """Range in which the soft-tissue error is measured."""
@@ -64,6 +64,8 @@ class VaeObjective(nn.Module):
 class VaeTask:
     """The autoencoder's batches, validation and checkpoint."""
 
+    may_skip_parameters = False
+
     def __init__(
         self,
         store: SliceStore,
@@ -78,15 +80,20 @@ class VaeTask:
     ) -> None:
         if config.crop % 4 or not 4 <= config.crop <= min(store.slice_shape):
             raise DataError(f"crop must be a multiple of 4 up to {min(store.slice_shape)}, got {config.crop}")
+        require_item_for_every_process(batch)
         torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
         self.objective = VaeObjective(KlVae(shape), config).to(device).to(memory_format=torch.channels_last)
         self._store, self._config, self._intensity = store, config, intensity
         self._name, self._batch, self._seed, self._device = name, batch, seed, device
         self._train, self._val = store.indices("train"), store.indices("val")
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """This process's share of the crops of ``step``, and the noise of their posteriors."""
-        items = range(distributed.rank(), self._batch, distributed.world_size())
+    def size(self, step: int) -> int:
+        """Crops in every batch."""
+        return self._batch
+
+    def batch(self, step: int, share: Share) -> tuple[Tensor, Tensor]:
+        """A share of the crops of ``step``, and the noise of their posteriors."""
+        items = share.items(self._batch)
         crops = np.stack([self._crop(step, item) for item in items])
         image = torch.from_numpy(self._intensity.to_unit(crops))[:, None]
         z, side = self.objective.autoencoder.config.latent_channels, self._config.crop // 4
@@ -105,7 +112,7 @@ class VaeTask:
         return crop[:, ::-1] if rng.random() < 0.5 else crop
 
     @torch.no_grad()
-    def validate(self, objective: VaeObjective) -> dict[str, float]:
+    def validate(self, objective: VaeObjective) -> Validation:
         """PSNR in the network's range (data range 2) and error in HU, posterior mean, full slices."""
         stride = max(1, len(self._val) // self._config.validation_slices)
         psnr, soft = [], []
@@ -117,7 +124,7 @@ class VaeTask:
             psnr.append(float(10 * torch.log10(4 / F.mse_loss(decoded, image.cpu()))))
             inside = (hu >= SOFT_TISSUE_HU[0]) & (hu <= SOFT_TISSUE_HU[1])
             soft.append(float(np.abs(self._intensity.to_hu(decoded[0, 0].numpy()) - hu)[inside].mean()))
-        return {"psnr": float(np.mean(psnr)), "soft_tissue_mae_hu": float(np.mean(soft))}
+        return Validation({"psnr": float(np.mean(psnr)), "soft_tissue_mae_hu": float(np.mean(soft))})
 
     def export(self, objective: VaeObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Measure the latents' statistics on the training split and write the checkpoint."""

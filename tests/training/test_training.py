@@ -17,8 +17,10 @@ from qdm_med.errors import ConfigError
 from qdm_med.experiment import run_denoiser, run_vae
 from qdm_med.models.autoencoder import AutoencoderConfig
 from qdm_med.models.denoiser import PRESETS
-from qdm_med.training.denoiser_training import DenoiserTrainingConfig
-from qdm_med.training.loop import CHECKPOINT_FILE, LOG_FILE, STATE_FILE, LoopConfig
+from qdm_med.training.log import LOG_FILE
+from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
+from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.state import STATE_FILE
 from qdm_med.training.vae_training import VaeTrainingConfig
 
 CONFIG = ExperimentConfig(

@@ -1,0 +1,36 @@
+"""The log of a run, one JSON object a line: the source of truth for everything that is drawn or told of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LOG_FILE = "log.jsonl"
+
+
+class RunLog:
+    """Lines ``{"step": ..., ...}`` with the losses of a step or, under ``"validation"``, its figures."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOG_FILE
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line."""
+        with self._path.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All whole lines; a killed run may leave a part of one."""
+        if not self._path.is_file():
+            return []
+        return [json.loads(line) for line in self._path.read_text().split("\n")[:-1]]
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines that a killed run logged after its last state: those steps are trained again."""
+        if self._path.is_file():
+            kept = [line for line in self.lines() if line["step"] <= step]
+            partial = self._path.with_name(f".{LOG_FILE}.partial")
+            partial.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+            partial.replace(self._path)

@@ -1,0 +1,118 @@
+"""The dual-stream objective of the denoiser (paper Eq. 6 and the perceptual term of Eq. 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qdm_med.diffusion.process import diffuse, scale_input
+from qdm_med.diffusion.schedule import ResidualShiftSchedule
+from qdm_med.errors import ConfigError
+from qdm_med.models.autoencoder import DOWNSAMPLING
+from qdm_med.models.conditioning import Conditioning
+from qdm_med.models.denoiser import TwoStreamDenoiser
+
+
+@dataclass(frozen=True)
+class DenoiserTrainingConfig:
+    """What the denoiser is trained to do.
+
+    Attributes:
+        crops: Sides of the training crops in pixels; one is drawn a batch. Larger crops come in smaller batches, so
+            that every batch has as many pixels as the loop's ``batch`` of the first.
+        crop_weights: How often each crop is drawn, in relative numbers.
+        thresholds: Quadtree thresholds; one is drawn a batch, so that the network is trained as it is run.
+        benchmark_share: Share of the batches degraded as the benchmarks are; the others with the training range.
+        downstream_weight: lambda_1 of Eq. 6, on the merged answer (which is the downstream's where it is used).
+        upstream_weight: lambda_2 of Eq. 6.
+        decoded_weight: Weight of the squared error of the decoded merged answer, in the network's range: the pixel
+            counterpart of Eq. 7's perceptual term. 0: none, as in the paper's medical training.
+        perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
+            an LPIPS backbone. 0: none. Inactive leaves take no part in it: without noise the network could answer it
+            there with a regular pattern only.
+        last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
+            one step also ends; the others are drawn evenly from all timesteps.
+        validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
+    """
+
+    crops: tuple[int, ...] = (512,)
+    crop_weights: tuple[float, ...] = (1.0,)
+    thresholds: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.15, 0.3)
+    benchmark_share: float = 0.5
+    downstream_weight: float = 1.0
+    upstream_weight: float = 1.0
+    decoded_weight: float = 0.0
+    perceptual_weight: float = 0.0
+    last_timestep_share: float = 0.0
+    validation_slices: int = 6
+
+    def __post_init__(self) -> None:
+        """Check that every crop has its weight."""
+        if not self.crops or len(self.crops) != len(self.crop_weights):
+            raise ConfigError(
+                f"crop_weights {self.crop_weights} must give one number for each of the crops {self.crops}"
+            )
+
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""``(B, 1, H, W)`` image and reference in [-1, 1] -> ``(B,)`` differentiable distances, such as LPIPS."""
+
+
+class DenoiserBatch(NamedTuple):
+    """One training batch, in the latent space.
+
+    Attributes:
+        high_res: ``(B, 1, H, W)`` high-resolution crops in [-1, 1].
+        z_0: ``(B, C, h, w)`` their latents.
+        known: What the denoiser is told.
+        t: ``(B,)`` timesteps.
+        noise: ``(B, C, h, w)`` standard normal.
+    """
+
+    high_res: Tensor
+    z_0: Tensor
+    known: Conditioning
+    t: Tensor
+    noise: Tensor
+
+
+class DenoiserObjective(nn.Module):
+    """Denoiser with its losses, so that one forward serves single and distributed training."""
+
+    def __init__(
+        self,
+        denoiser: TwoStreamDenoiser,
+        schedule: ResidualShiftSchedule,
+        config: DenoiserTrainingConfig,
+        decode: Callable[[Tensor], Tensor],
+        perceptual: Distance | None = None,
+    ) -> None:
+        super().__init__()
+        if config.perceptual_weight and perceptual is None:
+            raise ConfigError("perceptual_weight needs an LPIPS backbone; give --lpips-backbone or set it to 0")
+        self.denoiser = denoiser
+        self.schedule, self.config = schedule, config
+        self._decode, self._perceptual = decode, (perceptual,)  # a tuple: its weights are not ours to train or save
+
+    def forward(self, batch: DenoiserBatch) -> dict[str, Tensor]:
+        """Eq. 6, and Eq. 7's term on the decoded image where it has a weight."""
+        high_res, z_0, known, t, noise = batch
+        z_t = diffuse(self.schedule, z_0, known.z_y, t, known.mask, noise)
+        said = self.denoiser(scale_input(self.schedule, z_t, t), t, known.low_res, known.z_y, known.plan)
+        merged, upstream = F.mse_loss(said.merged, z_0), F.mse_loss(said.upstream, z_0)
+        loss = self.config.downstream_weight * merged + self.config.upstream_weight * upstream
+        losses = {"merged": merged, "upstream": upstream}
+        if self.config.decoded_weight or self.config.perceptual_weight:
+            image = self._decode(said.merged)
+            losses["decoded"] = F.mse_loss(image, high_res)
+            loss = loss + self.config.decoded_weight * losses["decoded"]
+            if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
+                pixels = known.mask.repeat_interleave(DOWNSAMPLING, 2).repeat_interleave(DOWNSAMPLING, 3)
+                losses["perceptual"] = distance(torch.where(pixels, image, high_res), high_res).mean()
+                loss = loss + self.config.perceptual_weight * losses["perceptual"]
+        return {"loss": loss, **losses}

@@ -1,0 +1,68 @@
+"""The state from which a run goes on: weights, averaged weights, optimiser, step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from qdm_med.checkpoint import read_tensors, save_atomically
+from qdm_med.errors import CheckpointError
+
+STATE_FILE = "state.safetensors"
+
+
+def save_state(
+    path: Path, objective: nn.Module, average: nn.Module, optimiser: Optimizer, *, step: int, seconds: float
+) -> None:
+    """Write a state; the old one stays until the new one is whole."""
+    tensors = {
+        f"{owner}.{name}": value
+        for owner, state in (
+            ("objective", objective.state_dict()),
+            ("average", average.state_dict()),
+            ("optimiser", _optimiser_tensors(optimiser)),
+        )
+        for name, value in state.items()
+    }
+    save_atomically(path, tensors, {"step": str(step), "seconds": str(seconds)})
+
+
+def load_state(path: Path, objective: nn.Module, average: nn.Module, optimiser: Optimizer) -> tuple[int, float]:
+    """Read a state into what it was written from.
+
+    Returns:
+        The step and the seconds trained.
+
+    Raises:
+        CheckpointError: If the file is damaged or belongs to another configuration.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        objective.load_state_dict(_part(tensors, "objective"))
+        average.load_state_dict(_part(tensors, "average"))
+        _load_optimiser(optimiser, _part(tensors, "optimiser"))
+        return int(metadata["step"]), float(metadata["seconds"])
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not a state of this configuration ({reason}); choose another --out") from None
+
+
+def _optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
+    state = optimiser.state_dict()["state"]
+    return {f"{index}.{name}": value.clone() for index, values in state.items() for name, value in values.items()}
+
+
+def _load_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    restored: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        restored.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": restored})
+
+
+def _part(tensors: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
+    prefix = f"{owner}."
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,114 @@
+"""What the loop trains: the interface of both networks' tasks, and how the items of a step are shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from qdm_med import distributed
+from qdm_med.errors import ConfigError
+
+Objective = TypeVar("Objective", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of ``count`` shares of a batch: the items ``index``, ``index + count`` and so on."""
+
+    index: int
+    count: int
+
+    def items(self, size: int) -> range:
+        """Numbers of this share's items in a batch of ``size``.
+
+        >>> list(Share(1, 3).items(8))
+        [1, 4, 7]
+        """
+        return range(self.index, size, self.count)
+
+
+def require_item_for_every_process(size: int) -> None:
+    """Refuse batches of which some process would get nothing.
+
+    Raises:
+        ConfigError: If ``size`` is less than the number of processes.
+    """
+    if size < distributed.world_size():
+        raise ConfigError(
+            f"the smallest batch has {size} images, too few for {distributed.world_size()} processes; "
+            "raise loop.batch or start fewer processes"
+        )
+
+
+def shares_of_process(size: int, accumulate: int) -> list[Share]:
+    """Work out which shares of a batch this process computes, one after the other.
+
+    Args:
+        size: Items in the batch of all processes together, at least one a process.
+        accumulate: Shares a process; fewer where the batch has not so many items.
+    """
+    world, rank = distributed.world_size(), distributed.rank()
+    parts = min(accumulate, size // world)
+    return [Share(part * world + rank, parts * world) for part in range(parts)]
+
+
+class Sample(NamedTuple):
+    """One super-resolved validation slice, each image ``(H, W)`` in [-1, 1] on the CPU.
+
+    Attributes:
+        name: Scale and number of the slice.
+        bicubic: The bicubically upsampled input.
+        result: The network's answer.
+        reference: The slice itself.
+    """
+
+    name: str
+    bicubic: Tensor
+    result: Tensor
+    reference: Tensor
+
+
+class Validation(NamedTuple):
+    """What a validation found.
+
+    Attributes:
+        figures: Numbers for the log.
+        samples: Some images to look at; none where the task has none to show.
+    """
+
+    figures: dict[str, float]
+    samples: tuple[Sample, ...] = ()
+
+
+class Task(Protocol[Objective]):
+    """What is trained: a module that maps a batch to its losses, and where batches come from."""
+
+    objective: Objective
+    """``objective(batch) -> losses``, a mapping of scalars whose ``"loss"`` is minimised; holds the trained network.
+
+    Every loss is a mean over the batch's items, all of one size, so that the losses of shares, weighted by their items,
+    add up to the loss of the whole batch.
+    """
+
+    may_skip_parameters: bool
+    """Whether a batch may leave parameters without a gradient."""
+
+    def size(self, step: int) -> int:
+        """Items in the batch of ``step`` over all shares: a pure function of the step."""
+        ...
+
+    def batch(self, step: int, share: Share) -> Any:
+        """Make a share of the batch of ``step``: a pure function of both."""
+        ...
+
+    def validate(self, objective: Objective) -> Validation:
+        """Measure the averaged network on the validation split."""
+        ...
+
+    def export(self, objective: Objective, path: Path, training: Mapping[str, Any]) -> None:
+        """Write the averaged network as a checkpoint."""
+        ...

@@ -1,0 +1,89 @@
+"""Program of the tests with many processes: ``torchrun ... many_processes.py PLAN STORE VAE OUT``.
+
+``goes on``: train both networks, the denoiser killed once and resumed, then fail in what rank 0 does alone.
+``fails in a step``: rank 0 fails in the middle of a step.
+Each process writes down the active leaves of every share that it computes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from qdm_med import distributed
+from qdm_med.cli import app
+from qdm_med.config import load_config
+from qdm_med.errors import DataError
+from qdm_med.experiment import run_denoiser, run_vae
+from qdm_med.training.denoiser_training import DenoiserTask
+from qdm_med.training.loop import Trainer
+
+
+class Killed(BaseException):
+    pass
+
+
+def fail(*_):
+    raise DataError("the store is gone")
+
+
+def note_leaves(folder):
+    make_batch = DenoiserTask.batch
+
+    def batch(self, step, share):
+        made = make_batch(self, step, share)
+        with (folder / f"leaves-{distributed.rank()}.jsonl").open("a") as notes:
+            notes.write(json.dumps([step, int(made.known.leaves.sum())]) + "\n")
+        return made
+
+    DenoiserTask.batch = batch
+
+
+def kill_at(step):
+    train_step = Trainer._train_step
+
+    def dying(self, network):
+        if self.step == step:
+            Trainer._train_step = train_step
+            raise Killed
+        return train_step(self, network)
+
+    Trainer._train_step = dying
+
+
+def fail_in_rank_0_at(step):
+    make_batch = DenoiserTask.batch
+
+    def batch(self, now, share):
+        if distributed.rank() == 0 and now == step:
+            fail()
+        return make_batch(self, now, share)
+
+    DenoiserTask.batch = batch
+
+
+def main(plan, store, vae, out):
+    config = load_config(out / "config.yaml")
+
+    def train(folder, *, resume=False):
+        run_denoiser(config, store, vae, folder, device="cpu", resume=resume, report=print)
+
+    if plan == "fails in a step":
+        fail_in_rank_0_at(1)
+        train(out / "failing")
+        return
+    run_vae(config, store, out / "vae", device="cpu", resume=False, report=print)
+    note_leaves(out)
+    kill_at(4)
+    try:
+        train(out / "denoiser")
+    except Killed:
+        train(out / "denoiser", resume=True)
+    DenoiserTask.validate = fail
+    train(out / "failing")
+
+
+if __name__ == "__main__":
+    app.app = lambda: main(sys.argv[1], *map(Path, sys.argv[2:]))  # the command line's way with errors
+    app.main()

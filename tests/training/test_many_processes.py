@@ -1,0 +1,180 @@
+"""Many processes train the network that one would train, and none of them waits for one that has failed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_med import distributed
+from qdm_med.checkpoint import read_tensors
+from qdm_med.config import ExperimentConfig, save_config
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.errors import ConfigError
+from qdm_med.experiment import run_denoiser, run_vae
+from qdm_med.models.autoencoder import AutoencoderConfig
+from qdm_med.models.denoiser import PRESETS
+from qdm_med.training.log import LOG_FILE
+from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
+from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.state import STATE_FILE
+from qdm_med.training.task import Share, shares_of_process
+from qdm_med.training.vae_training import VaeTrainingConfig
+
+PROGRAM = Path(__file__).with_name("many_processes.py")
+
+CONFIG = ExperimentConfig(
+    name="shared",
+    loop=LoopConfig(
+        steps=6, batch=3, learning_rate=1e-3, warmup=1, log_every=1, save_every=2, validate_every=6, accumulate=1
+    ),
+    autoencoder=AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)),
+    vae=VaeTrainingConfig(crop=32, validation_slices=1),
+    denoiser=replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8),
+    training=DenoiserTrainingConfig(
+        crops=(32,), thresholds=(0.3,), benchmark_share=1.0, decoded_weight=1.0, validation_slices=1
+    ),
+)
+"""Three items a step: two processes hold two and one."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Slices with detail and slices without any, so that some shares have no active leaf."""
+    folder = tmp_path_factory.mktemp("data") / "store"
+    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
+        for number in range(6):
+            rng = np.random.default_rng(number)
+            detailed = np.kron(rng.integers(-900, 900, (4, 4)), np.ones((16, 16)))
+            hu = (np.full((64, 64), 100 * number) if number % 2 else detailed).astype(np.int16)
+            split, patient = ("train", "val")[number == 0], anonymous_key(f"patient {number}")
+            writer.add(hu, SliceRecord(split, patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(store, tmp_path_factory):
+    """Runs of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    run_vae(CONFIG, store, folder / "vae", device="cpu", resume=False, report=lambda line: None)
+    vae = folder / "vae" / CHECKPOINT_FILE
+    run_denoiser(CONFIG, store, vae, folder / "denoiser", device="cpu", resume=False, report=lambda line: None)
+    return folder
+
+
+def torchrun(*arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # unlike a kill, torchrun passes it on to its processes
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+
+
+def assert_same_run(folder, reference):
+    ours, theirs = log(folder), log(reference)
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    for line, other in zip(ours, theirs, strict=True):
+        assert line.keys() == other.keys()
+        for name in line.keys() - {"seconds", "validation"}:
+            assert line[name] == pytest.approx(other[name], abs=1e-5), (name, line["step"])
+    tensors, others = read_tensors(folder / STATE_FILE)[0], read_tensors(reference / STATE_FILE)[0]
+    assert tensors.keys() == others.keys()
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(tensor, others[name], atol=1e-4, rtol=1e-3, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_with_two_processes_what_it_trains_with_one(store, alone, tmp_path):
+    save_config(CONFIG, tmp_path / "config.yaml")
+    vae, out = alone / "vae" / CHECKPOINT_FILE, tmp_path / "run"
+    done = torchrun(
+        *("-m", "qdm_med.cli.app", "train", "--data", store, "--config", tmp_path / "config.yaml"),
+        *("--vae", vae, "--out", out, "--device", "cpu"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("training shared") == 1  # one process speaks for all
+    assert_same_run(out, alone / "denoiser")
+
+
+@pytest.mark.slow
+def test_two_processes_resume_accumulate_and_stop_together(store, alone, tmp_path):
+    save_config(replace(CONFIG, loop=replace(CONFIG.loop, accumulate=2)), tmp_path / "config.yaml")
+    vae = alone / "vae" / CHECKPOINT_FILE
+    done = torchrun(PROGRAM, "goes on", store, vae, tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "qdm-med: the store is gone" in done.stderr
+    assert done.stderr.count("Traceback") == 1, done.stderr  # torchrun's own: no process died of a broken connection
+    assert_same_run(tmp_path / "vae", alone / "vae")
+    assert_same_run(tmp_path / "denoiser", alone / "denoiser")
+    notes = [
+        [json.loads(line) for line in (tmp_path / f"leaves-{rank}.jsonl").read_text().split("\n")[:-1]]
+        for rank in (0, 1)
+    ]
+    steps = [{step: sum(leaves for other, leaves in rank if other == step) for step, _ in rank} for rank in notes]
+    assert any(bool(steps[0][step]) != bool(steps[1][step]) for step in steps[0])  # one process without the downstream
+
+
+@pytest.mark.slow
+def test_no_process_waits_for_one_that_failed_in_a_step(store, alone, tmp_path):
+    save_config(CONFIG, tmp_path / "config.yaml")
+    done = torchrun(PROGRAM, "fails in a step", store, alone / "vae" / CHECKPOINT_FILE, tmp_path)
+    assert done.returncode == 1
+    assert "qdm-med: the store is gone" in done.stderr
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("size", [3, 4, 7, 16])
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_every_item_of_a_batch_has_one_share_and_every_share_an_item(monkeypatch, world, size, accumulate):
+    monkeypatch.setattr(distributed, "world_size", lambda: world)
+    shares = []
+    for rank in range(world):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares.append(shares_of_process(size, accumulate))
+    assert len({len(own) for own in shares}) == 1  # else a process would wait for the others' exchange for ever
+    assert len(shares[0]) == accumulate or accumulate * world > size
+    items = [list(share.items(size)) for own in shares for share in own]
+    assert all(items)
+    assert sorted(chain(*items)) == list(range(size))
+
+
+def test_one_process_without_accumulation_holds_the_whole_batch():
+    assert shares_of_process(5, 1) == [Share(0, 1)]
+
+
+def test_more_processes_than_images_are_refused(monkeypatch, store, alone, tmp_path):
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
+    with pytest.raises(ConfigError, match="3 images, too few for 4 processes"):
+        run_vae(CONFIG, store, tmp_path / "vae", device="cpu", resume=False, report=print)
+    vae = alone / "vae" / CHECKPOINT_FILE
+    with pytest.raises(ConfigError, match="3 images, too few for 4 processes"):
+        run_denoiser(CONFIG, store, vae, tmp_path / "run", device="cpu", resume=False, report=print)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert distributed.own_device(torch.device("cuda")) == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert distributed.own_device(torch.device("cuda")) == torch.device("cuda:1")
+    assert distributed.own_device(torch.device("cuda:0")) == torch.device("cuda:0")
+    assert distributed.own_device(torch.device("cpu")) == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="finds 2 GPUs"):
+        distributed.own_device(torch.device("cuda"))
