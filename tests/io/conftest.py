@@ -139,13 +139,13 @@ def magnify_series(source: Path, out: Path, scale: int = 4, *, exclude: Path | N
         return writer.commit()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def magnify() -> Callable[..., Path]:
     """Derive a series by repeating every pixel: nothing of the image changes but its grid."""
     return magnify_series
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def outputs() -> Callable[[Path], list[pydicom.FileDataset]]:
     """Read the files of a derived series, in the order of their names, which is that of the slices."""
     return lambda folder: [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
@@ -163,6 +163,12 @@ def check_derived() -> Callable[..., str]:
         return done.stdout
 
     return check
+
+
+@pytest.fixture(scope="session")
+def phantom_at() -> type[Phantom]:
+    """Make a :class:`Phantom` in a folder that is given."""
+    return Phantom
 
 
 @pytest.fixture
