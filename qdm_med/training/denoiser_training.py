@@ -24,7 +24,10 @@ from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.models.conditioning import condition, upsample
 from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
-from qdm_med.training.task import Share, Validation, require_item_for_every_process
+from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
+
+SHOWN = 4
+"""Validation slices of each scale that the picture shows."""
 
 
 class _StepDraw(NamedTuple):
@@ -124,6 +127,7 @@ class DenoiserTask:
     def validate(self, objective: DenoiserObjective) -> Validation:
         """PSNR (data range 2) of samples at the card's steps, and of bicubic, on whole validation slices."""
         figures: dict[str, float] = {}
+        samples: list[Sample] = []
         for scale, steps in zip(self._card.scales, self._card.steps, strict=True):
             schedule = self._schedule.respaced(trailing_timesteps(len(self._schedule), steps))
             stride = max(1, len(self._store.indices("val")) // self._config.validation_slices)
@@ -134,11 +138,15 @@ class DenoiserTask:
                 if number % stride:
                     continue
                 image = self._super_resolve(objective.denoiser, pair.low_res, scale, schedule, pair.record.sha256)
+                enlarged = upsample(pair.low_res, scale).clamp(-1, 1)
                 ours.append(_psnr(image, pair.high_res))
-                bicubic.append(_psnr(upsample(pair.low_res, scale).clamp(-1, 1), pair.high_res))
+                bicubic.append(_psnr(enlarged, pair.high_res))
+                if len(ours) <= SHOWN:
+                    name = f"x{scale}, slice {pair.index}"
+                    samples.append(Sample(name, enlarged[0, 0], image[0, 0], pair.high_res[0, 0]))
             figures[f"psnr_x{scale}"] = float(np.mean(ours))
             figures[f"bicubic_x{scale}"] = float(np.mean(bicubic))
-        return Validation(figures)
+        return Validation(figures, tuple(samples))
 
     def _super_resolve(
         self, denoiser: TwoStreamDenoiser, low_res: Tensor, scale: int, schedule: ResidualShiftSchedule, key: str

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from qdm_med import distributed
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.training.log import RunLog
+from qdm_med.training.pictures import CURVES_FILE, SAMPLES_FILE, draw_curves, draw_samples
 from qdm_med.training.state import STATE_FILE, load_state, save_state
 from qdm_med.training.task import Objective, Share, Task, shares_of_process
 
@@ -185,6 +186,8 @@ class Trainer(Generic[Objective]):
         self.average.eval()
         validation = self.task.validate(self._averaged)
         self._log.write({"step": self.step, "seconds": round(self.seconds, 2), "validation": validation.figures})
+        draw_curves(self._log.lines(), self.folder / CURVES_FILE)
+        draw_samples(validation.samples, self.folder / SAMPLES_FILE)
         return validation.figures
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import load_checkpoint
+from qdm_med.checkpoint import load_checkpoint, read_tensors
 from qdm_med.config import ExperimentConfig, load_config, save_config
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
@@ -56,6 +57,11 @@ def vae(store, tmp_path_factory):
 
 def train(config, store, vae, folder, *, resume=False):
     run_denoiser(config, store, vae, folder, device="cpu", resume=resume, report=lambda line: None)
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+    return [{name: line[name] for name in line.keys() - {"seconds"}} for line in lines if "loss" in line]
 
 
 def same_weights(first, second):
@@ -108,8 +114,8 @@ def test_a_killed_and_resumed_autoencoder_run_ends_with_the_same_bytes(store, va
 def test_the_autoencoder_learns(store, tmp_path):
     config = replace(CONFIG, loop=replace(CONFIG.loop, steps=40, save_every=40, validate_every=40))
     run_vae(config, store, tmp_path, device="cpu", resume=False, report=lambda line: None)
-    losses = [json.loads(line)["loss"] for line in (tmp_path / LOG_FILE).read_text().splitlines() if "loss" in line]
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    curve = [line["loss"] for line in losses(tmp_path)]
+    assert np.mean(curve[-5:]) < 0.7 * np.mean(curve[:5])
 
 
 def test_the_run_folder_says_what_was_run(store, vae, tmp_path):
@@ -120,6 +126,17 @@ def test_the_run_folder_says_what_was_run(store, vae, tmp_path):
     assert card.training["patients"] == 3
     assert set(card.training["validation"]) == {"psnr_x4", "bicubic_x4", "psnr_x8", "bicubic_x8"}
     assert card.autoencoder == CONFIG.autoencoder
+    assert {path.name for path in tmp_path.glob("*.png")} == {"curves.png", "samples.png"}
+    assert {path.name for path in vae.parent.glob("*.png")} == {"curves.png"}  # an autoencoder shows no samples
+
+
+def test_a_run_without_matplotlib_is_the_same_run_without_pictures(store, vae, tmp_path, monkeypatch):
+    train(CONFIG, store, vae, tmp_path / "with")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    train(CONFIG, store, vae, tmp_path / "without")
+    assert not list((tmp_path / "without").glob("*.png"))
+    assert losses(tmp_path / "without") == losses(tmp_path / "with")
+    assert same_weights(tmp_path / "without" / CHECKPOINT_FILE, tmp_path / "with" / CHECKPOINT_FILE)
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(store, vae, tmp_path):
@@ -148,6 +165,40 @@ def test_a_finished_run_resumes_to_itself(store, vae, tmp_path):
 def test_configurations_survive_the_way_to_disk_and_back(tmp_path):
     save_config(CONFIG, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == CONFIG
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_trains_as_the_whole_batch_does(store, vae, tmp_path, parts):
+    whole = replace(CONFIG, loop=replace(CONFIG.loop, batch=8))  # two of the larger crop
+    for folder, config in (
+        ("whole", whole),
+        ("parts", replace(whole, loop=replace(whole.loop, accumulate=parts))),
+    ):
+        train(config, store, vae, tmp_path / folder / "denoiser")
+        run_vae(config, store, tmp_path / folder / "vae", device="cpu", resume=False, report=lambda line: None)
+    for network in ("denoiser", "vae"):
+        for line, other in zip(losses(tmp_path / "whole" / network), losses(tmp_path / "parts" / network), strict=True):
+            assert line == pytest.approx(other, abs=1e-6)
+
+
+def test_bfloat16_trains_nearly_alike_with_weights_in_float32(store, vae, tmp_path):
+    short = replace(CONFIG, loop=replace(CONFIG.loop, precision="bfloat16"))
+    train(CONFIG, store, vae, tmp_path / "float32")
+    train(short, store, vae, tmp_path / "bfloat16")
+    exact, rounded = losses(tmp_path / "float32"), losses(tmp_path / "bfloat16")
+    assert exact != rounded
+    for line, other in zip(exact, rounded, strict=True):
+        assert line == pytest.approx(other, rel=0.02)
+    state, _ = read_tensors(tmp_path / "bfloat16" / STATE_FILE)
+    assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}
+
+
+def test_an_unknown_precision_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: x\nloop: {precision: float16}\n")
+    with pytest.raises(ConfigError, match="precision: must be one of float32, bfloat16"):
+        load_config(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="accumulate must be at least 1"):
+        LoopConfig(accumulate=0)
 
 
 def test_the_learning_rate_warms_up_and_falls():
