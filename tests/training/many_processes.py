@@ -2,7 +2,7 @@
 
 ``goes on``: train both networks, the denoiser killed once and resumed, then fail in what rank 0 does alone.
 ``fails in a step``: rank 0 fails in the middle of a step.
-Each process writes down the active leaves of every share that it computes.
+Each process writes down the active leaves of every share of the denoiser's batches that it computes.
 """
 
 from __future__ import annotations
@@ -74,13 +74,14 @@ def main(plan, store, vae, out):
         train(out / "failing")
         return
     run_vae(config, store, out / "vae", device="cpu", resume=False, report=print)
+    make_batch = DenoiserTask.batch
     note_leaves(out)
     kill_at(4)
     try:
         train(out / "denoiser")
     except Killed:
         train(out / "denoiser", resume=True)
-    DenoiserTask.validate = fail
+    DenoiserTask.batch, DenoiserTask.validate = make_batch, fail
     train(out / "failing")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ PROGRAM = Path(__file__).with_name("many_processes.py")
 CONFIG = ExperimentConfig(
     name="shared",
     loop=LoopConfig(
-        steps=6, batch=3, learning_rate=1e-3, warmup=1, log_every=1, save_every=2, validate_every=6, accumulate=1
+        steps=6, batch=5, learning_rate=1e-3, warmup=1, log_every=1, save_every=2, validate_every=6, accumulate=1
     ),
     autoencoder=AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)),
     vae=VaeTrainingConfig(crop=32, validation_slices=1),
@@ -43,7 +44,7 @@ CONFIG = ExperimentConfig(
         crops=(32,), thresholds=(0.3,), benchmark_share=1.0, decoded_weight=1.0, validation_slices=1
     ),
 )
-"""Three items a step: two processes hold two and one."""
+"""Five items a step: two processes hold three and two, in two parts two and one, one and one."""
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +127,11 @@ def test_two_processes_resume_accumulate_and_stop_together(store, alone, tmp_pat
         [json.loads(line) for line in (tmp_path / f"leaves-{rank}.jsonl").read_text().split("\n")[:-1]]
         for rank in (0, 1)
     ]
+    assert all(Counter(step for step, _ in rank)[0] == 2 for rank in notes)  # parts
     steps = [{step: sum(leaves for other, leaves in rank if other == step) for step, _ in rank} for rank in notes]
     assert any(bool(steps[0][step]) != bool(steps[1][step]) for step in steps[0])  # one process without the downstream
+    # and a last part without it, whose exchange must take the gradients of the first along:
+    assert any(first and not last for rank in notes for (step, first), (same, last) in pairwise(rank) if step == same)
 
 
 @pytest.mark.slow
@@ -159,11 +163,11 @@ def test_one_process_without_accumulation_holds_the_whole_batch():
 
 
 def test_more_processes_than_images_are_refused(monkeypatch, store, alone, tmp_path):
-    monkeypatch.setattr(distributed, "world_size", lambda: 4)
-    with pytest.raises(ConfigError, match="3 images, too few for 4 processes"):
+    monkeypatch.setattr(distributed, "world_size", lambda: 6)
+    with pytest.raises(ConfigError, match="5 images, too few for 6 processes"):
         run_vae(CONFIG, store, tmp_path / "vae", device="cpu", resume=False, report=print)
     vae = alone / "vae" / CHECKPOINT_FILE
-    with pytest.raises(ConfigError, match="3 images, too few for 4 processes"):
+    with pytest.raises(ConfigError, match="5 images, too few for 6 processes"):
         run_denoiser(CONFIG, store, vae, tmp_path / "run", device="cpu", resume=False, report=print)
     assert list(tmp_path.iterdir()) == []
 
