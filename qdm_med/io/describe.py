@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.uid import UID
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import shown
+from qdm_med.io.dicom_file import shown, shown_value, uid_name
 from qdm_med.io.series import Scan, scan, sort_slices
 from qdm_med.io.series_checks import gaps_mm, refusals, warnings_about
 from qdm_med.io.slice_header import SliceHeader
@@ -72,14 +71,14 @@ def _ct_summary(headers: list[SliceHeader]) -> SeriesSummary:
     return SeriesSummary(
         kind=first.kind,
         slices=len(headers),
-        series_uid=shown(first.series_uid),
+        series_uid=shown_value(first.series_uid),
         matrix=_matrix(headers),
         spacing_mm=first.spacing,
         gaps_mm=_gaps(ordered) if placed else None,
         tilt_degrees=first.tilt,
-        kernel=shown(first.kernel),
+        kernel=shown_value(first.kernel),
         kvp=first.kvp,
-        transfer_syntax=UID(first.transfer_syntax).name,
+        transfer_syntax=uid_name(first.transfer_syntax),
         warnings=() if reasons or not placed else tuple(warnings_about(ordered)),
         refused=reasons + made_by_us,
     )
@@ -103,7 +102,7 @@ def _others(found: Scan) -> list[SeriesSummary]:
     for (_, series_uid), headers in found.series().items():
         kinds = Counter(header.kind for header in headers if not header.is_ct)
         summaries += [
-            SeriesSummary(kind, count, shown(series_uid), refused=("not a CT slice series",))
+            SeriesSummary(kind, count, shown_value(series_uid), refused=("not a CT slice series",))
             for kind, count in sorted(kinds.items())
         ]
     summaries += [SeriesSummary(kind, count, refused=("no image",)) for kind, count in sorted(found.other.items())]

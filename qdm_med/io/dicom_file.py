@@ -15,11 +15,16 @@ import pydicom
 import pydicom.config
 import pydicom.pixels
 from numpy.typing import NDArray
+from pydicom.uid import UID
 
 from qdm_med.errors import SeriesError
 
 NO_PREAMBLE = tuple(bytes([group, 0, element, 0]) for group, element in ((2, 0), (8, 0), (8, 5), (8, 8), (8, 0x16)))
 """First bytes of a data set that is written without the preamble of PS3.10 section 7.1."""
+
+VALUE_LENGTH = 64
+"""Characters of the longest codes and UIDs (PS3.5 6.2)."""
+_LOGGERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg")
 
 
 class Content(Enum):
@@ -52,15 +57,17 @@ def sniff(path: Path) -> Content:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Let pydicom accept values that break a rule, without a word: its words would put patient data into logs."""
-    logger = logging.getLogger("pydicom")
-    was_disabled = logger.disabled
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        logger.disabled = True
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)  # unlike `disabled`, a level holds for the loggers below
         try:
             yield
         finally:
-            logger.disabled = was_disabled
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:
@@ -75,9 +82,14 @@ def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:
         with quiet():
             return pydicom.dcmread(path, stop_before_pixels=tags is not None, specific_tags=tags)
     except Exception as error:  # the parser meets arbitrary bytes and raises whatever they provoke
-        raise SeriesError(
-            f"{shown(path)}: damaged DICOM file ({type(error).__name__}); copy it again from its origin or move it away"
-        ) from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> SeriesError:
+    """What is said of a file that provoked ``error``, whose own words may hold patient data."""
+    return SeriesError(
+        f"{shown(path)}: damaged DICOM file ({type(error).__name__}); copy it again from its origin or move it away"
+    )
 
 
 def decode_stored(dataset: Any, path: Path) -> NDArray[np.int32]:
@@ -102,7 +114,7 @@ def decode_stored(dataset: Any, path: Path) -> NDArray[np.int32]:
         with quiet():
             pixels = pydicom.pixels.pixel_array(dataset, raw=True)
     except Exception as error:  # one of four decoder libraries met arbitrary bytes
-        syntax = dataset.file_meta.TransferSyntaxUID.name
+        syntax = uid_name(str(dataset.file_meta.TransferSyntaxUID))
         raise SeriesError(
             f"{shown(path)}: pixel data ({syntax}) cannot be decoded, cut short or corrupt; copy it again from its origin"
         ) from error
@@ -119,7 +131,30 @@ def _own_bits(pixels: NDArray[np.int32], bits: int, *, signed: bool) -> NDArray[
     return np.where(values >> (bits - 1), values - (1 << bits), values) if signed else values
 
 
+def uid_name(uid: str) -> str:
+    """What a UID of the standard stands for, in words; any other as it is.
+
+    >>> uid_name("1.2.840.10008.5.1.4.1.1.2")
+    'CT Image Storage'
+    """
+    return shown_value(UID(uid, validation_mode=pydicom.config.IGNORE).name)
+
+
+def shown_value(text: str) -> str:
+    r"""A code or UID of a header as part of a message: its printable beginning.
+
+    In a damaged file a value may run on into the elements behind it and so into the patient's name. Every element
+    begins with a tag, and a tag holds a byte that is not printable.
+
+    >>> shown_value("HU\x10\0\x10\0PN\x0b\0Name")
+    'HU...'
+    """
+    printable = next((index for index, c in enumerate(text) if not " " <= c <= "~"), len(text))
+    end = min(printable, VALUE_LENGTH)
+    return text if end == len(text) else f"{text[:end]}..."
+
+
 def shown(text: Path | str) -> str:
-    """A path or UID from outside as part of one line of a message: no control characters, not endless."""
+    """A path from outside as part of one line of a message: no control characters, not endless."""
     line = "".join(c if c.isprintable() else "?" for c in str(text))
     return line if len(line) <= 200 else f"...{line[-197:]}"

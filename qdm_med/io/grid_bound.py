@@ -61,7 +61,7 @@ def grid_bound_names(dataset: Any) -> set[str]:
 def _is_bound(dataset: Any, tag: Any, private: str) -> bool:
     if tag in _GRID_BOUND or tag in _SILENT or tag.element == 0 or _repeating_group(tag.group):
         return True
-    return tag.is_private and (private == "drop" or _opaque(dataset.get_item(tag)))
+    return tag.is_private and (private == "drop" or _opaque(dataset.get_item(tag, keep_deferred=True)))
 
 
 def _repeating_group(group: int) -> str | None:

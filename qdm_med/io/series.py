@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import Content, shown, sniff
+from qdm_med.io.dicom_file import Content, shown, shown_value, sniff
 from qdm_med.io.slice_header import SliceHeader, read_slice_header
 from qdm_med.io.walk import walk_files
 
@@ -103,7 +103,7 @@ def choose_series(found: Scan, root: Path, *, series_uid: str | None = None, for
     if series_uid is not None:
         candidates = {key: group for key, group in candidates.items() if key[1] == series_uid}
     if not candidates:
-        wanted = f" with SeriesInstanceUID {shown(series_uid)}" if series_uid is not None else ""
+        wanted = f" with SeriesInstanceUID {shown_value(series_uid)}" if series_uid is not None else ""
         raise SeriesError(f"{shown(root)}: no CT series{wanted}; found {_listed(found.left_out(())) or 'no files'}")
     others = {key: group for key, group in candidates.items() if force or not any(h.derived_by_us for h in group)}
     if not others:
@@ -125,7 +125,7 @@ def without_copies(headers: list[SliceHeader]) -> list[SliceHeader]:
         if known is not header and _digest(known.path) != _digest(header.path):
             raise SeriesError(
                 f"{shown(known.path)} and {shown(header.path)}: different files with the SOPInstanceUID "
-                f"{shown(header.sop_uid)}; keep the right one"
+                f"{shown_value(header.sop_uid)}; keep the right one"
             )
     return list(first.values())
 
@@ -156,7 +156,7 @@ def _listed(counts: Counter[str]) -> str:
 def _uids(groups: dict[SeriesKey, list[SliceHeader]]) -> str:
     repeated = len({series for _, series in groups}) < len(groups)
     return ", ".join(
-        f"{shown(series) or 'no UID'} ({len(group)} slices{f', study {shown(study)}' if repeated else ''})"
+        f"{shown_value(series) or 'no UID'} ({len(group)} slices{f', study {shown_value(study)}' if repeated else ''})"
         for (study, series), group in sorted(groups.items())
     )
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from pydicom.charset import python_encoding
-from pydicom.uid import UID
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import shown
+from qdm_med.io.dicom_file import shown, shown_value, uid_name
 from qdm_med.io.series import place
 from qdm_med.io.slice_header import CT_IMAGE, SliceHeader
 
@@ -19,6 +18,14 @@ GAP_TOLERANCE_MM = 0.01
 """Differences between slice gaps below this are rounding of the stored positions."""
 OBLIQUE_COSINE = 0.99
 """A slice normal with a larger component along a body axis counts as parallel to it (8 degrees)."""
+
+SMALLEST_SLOPE = 1e-4
+"""HU per stored unit; no scanner writes finer steps."""
+LARGEST_HU = 1e6
+"""Beyond every extended scale."""
+
+SMALLEST_MM, LARGEST_MM = 1e-4, 1e5
+"""Beyond every scanner's pixels and table."""
 
 
 def require_readable(headers: list[SliceHeader]) -> None:
@@ -43,7 +50,7 @@ def refusals(headers: list[SliceHeader]) -> Iterator[str]:
 
 def _mixed(headers: list[SliceHeader]) -> Iterator[str]:
     first = headers[0]
-    name = f"series {shown(first.series_uid)}"
+    name = f"series {shown_value(first.series_uid)}"
     patients = len({header.patient for header in headers})
     if patients > 1:
         yield f"{name}: slices of {patients} patients; a series has one (PS3.3 C.7.3.1): separate them"
@@ -57,7 +64,7 @@ def _mixed(headers: list[SliceHeader]) -> Iterator[str]:
 
 def _object(header: SliceHeader) -> str | None:
     if header.sop_class != CT_IMAGE:
-        return f"{UID(header.sop_class).name} is not supported, only single-frame CT Image Storage; convert it"
+        return f"{uid_name(header.sop_class)} is not supported, only single-frame CT Image Storage; convert it"
     if header.frames > 1:
         return f"NumberOfFrames {header.frames}: multi-frame CT is not supported; split it into single frames"
     if not header.study_uid or not header.series_uid:
@@ -67,9 +74,7 @@ def _object(header: SliceHeader) -> str | None:
 
 def _pixels(header: SliceHeader) -> str | None:
     if header.samples != 1 or not header.photometric.startswith("MONOCHROME"):
-        return (
-            f"SamplesPerPixel {header.samples}, {shown(header.photometric) or 'no'} photometry: CT has one grey sample"
-        )
+        return f"SamplesPerPixel {header.samples}, {shown_value(header.photometric) or 'no'} photometry: CT has one grey sample"
     allocated, stored, high, representation = header.bits
     if allocated != 16:
         return f"BitsAllocated {allocated}: CT Image Storage has 16 (PS3.3 C.8.2.1.1.4); convert the series"
@@ -92,6 +97,11 @@ def _grid(header: SliceHeader) -> str | None:
     axes = header.axes()
     if not np.allclose(axes @ axes.T, np.eye(3), atol=ORTHONORMAL_TOLERANCE):
         return f"ImageOrientationPatient {_values(header.orientation)}: not two unit vectors at right angles"
+    if max(map(abs, (*header.spacing, *header.position))) > LARGEST_MM or min(header.spacing) < SMALLEST_MM:
+        return (
+            f"PixelSpacing {_values(header.spacing)}, ImagePositionPatient {_values(header.position)}: these are no "
+            "millimetres in a patient; restore the header"
+        )
     return None
 
 
@@ -101,9 +111,13 @@ def _rescale(header: SliceHeader) -> str | None:
         return f"RescaleSlope {slope}: HU cannot be computed without it; restore the header"
     if intercept is None:
         return "RescaleIntercept is absent: HU cannot be computed without it; restore the header"
+    if abs(slope) < SMALLEST_SLOPE or abs(slope) * 2**16 + abs(intercept) > LARGEST_HU:
+        return (
+            f"RescaleSlope {slope:g}, RescaleIntercept {intercept:g}: these are no Hounsfield units; restore the header"
+        )
     # Type 1C: absent means HU (PS3.3 C.8.2.1).
     if header.rescale_type not in ("", "HU"):
-        return f"RescaleType {shown(header.rescale_type)}: only HU can be super-resolved"
+        return f"RescaleType {shown_value(header.rescale_type)}: only HU can be super-resolved"
     return None
 
 
@@ -176,7 +190,7 @@ def _character_sets(headers: list[SliceHeader]) -> str | None:
     unknown = {name for header in headers for name in header.character_sets} - python_encoding.keys()
     if not unknown:
         return None
-    return f"unknown character set {shown(min(unknown))}: texts are copied byte for byte"
+    return f"unknown character set {shown_value(min(unknown))}: texts are copied byte for byte"
 
 
 _SERIES_RULES: tuple[Callable[[list[SliceHeader]], str | None], ...] = (

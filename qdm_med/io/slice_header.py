@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import UID
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import TOOL
-from qdm_med.io.dicom_file import quiet, read_dataset, shown
+from qdm_med.io.dicom_file import damaged, quiet, read_dataset, shown, uid_name
 from qdm_med.io.rescale import PixelFormat
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 LOSSY_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 203))
+LARGEST_THICKNESS_MM = 1e4
+"""A slice thicker than any scanner is long tells nothing."""
 
 PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 _TAGS = [
@@ -112,7 +113,7 @@ class SliceHeader:
         """What the object is, in words."""
         if self.is_localizer:
             return "CT localizer"
-        return UID(self.sop_class).name if self.sop_class.startswith("1.2.840.10008.") else "object of a private class"
+        return uid_name(self.sop_class) if self.sop_class.startswith("1.2.840.10008.") else "object of a private class"
 
     @property
     def is_localizer(self) -> bool:
@@ -145,12 +146,17 @@ def read_slice_header(path: Path) -> SliceHeader | None:
         SeriesError: If the file is damaged or its header is cut short.
     """
     dataset = read_dataset(path, tags=_TAGS)
-    with quiet():
-        sop_class = _text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-        if sop_class == MEDIA_DIRECTORY:
-            return None
-        _require_uids(path, dataset, sop_class)
-        return _header(path, dataset, sop_class)
+    try:
+        with quiet():
+            sop_class = _text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+            if sop_class == MEDIA_DIRECTORY:
+                return None
+            _require_uids(path, dataset, sop_class)
+            return _header(path, dataset, sop_class)
+    except SeriesError:
+        raise
+    except Exception as error:  # elements are interpreted when they are asked for, and may be anything
+        raise damaged(path, error) from error
 
 
 def _require_uids(path: Path, dataset: Any, sop_class: str) -> None:
@@ -181,7 +187,7 @@ def _header(path: Path, dataset: Any, sop_class: str) -> SliceHeader:
         position=_numbers(dataset, "ImagePositionPatient", 3),
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         spacing=_numbers(dataset, "PixelSpacing", 2),
-        thickness=_number(dataset, "SliceThickness"),
+        thickness=_thickness(dataset),
         tilt=_number(dataset, "GantryDetectorTilt"),
         rows=_integer(dataset, "Rows"),
         columns=_integer(dataset, "Columns"),
@@ -206,6 +212,11 @@ def _header(path: Path, dataset: Any, sop_class: str) -> SliceHeader:
     )
 
 
+def _thickness(dataset: Any) -> float | None:
+    thickness = _number(dataset, "SliceThickness")
+    return thickness if thickness is not None and 0 < thickness < LARGEST_THICKNESS_MM else None
+
+
 def _padding(dataset: Any, *, signed: bool) -> tuple[int, int] | None:
     # The VR is "US or SS": some writers store -2000 as 63536, so the 16 bits are read as PixelRepresentation says.
     value = _integer(dataset, "PixelPaddingValue")
@@ -226,7 +237,7 @@ def _derived_by_us(dataset: Any) -> bool:
 def _patient(dataset: Any) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for keyword in PATIENT:
-        element = dataset.get_item(keyword)
+        element = dataset.get_item(keyword, keep_deferred=True)
         value = b"" if element is None or element.value is None else element.value
         digest.update((value if isinstance(value, bytes) else str(value).encode()).strip(b" \0") + b"\0")
     return digest.hexdigest()
