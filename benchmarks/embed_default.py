@@ -1,0 +1,43 @@
+"""Make a trained checkpoint the package's default: half precision, default steps, training domain in its card.
+
+Usage: python benchmarks/embed_default.py CHECKPOINT STORE STEPS_X4 STEPS_X8
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from qdm_med.checkpoint import default_checkpoint, load_checkpoint, save_checkpoint
+from qdm_med.data.slices import SliceStore
+
+HIGH_RES_SIDE = 512
+"""Rows and columns of the references that the low-resolution images were made from."""
+
+
+def domain(store: SliceStore, scales: tuple[int, ...]) -> dict[str, list[float]]:
+    """Range of the low-resolution images that the model was trained on."""
+    records = [store.records[index] for index in store.indices("train")]
+    spacings = [record.pixel_spacing_mm for record in records]
+    thicknesses = [record.slice_thickness_mm for record in records if record.slice_thickness_mm > 0]
+    return {
+        "pixel_spacing_mm": [round(min(spacings) * min(scales), 3), round(max(spacings) * max(scales), 3)],
+        "slice_thickness_mm": [min(thicknesses), max(thicknesses)],
+        "matrix": [HIGH_RES_SIDE // max(scales), HIGH_RES_SIDE // min(scales)],
+    }
+
+
+def main(checkpoint: Path, store: Path, steps: tuple[int, ...]) -> None:
+    """Write the package's default checkpoint."""
+    model = load_checkpoint(checkpoint)
+    training = {**model.card.training, "domain": domain(SliceStore.open(store), model.card.scales)}
+    card = replace(model.card, steps=steps, training=training)
+    sha256 = save_checkpoint(default_checkpoint(), card, model.autoencoder, model.denoiser, dtype=torch.float16)
+    print(f"{default_checkpoint()}: {default_checkpoint().stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), tuple(int(steps) for steps in sys.argv[3:5]))
