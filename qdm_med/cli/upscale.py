@@ -33,6 +33,15 @@ def upscale(
     equipment: Annotated[
         str, typer.Option(help="General Equipment of the output: keep (the scanner's) or standard (PS3.3 C.12.1.1.5).")
     ] = "keep",
+    transfer_syntax: Annotated[
+        str, typer.Option(help="Encoding of DICOM output: explicit, rle, jpeg-ls or jpeg-2000, all without loss.")
+    ] = "explicit",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out DICOM slices that cannot be read, instead of refusing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a series unlike what the model was trained on.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Super-resolve a CT series and write it as a new, derived series."""
@@ -49,8 +58,13 @@ def upscale(
             out or default_output(series, scale),
             upscaler,
             progress=progress.slice_done,
-            series_uid=series_uid,
-            force=force,
-            writer_options={"overwrite": overwrite, "private": private, "equipment": equipment},
+            strict=strict,
+            reader_options={"series_uid": series_uid, "force": force, "skip_bad": skip_bad},
+            writer_options={
+                "overwrite": overwrite,
+                "private": private,
+                "equipment": equipment,
+                "transfer_syntax": transfer_syntax,
+            },
         )
     typer.echo(json.dumps(asdict(summary), default=str) if as_json else summary_line(summary, scale))

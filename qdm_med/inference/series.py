@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from qdm_med.errors import SeriesError
+from qdm_med.inference.preflight import unlike_training
 from qdm_med.inference.upscale import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.read import read_volume
@@ -30,7 +32,7 @@ class UpscaleSummary:
         seconds: Time of this run, reading and writing included.
         active_leaves: Share of active leaves over the slices of this run; 0 if there were none.
         active_windows: Share of downstream windows that were computed, likewise.
-        warnings: What the reader wants known about the source.
+        warnings: What should be known about the source.
     """
 
     out: Path
@@ -63,8 +65,8 @@ def upscale_series(
     upscaler: Upscaler,
     *,
     progress: Progress = lambda done, total, ct_slice: None,
-    series_uid: str | None = None,
-    force: bool = False,
+    strict: bool = False,
+    reader_options: Mapping[str, Any] | None = None,
     writer_options: Mapping[str, Any] | None = None,
 ) -> UpscaleSummary:
     """Super-resolve a series and write it as a derived one.
@@ -76,15 +78,18 @@ def upscale_series(
         out: Folder (DICOM) or file to create.
         upscaler: Networks and options.
         progress: Told of every slice.
-        series_uid: Which series of the folder, if it holds several.
-        force: Accept a source that this tool has made.
-        writer_options: Options of the writer of the source's format.
+        strict: Refuse a source unlike what the model was trained on instead of warning.
+        reader_options: Options of :func:`qdm_med.io.read.read_volume`.
+        writer_options: Options of :func:`qdm_med.io.write.open_writer`.
 
     Raises:
         QdmMedError: If source, output or options do not serve; nothing is then written.
     """
     started = time.perf_counter()
-    volume = read_volume(source, series_uid=series_uid, exclude=out, force=force)
+    volume = read_volume(source, exclude=out, **(reader_options or {}))
+    unlike = unlike_training(volume, upscaler.card)
+    if unlike and strict:
+        raise SeriesError(f"{source}: {unlike}; use a model for such series, or do without --strict")
     leaves: list[float] = []
     windows = windows_in_all = 0
     with open_writer(volume, out, derivation_of(upscaler), **(writer_options or {})) as writer:
@@ -105,5 +110,5 @@ def upscale_series(
         seconds=time.perf_counter() - started,
         active_leaves=float(np.mean(leaves)) if leaves else 0.0,
         active_windows=windows / max(1, windows_in_all),
-        warnings=volume.provenance.warnings,
+        warnings=(*volume.provenance.warnings, *([unlike] if unlike else [])),
     )

@@ -13,7 +13,7 @@ from qdm_med.io.grid_bound import grid_bound_names
 from qdm_med.io.job_folder import partial_path
 from qdm_med.io.rescale import in_ranges
 from qdm_med.io.series import choose_series, left_out_line, place, scan, sort_slices, without_copies
-from qdm_med.io.series_checks import gaps_mm, require_readable, warnings_about
+from qdm_med.io.series_checks import gaps_mm, require_readable, slice_refusal, warnings_about
 from qdm_med.io.slice_header import SliceHeader
 from qdm_med.volume import CtSlice, Geometry, Provenance, Volume
 
@@ -33,6 +33,10 @@ class DicomSlices:
     def __len__(self) -> int:
         return len(self.headers)
 
+    def thickness_mm(self) -> tuple[float, ...]:
+        """The slice thicknesses that occur, in mm; none if the source does not say."""
+        return tuple(sorted({header.thickness for header in self.headers if header.thickness}))
+
     def __getitem__(self, index: int) -> CtSlice:
         header = self.headers[index]
         stored = decode_stored(read_dataset(header.path), header.path)
@@ -42,7 +46,12 @@ class DicomSlices:
 
 
 def read_dicom_series(
-    folder: Path, *, series_uid: str | None = None, exclude: Path | None = None, force: bool = False
+    folder: Path,
+    *,
+    series_uid: str | None = None,
+    exclude: Path | None = None,
+    force: bool = False,
+    skip_bad: bool = False,
 ) -> Volume:
     """Read the CT series of a folder, or a single file.
 
@@ -54,6 +63,7 @@ def read_dicom_series(
         series_uid: SeriesInstanceUID, if the folder holds several CT series.
         exclude: An output that may lie inside ``folder``; it and its partial folder are not searched.
         force: Accept a series that this tool has made.
+        skip_bad: Leave out slices that cannot be read, and say in a warning how many.
 
     Raises:
         SeriesError: If there is no such series, or it cannot be read faithfully (see ``series_checks``).
@@ -61,12 +71,18 @@ def read_dicom_series(
     if not folder.exists():
         raise SeriesError(f"{shown(folder)}: no such file or folder; check --series")
     found = scan(folder, exclude=_excluded(folder, exclude))
-    headers = without_copies(choose_series(found, folder, series_uid=series_uid, force=force))
-    require_readable(headers)
-    headers = sort_slices(headers)
+    chosen = choose_series(found, folder, series_uid=series_uid, force=force, skip_bad=skip_bad)
+    refused = {header.path: reason for header in chosen if skip_bad and (reason := slice_refusal(header))}
+    unique = without_copies([header for header in chosen if header.path not in refused] or chosen)
+    require_readable(unique)
+    headers, undecodable, bound = _decode_all(sort_slices(unique), skip_bad=skip_bad)
     slices = DicomSlices(headers, found.series_numbers())
-    bound = _decode_all(slices)
-    warnings = [left_out_line(found, headers), *warnings_about(headers), bound]
+    warnings = [
+        _skipped_line([*found.damaged, *refused.values(), *undecodable]),
+        left_out_line(found, {header.path for header in unique} | refused.keys()),
+        *warnings_about(headers),
+        bound,
+    ]
     provenance = Provenance(
         source_format="dicom",
         series_key=headers[0].series_uid,
@@ -103,14 +119,27 @@ def _slice_step(headers: list[SliceHeader], normal: NDArray[np.float64]) -> NDAr
     return step
 
 
-def _decode_all(slices: DicomSlices) -> str | None:
-    """Decode every slice once; say what of the series is bound to its pixel grid."""
+def _decode_all(headers: list[SliceHeader], *, skip_bad: bool) -> tuple[list[SliceHeader], list[str], str | None]:
+    """Decode every slice once: which can be, why others cannot, and what is bound to the pixel grid."""
     names: set[str] = set()
-    for header in slices.headers:
-        dataset = read_dataset(header.path)
-        decode_stored(dataset, header.path)
-        names |= grid_bound_names(dataset)
-    return f"bound to the pixel grid, not carried into a derived series: {', '.join(sorted(names))}" if names else None
+    good: list[SliceHeader] = []
+    bad: list[str] = []
+    for header in headers:
+        try:
+            dataset = read_dataset(header.path)
+            decode_stored(dataset, header.path)
+            names |= grid_bound_names(dataset)
+            good.append(header)
+        except SeriesError as error:
+            if not skip_bad or (header is headers[-1] and not good):
+                raise
+            bad.append(str(error))
+    told = f"bound to the pixel grid, not carried into a derived series: {', '.join(sorted(names))}"
+    return good, bad, told if names else None
+
+
+def _skipped_line(bad: list[str]) -> str | None:
+    return f"skipped {len(bad)} slices or files that cannot be read, first: {bad[0]}" if bad else None
 
 
 def _excluded(folder: Path, out: Path | None) -> tuple[Path, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,10 +49,9 @@ class Scan:
         """Series numbers that are taken."""
         return frozenset(header.series_number for header in self.headers if header.series_number is not None)
 
-    def left_out(self, chosen: Iterable[SliceHeader]) -> Counter[str]:
-        """Everything but the chosen slices, counted by what it is."""
-        paths = {header.path for header in chosen}
-        kinds = Counter(header.kind for header in self.headers if header.path not in paths)
+    def left_out(self, chosen: Collection[Path]) -> Counter[str]:
+        """Everything but the files of the chosen slices, counted by what it is."""
+        kinds = Counter(header.kind for header in self.headers if header.path not in chosen)
         return kinds + self.other
 
 
@@ -84,7 +83,9 @@ def scan(root: Path, *, exclude: Collection[Path] = ()) -> Scan:
     return Scan(tuple(headers), other, tuple(damaged))
 
 
-def choose_series(found: Scan, root: Path, *, series_uid: str | None = None, force: bool = False) -> list[SliceHeader]:
+def choose_series(
+    found: Scan, root: Path, *, series_uid: str | None = None, force: bool = False, skip_bad: bool = False
+) -> list[SliceHeader]:
     """Slices of the one CT series that is meant.
 
     Args:
@@ -92,11 +93,12 @@ def choose_series(found: Scan, root: Path, *, series_uid: str | None = None, for
         root: The folder, for messages.
         series_uid: SeriesInstanceUID, if the folder holds several.
         force: Also take a series that this tool has made.
+        skip_bad: Go on where a file is damaged.
 
     Raises:
         SeriesError: If there is none, or several and none was named, or a file is damaged.
     """
-    if found.damaged:
+    if found.damaged and not (skip_bad and found.ct_series()):
         more = f" (and {len(found.damaged) - 1} more)" if len(found.damaged) > 1 else ""
         raise SeriesError(found.damaged[0] + more)
     candidates = found.ct_series()
@@ -143,7 +145,7 @@ def place(header: SliceHeader, reference: SliceHeader) -> float:
     return float(np.dot(reference.axes()[0], np.array(header.position)))
 
 
-def left_out_line(found: Scan, chosen: list[SliceHeader]) -> str | None:
+def left_out_line(found: Scan, chosen: Collection[Path]) -> str | None:
     """One line that counts what was not read."""
     left_out = found.left_out(chosen)
     return f"left out: {_listed(left_out)}" if left_out else None

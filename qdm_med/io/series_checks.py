@@ -40,12 +40,14 @@ def require_readable(headers: list[SliceHeader]) -> None:
 
 def refusals(headers: list[SliceHeader]) -> Iterator[str]:
     """Reasons to refuse the slices of one series, one line each, the most telling first."""
-    for header in headers:
-        for rule in _SLICE_RULES:
-            if reason := rule(header):
-                yield f"{shown(header.path)}: {reason}"
-                break
+    yield from filter(None, map(slice_refusal, headers))
     yield from _mixed(headers)
+
+
+def slice_refusal(header: SliceHeader) -> str | None:
+    """Reason to refuse one slice, whatever the others are."""
+    reason = next(filter(None, (rule(header) for rule in _SLICE_RULES)), None)
+    return f"{shown(header.path)}: {reason}" if reason else None
 
 
 def _mixed(headers: list[SliceHeader]) -> Iterator[str]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
-from qdm_med.checkpoint import ModelCard, save_checkpoint
+from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.cli import app
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
@@ -149,6 +149,53 @@ def test_a_converted_release_runs_in_upscale(run, series, golden_path, tmp_path,
     assert code == 0, err
 
 
+@pytest.mark.parametrize(
+    ("name", "uid"),
+    [
+        ("explicit", "1.2.840.10008.1.2.1"),
+        ("rle", "1.2.840.10008.1.2.5"),
+        ("jpeg-ls", "1.2.840.10008.1.2.4.80"),
+        ("jpeg-2000", "1.2.840.10008.1.2.4.90"),
+    ],
+)
+def test_the_transfer_syntax_of_the_output_can_be_chosen(run, series, checkpoint, tmp_path, name, uid):
+    good = ("--checkpoint", checkpoint, "--steps", 1, "--out", tmp_path / "out", "--transfer-syntax", name)
+    code, _, err = run("upscale", "--series", series, *good)
+    assert (code, err) == (0, "")
+    (written,) = (pydicom.dcmread(path) for path in (tmp_path / "out").iterdir())
+    assert written.file_meta.TransferSyntaxUID == uid
+    assert written.pixel_array.shape == (128, 160)
+
+
+def test_bad_slices_are_skipped_on_request_and_told(run, series, checkpoint, tmp_path):
+    (series / "cut.dcm").write_bytes((series / "slice.dcm").read_bytes()[:700])
+    good = ("upscale", "--series", series, "--checkpoint", checkpoint, "--steps", 1, "--out", tmp_path / "out")
+    code, _, err = run(*good)
+    assert code == 1
+    assert "cut.dcm" in one_line(err)
+    code, told, err = run(*good, "--skip-bad")
+    assert (code, err) == (0, "")
+    (warning,) = (line for line in told.splitlines() if line.startswith("warning: skipped"))
+    assert "1 slices or files that cannot be read" in warning
+    assert "cut.dcm" in warning
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_series_unlike_the_training_is_warned_of_and_refused_if_strict(run, series, checkpoint, tmp_path):
+    narrow = tmp_path / "narrow.safetensors"
+    model = load_checkpoint(checkpoint)
+    card = replace(model.card, training={"domain": {"pixel_spacing_mm": [2, 3], "matrix": [16, 512]}})
+    save_checkpoint(narrow, card, model.autoencoder, model.denoiser)
+    good = ("upscale", "--series", series, "--checkpoint", narrow, "--steps", 1, "--out", tmp_path / "out")
+    code, out, err = run(*good, "--strict")
+    assert (code, out) == (1, "")
+    assert "pixel spacing in mm 0.6615 (trained on 2 to 3); use a model" in one_line(err)
+    assert not (tmp_path / "out").exists()
+    code, told, _ = run(*good)
+    assert code == 0
+    assert sum("trained on" in line for line in told.splitlines()) == 1
+
+
 def bad_calls(series, checkpoint, tmp_path):
     full = tmp_path / "full"
     full.mkdir()
@@ -175,6 +222,7 @@ def bad_calls(series, checkpoint, tmp_path):
             "no.safetensors",
         ),
         "steps": (("upscale", "--series", series, "--steps", 99, *good), "99"),
+        "transfer syntax": (("upscale", "--series", series, "--transfer-syntax", "jpeg", *good), "transfer_syntax"),
         "device": (("upscale", "--series", series, "--device", "abacus", *good), "abacus"),
         "config key": (("train-vae", "--data", junk, "--config", config, "--out", tmp_path / "run"), "stepz"),
         "no store": (("eval", "--benchmark", "med-sr4", "--data", junk, "--checkpoint", checkpoint), "junk"),
@@ -190,6 +238,7 @@ def bad_calls(series, checkpoint, tmp_path):
 
 CASES = [
     "missing folder", "no CT", "output not empty", "other scale", "truncated", "absent checkpoint", "steps", "device",
+    "transfer syntax",
     "config key", "no store", "benchmark", "info", "convert", "prepare",
 ]  # fmt: skip
 

@@ -129,8 +129,10 @@ def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> None:
         pydicom.dcmwrite(path, ds, enforce_file_format=True)
 
 
-def magnify_series(source: Path, out: Path, scale: int = 4, *, exclude: Path | None = None, **options: object) -> Path:
-    volume = read_volume(source, exclude=exclude)
+def magnify_series(
+    source: Path, out: Path, scale: int = 4, *, exclude: Path | None = None, skip_bad: bool = False, **options: object
+) -> Path:
+    volume = read_volume(source, exclude=exclude, skip_bad=skip_bad)
     derivation = Derivation(scale, "nearest", "0" * 64, (("steps", "1"), ("seed", "0")))
     with open_writer(volume, out, derivation, **options) as writer:
         for index in range(len(volume)):

@@ -73,6 +73,13 @@ def test_the_standard_equipment_keeps_the_contract(phantom, magnify, check_deriv
     check_derived(source, out, 8, "--equipment", "standard", "--private", "drop")
 
 
+def test_what_is_left_of_a_damaged_series_keeps_the_contract(phantom, magnify, check_derived, tmp_path):
+    source = phantom(slices=4).write()
+    victim = sorted(source.iterdir())[1]
+    victim.write_bytes(victim.read_bytes()[:400])
+    check_derived(source, magnify(source, tmp_path / "out", 4, skip_bad=True), 4, "--partial")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("archive", "scale"), [("dcm_qa_ct_ge_head", 4), ("tcia_rider_pilot_0117", 8)])
 def test_real_slices_keep_the_contract(magnify, check_derived, tmp_path, archive, scale):

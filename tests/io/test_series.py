@@ -193,6 +193,44 @@ def test_a_file_that_is_cut_short_anywhere_is_refused_by_name(phantom, syntax, s
         read_volume(folder)
 
 
+def three_bad_of_five(phantom, syntax=JPEGLSLossless):
+    """Of five slices one has a damaged header, one no place and one half of its pixels."""
+    folder = phantom(slices=5, syntax=syntax).write(only(1, change(ImagePositionPatient=None)))
+    files = {pydicom.dcmread(path).InstanceNumber: path for path in folder.iterdir()}
+    files[3].write_bytes(files[3].read_bytes()[:400])
+    files[4].write_bytes(files[4].read_bytes()[:-200])
+    return folder
+
+
+def test_bad_slices_are_skipped_on_request_and_counted(phantom):
+    folder = three_bad_of_five(phantom)
+    with pytest.raises(SeriesError):
+        read_volume(folder)
+    volume = read_volume(folder, skip_bad=True)
+    assert [pydicom.dcmread(path).InstanceNumber for path in volume.provenance.files] == [1, 5]
+    (line,) = (line for line in volume.provenance.warnings if line.startswith("skipped"))
+    assert line.startswith("skipped 3 slices or files that cannot be read, first: ")
+
+
+def test_a_series_without_bad_slices_skips_none(phantom):
+    folder = phantom().write()
+    assert read_volume(folder, skip_bad=True).provenance == read_volume(folder).provenance
+
+
+@pytest.mark.parametrize("edit", [change(RescaleSlope=None), change(PixelData=b"")])
+def test_a_series_of_bad_slices_alone_is_refused(phantom, edit):
+    with pytest.raises(SeriesError, match=r"RescaleSlope|pixel data"):
+        read_volume(phantom().write(edit), skip_bad=True)
+
+
+def test_damaged_files_alone_are_refused(phantom):
+    folder = phantom().write()
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(SeriesError, match=r"\(and 2 more\)"):
+        read_volume(folder, skip_bad=True)
+
+
 def test_a_data_set_without_preamble_is_refused_rather_than_lost(phantom):
     folder = phantom().write()
     victim = sorted(folder.iterdir())[1]
