@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -262,6 +263,36 @@ def test_wrong_usage_exits_with_two(run):
     assert run("upscale")[0] == 2
     assert run("nonsense")[0] == 2
     assert run("upscale", "--series", "x", "--scale", "four")[0] == 2
+
+
+def test_info_lays_series_out_in_a_table_for_people(run, series):
+    dataset = pydicom.dcmread(series / "slice.dcm")
+    for number, place in enumerate((-70.7, -60.7), start=1):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
+        dataset.ImagePositionPatient[2] = place
+        dataset.save_as(series / f"{number}.dcm")
+    dataset.SeriesInstanceUID, dataset.SOPInstanceUID, dataset.ConvolutionKernel = "1.2.4", "1.2.3.9", "B[red]70"
+    del dataset.RescaleSlope
+    dataset.save_as(series / "other.dcm")
+    (series / "notes.txt").write_text("no image")
+    code, told, err = run("info", series)
+    assert (code, err) == (0, "")
+    heading, *_ = (line for line in told.splitlines() if line.strip())
+    assert heading.split("  ")[0].strip() == ""
+    for name in ("kind", "slices", "matrix", "spacing mm", "gaps mm", "tilt", "kernel", "kVp", "encoding", "use"):
+        assert name in heading
+    rows = [line for line in told.splitlines() if line.lstrip()[:3] in ("1  ", "2  ", "3  ")]
+    good, refused, other = rows[:3]
+    assert all(cell in good for cell in ("CT Image Storage", " 3 ", "32x40", "0.6615 x 0.6615", "5 to 10", "120"))
+    assert "Explicit VR Little Endian" in good
+    assert good.split()[-1] == "yes"
+    assert refused.split()[-1] == other.split()[-1] == "no"
+    assert "B[red]70" in refused
+    assert "not DICOM" in other
+    assert "  1  warning: 2 of 2 slice gaps differ" in told
+    assert "  2  SeriesInstanceUID 1.2.4" in told
+    assert re.search(r"^  2  refused: .*other\.dcm: RescaleSlope None: .*; restore the header$", told, re.MULTILINE)
+    assert "CompressedSamples" not in told  # the patient's name
 
 
 def test_info_describes_a_checkpoint_and_a_series(run, series, checkpoint):
