@@ -25,7 +25,7 @@ from qdm_med.io.derived_header import DerivedSeries, derive_header, free_series_
 from qdm_med.io.dicom_file import decode_stored, quiet, read_dataset, shown
 from qdm_med.io.dicom_reader import DicomSlices
 from qdm_med.io.output_place import check_folder, replace_folder
-from qdm_med.io.rescale import in_ranges, magnified
+from qdm_med.io.rescale import in_ranges, overwrite_blocks
 from qdm_med.io.resumable_writer import ResumableWriter
 from qdm_med.volume import FloatArray, Volume
 
@@ -103,8 +103,7 @@ class DerivedSeriesWriter(ResumableWriter):
         pixel_format = header.pixel_format()
         avoid = pixel_format.padding_ranges(stored)
         fine = pixel_format.to_stored(hu, avoid)
-        padding = magnified(in_ranges(stored, avoid), self.scale)
-        fine[padding] = magnified(stored, self.scale)[padding]
+        overwrite_blocks(fine, stored, in_ranges(stored, avoid))
         with quiet():
             derived = derive_header(source, self._series, index)
             _set_pixels(derived, fine.astype("<i2" if pixel_format.signed else "<u2"), self._syntax)

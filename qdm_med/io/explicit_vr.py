@@ -31,12 +31,13 @@ def as_explicit_little_endian(source: Any, *, without: Collection[int] = ()) -> 
     """
     implicit, little = source.original_encoding
     same_encoding = (implicit, little) == (False, True)
-    copy = Dataset()
+    leave, elements = frozenset(without), {}
     for tag in sorted(source.keys()):
-        if tag.element and tag not in without:
+        if tag.element and tag not in leave:
             raw = source.get_item(tag)
             keep = same_encoding and raw.is_raw
-            copy[tag] = raw if keep else _recoded(raw, source[tag], little=little is not False)
+            elements[tag] = raw if keep else _recoded(raw, source[tag], little=little is not False)
+    copy = Dataset(elements)  # at once: setting elements one by one takes most of the time of a header
     # Claiming the encoding lets pydicom write raw elements as the bytes that they are.
     copy.set_original_encoding(False, True, copy._character_set)
     return copy

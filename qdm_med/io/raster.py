@@ -19,7 +19,7 @@ from qdm_med.io.derivation import Derivation
 from qdm_med.io.dicom_file import shown
 from qdm_med.io.job_folder import write_atomically
 from qdm_med.io.output_place import check_file, sync_folder
-from qdm_med.io.rescale import PADDING_HU, PADDING_SHARE, PixelFormat, in_ranges, magnified
+from qdm_med.io.rescale import PADDING_HU, PADDING_SHARE, PixelFormat, in_ranges, magnified, overwrite_blocks
 from qdm_med.io.resumable_writer import ResumableWriter
 from qdm_med.volume import CtSlice, FloatArray, Geometry, Provenance, Volume
 
@@ -148,8 +148,7 @@ class RasterWriter(ResumableWriter):
         stored = np.clip(plane, *INT16_HU.limits).astype(np.int32)
         avoid = INT16_HU.padding_ranges(stored)
         fine = INT16_HU.to_stored(hu, avoid)
-        padding = magnified(in_ranges(stored, avoid), self.scale)
-        fine[padding] = magnified(stored, self.scale)[padding]
+        overwrite_blocks(fine, stored, in_ranges(stored, avoid))
         return fine
 
     def _floats(self, plane: NDArray[Any], hu: FloatArray, index: int) -> NDArray[Any]:

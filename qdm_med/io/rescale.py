@@ -14,6 +14,7 @@ PADDING_HU = -1500.0
 """A constant region at or below this is no tissue and no air: the scanner recorded nothing there."""
 PADDING_SHARE = 0.001
 """Share of a slice that has to have its lowest value for this to be a region rather than noise."""
+_BLOCK = 1 << 15
 
 Stored = NDArray[np.int32]
 Ranges = tuple[tuple[int, int], ...]
@@ -70,14 +71,26 @@ class PixelFormat:
             hu: HU, finite.
             avoid: Ranges that mean padding: an image pixel takes the nearest value beside them.
         """
+        stored = np.empty(np.shape(hu), dtype=np.int32)
+        values, flat = np.asarray(hu).reshape(-1), stored.reshape(-1)
+        # In blocks that stay in the processor's cache: passes over a whole slice would wait for its memory.
+        for start in range(0, values.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            flat[block] = self._block_to_stored(values[block], avoid)
+        return stored
+
+    def _block_to_stored(self, hu: FloatArray, avoid: Ranges) -> Stored:
         low, high = self.limits
-        exact = (np.asarray(hu, dtype=np.float64) - self.intercept) / self.slope
-        stored = np.clip(np.rint(exact), low, high).astype(np.int32)
+        exact = hu.astype(np.float64)
+        exact -= self.intercept
+        exact /= self.slope
+        nearest = np.rint(exact)
+        stored = np.clip(nearest, low, high, out=nearest).astype(np.int32)
         for first, last in avoid:
             inside = (stored >= first) & (stored <= last)
-            below_is_nearer = (exact - first < last - exact) | (last >= high)
-            stored[inside & below_is_nearer & (first > low)] = first - 1
-            stored[inside & ~(below_is_nearer & (first > low))] = min(last + 1, high)
+            if inside.any():
+                below = (first > low) & ((2 * exact[inside] < first + last) | (last >= high))
+                stored[inside] = np.where(below, first - 1, min(last + 1, high))
         return stored
 
 
@@ -96,6 +109,20 @@ def magnified(plane: NDArray[Any], scale: int) -> NDArray[Any]:
     [[1, 1, 2, 2], [1, 1, 2, 2]]
     """
     return plane.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def overwrite_blocks(fine: Stored, coarse: Stored, where: BoolArray) -> None:
+    """Fill the block of ``fine`` that belongs to a pixel of ``coarse`` with its value, for the pixels marked.
+
+    Args:
+        fine: ``(scale rows, scale columns)``, contiguous; changed.
+        coarse: ``(rows, columns)``.
+        where: ``(rows, columns)``, True for pixels to repeat.
+    """
+    rows, columns = coarse.shape
+    blocks = fine.reshape(rows, fine.shape[0] // rows, columns, fine.shape[1] // columns)
+    row, column = np.nonzero(where)
+    blocks[row, :, column, :] = coarse[row, column][:, None, None]
 
 
 def _merged(ranges: list[tuple[int, int]]) -> Ranges:

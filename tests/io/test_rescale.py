@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdm_med.io.rescale import PixelFormat, in_ranges
+from qdm_med.io.rescale import PixelFormat, in_ranges, magnified, overwrite_blocks
 
 
 @st.composite
@@ -47,6 +47,22 @@ def test_image_pixels_take_the_nearest_value_that_is_no_padding(ends, hu):
     allowed = [value for value in range(256) if not first <= value <= last]
     assert stored in allowed
     assert abs(stored - hu) <= min(abs(value - hu) for value in allowed) + 0.5
+
+
+def test_the_way_back_from_hu_does_not_depend_on_where_a_pixel_lies():
+    pixel_format = PixelFormat(12, False, 0.5, -1024.0, padding=(100, 120))
+    hu = np.random.default_rng(0).uniform(-2000, 3000, (70, 1000)).astype(np.float32)  # more than one block
+    whole = pixel_format.to_stored(hu, ((100, 120),))
+    rows = [pixel_format.to_stored(row, ((100, 120),)) for row in hu]
+    np.testing.assert_array_equal(whole, np.stack(rows))
+
+
+def test_marked_pixels_fill_their_blocks_and_nothing_else():
+    coarse = np.arange(6, dtype=np.int32).reshape(2, 3)
+    where = np.array([[True, False, False], [False, True, True]])
+    fine = np.full((4, 6), -1, np.int32)
+    overwrite_blocks(fine, coarse, where)
+    np.testing.assert_array_equal(fine, np.where(magnified(where, 2), magnified(coarse, 2), -1))
 
 
 def test_a_constant_region_far_below_air_is_padding_without_being_declared():
