@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLSLossless
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct"
 pytestmark = pytest.mark.shared
@@ -53,6 +53,8 @@ PHANTOMS = {
     "tilted": ({"step": (0.0, 0.8, 2.5), "rows": 51, "columns": 40}, None, {}),
     "padded, implicit": (SIGNED | {"syntax": ImplicitVRLittleEndian}, padded, {}),
     "padded, JPEG-LS": (SIGNED | {"syntax": JPEGLSLossless}, padded, {"transfer_syntax": "jpeg-ls"}),
+    "padded, RLE": (SIGNED | {"syntax": RLELossless}, padded, {"transfer_syntax": "rle"}),
+    "rich, JPEG 2000": ({}, rich, {"transfer_syntax": "jpeg-2000"}),
     "inverted": ({}, lambda ds, index: setattr(ds, "PhotometricInterpretation", "MONOCHROME1"), {}),
     "half HU": (SIGNED | {"slope": 0.5}, None, {}),
     "Japanese name": ({}, japanese, {}),
