@@ -14,19 +14,15 @@ import torch
 from qdm_med.checkpoint import default_checkpoint, load_checkpoint, save_checkpoint
 from qdm_med.data.slices import SliceStore
 
-HIGH_RES_SIDE = 512
-"""Rows and columns of the references that the low-resolution images were made from."""
-
 
 def domain(store: SliceStore, scales: tuple[int, ...]) -> dict[str, list[float]]:
-    """Range of the low-resolution images that the model was trained on."""
+    """Range of the low-resolution images that the model was trained on; larger matrices are tiled, so none is recorded."""
     records = [store.records[index] for index in store.indices("train")]
     spacings = [record.pixel_spacing_mm for record in records]
     thicknesses = [record.slice_thickness_mm for record in records if record.slice_thickness_mm > 0]
     return {
         "pixel_spacing_mm": [round(min(spacings) * min(scales), 3), round(max(spacings) * max(scales), 3)],
         "slice_thickness_mm": [min(thicknesses), max(thicknesses)],
-        "matrix": [HIGH_RES_SIDE // max(scales), HIGH_RES_SIDE // min(scales)],
     }
 
 
