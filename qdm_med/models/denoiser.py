@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from qdm_med.errors import ConfigError
 from qdm_med.models.blocks import ConditionedConvBlock
 from qdm_med.models.embeddings import TimestepEmbedder
-from qdm_med.models.streams import Downstream, Upstream
+from qdm_med.models.streams import Downstream, StreamShape, Upstream
 from qdm_med.models.windows import WindowPlan
 
 
@@ -132,17 +132,18 @@ class TwoStreamDenoiser(nn.Module):
         self.config = config
         latent, condition = config.latent_channels, config.condition_channels
         seen = latent + condition + (latent + 1 if config.predict_shift else 0)
-        stream: dict[str, Any] = {
-            "hidden": config.hidden,
-            "depth": config.depth,
-            "heads": config.heads,
-            "mlp_ratio": config.mlp_ratio,
-            "trained_size": config.trained_size,
-            "rescale": config.rescale_positions,
-        }
+        coarse = StreamShape(
+            patch=config.upstream_patch,
+            trained_size=config.trained_size,
+            rescale=config.rescale_positions,
+            hidden=config.hidden,
+            depth=config.depth,
+            heads=config.heads,
+            mlp_ratio=config.mlp_ratio,
+        )
         width = config.trunk_channels
-        self.upstream = Upstream(width or seen, width or latent, patch=config.upstream_patch, **stream)
-        self.downstream = Downstream(width or seen, width or latent, patch=config.downstream_patch, **stream)
+        self.upstream = Upstream(width or seen, width or latent, coarse)
+        self.downstream = Downstream(width or seen, width or latent, replace(coarse, patch=config.downstream_patch))
         if width:
             self.time = TimestepEmbedder(config.hidden)
             self.stem = nn.Conv2d(seen, width, 3, padding=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -14,31 +15,49 @@ from qdm_med.models.embeddings import TimestepEmbedder, sincos_positions
 from qdm_med.models.windows import WindowPlan
 
 
+@dataclass(frozen=True)
+class StreamShape:
+    """Shape of one stream.
+
+    Attributes:
+        patch: Side of a patch in latent pixels.
+        trained_size: Side of the maps in training; the position table is made for it.
+        rescale: Whether other sizes span the extent of the trained one (the paper) or keep the distance between
+            neighbouring patches (networks trained on crops of several sizes).
+        hidden: Features of a token.
+        depth: Number of blocks.
+        heads: Attention heads.
+        mlp_ratio: Width of an MLP in units of ``hidden``.
+    """
+
+    patch: int
+    trained_size: int
+    rescale: bool
+    hidden: int
+    depth: int
+    heads: int
+    mlp_ratio: int
+
+
 class PatchEmbedding(nn.Module):
     """Cut a map into square patches, embed each, and add its place.
 
     Args:
         channels: Channels of the map.
-        hidden: Features of a token.
-        patch: Side of a patch.
-        trained_size: Side of the maps in training; the position table is made for it.
-        rescale: Whether other sizes span the extent of the trained one (the paper) or keep the distance between
-            neighbouring patches (networks trained on crops of several sizes).
+        shape: Shape of the stream.
         normalise: Whether the embedded patch is normalised before its place is added (downstream).
     """
 
     positions: Tensor
 
-    def __init__(
-        self, channels: int, hidden: int, *, patch: int, trained_size: int, rescale: bool, normalise: bool
-    ) -> None:
+    def __init__(self, channels: int, shape: StreamShape, *, normalise: bool) -> None:
         super().__init__()
-        self.patch = patch
-        self.trained = trained_size // patch
-        self.rescale = rescale
-        self.project = nn.Conv2d(channels, hidden, patch, stride=patch)
-        self.norm = nn.LayerNorm(hidden, eps=NORM_EPS) if normalise else nn.Identity()
-        self.register_buffer("positions", sincos_positions(self.trained, self.trained, hidden), persistent=False)
+        self.patch, self.rescale = shape.patch, shape.rescale
+        self.trained = shape.trained_size // shape.patch
+        self.project = nn.Conv2d(channels, shape.hidden, shape.patch, stride=shape.patch)
+        self.norm = nn.LayerNorm(shape.hidden, eps=NORM_EPS) if normalise else nn.Identity()
+        positions = sincos_positions(self.trained, self.trained, shape.hidden)
+        self.register_buffer("positions", positions, persistent=False)
         nn.init.xavier_uniform_(self.project.weight.flatten(1))
 
     def positions_for(self, rows: int, columns: int) -> Tensor:
@@ -62,26 +81,12 @@ def unpatch(patches: Tensor, patch: int) -> Tensor:
 class Upstream(nn.Module):
     """DiT over coarse patches of the whole map: a coarse answer everywhere, and the context of the downstream."""
 
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        *,
-        hidden: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: int,
-        patch: int,
-        trained_size: int,
-        rescale: bool,
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, shape: StreamShape) -> None:
         super().__init__()
-        self.embed = PatchEmbedding(
-            channels_in, hidden, patch=patch, trained_size=trained_size, rescale=rescale, normalise=False
-        )
-        self.time = TimestepEmbedder(hidden)
-        self.blocks = nn.ModuleList(DiTBlock(hidden, heads, mlp_ratio) for _ in range(depth))
-        self.final = FinalLayer(hidden, patch, channels_out)
+        self.embed = PatchEmbedding(channels_in, shape, normalise=False)
+        self.time = TimestepEmbedder(shape.hidden)
+        self.blocks = nn.ModuleList(DiTBlock(shape.hidden, shape.heads, shape.mlp_ratio) for _ in range(shape.depth))
+        self.final = FinalLayer(shape.hidden, shape.patch, channels_out)
 
     def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Look at the whole map.
@@ -108,26 +113,14 @@ class Downstream(nn.Module):
     CHUNK = 64
     """Most windows computed at once: bounds memory, changes nothing (paper section 3)."""
 
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        *,
-        hidden: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: int,
-        patch: int,
-        trained_size: int,
-        rescale: bool,
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, shape: StreamShape) -> None:
         super().__init__()
-        self.embed = PatchEmbedding(
-            channels_in, hidden, patch=patch, trained_size=trained_size, rescale=rescale, normalise=True
+        self.embed = PatchEmbedding(channels_in, shape, normalise=True)
+        self.time = TimestepEmbedder(shape.hidden)
+        self.blocks = nn.ModuleList(
+            CrossAttentionBlock(shape.hidden, shape.heads, shape.mlp_ratio) for _ in range(shape.depth)
         )
-        self.time = TimestepEmbedder(hidden)
-        self.blocks = nn.ModuleList(CrossAttentionBlock(hidden, heads, mlp_ratio) for _ in range(depth))
-        self.final = FinalLayer(hidden, patch, channels_out)
+        self.final = FinalLayer(shape.hidden, shape.patch, channels_out)
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor, plan: WindowPlan) -> Tensor:
         """Refine the active windows.
