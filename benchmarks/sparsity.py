@@ -51,7 +51,7 @@ def measure(store: SliceStore, checkpoint: Path, slices: int) -> dict[str, dict[
             for name, threshold in (("dense", 0.0), ("sparse", None))
         }
         stride = max(1, len(store.indices("val")) // slices)
-        for pair in itertools.islice(full_pairs(store, "val", scale, BENCHMARK), 0, None, stride):
+        for pair in full_pairs(store, "val", scale, BENCHMARK, every=stride):
             hu = model.card.intensity.to_hu(pair.low_res[0, 0].numpy())
             ct_slice = CtSlice(hu, np.zeros(hu.shape, dtype=bool), 0.0)
             for (name, upscaler), repeat in itertools.product(upscalers.items(), range(2)):

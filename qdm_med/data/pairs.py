@@ -137,13 +137,14 @@ def full_pairs(
     seed: int = 0,
     *,
     intensity: IntensityMap | None = None,
+    every: int = 1,
 ) -> Iterator[SlicePair]:
-    """Walk through the whole slices of a split, in store order, each degraded by its own key.
+    """Walk through the whole slices of a split (or every n-th of them), in store order, each degraded by its own key.
 
     The key is ``(seed, scale, checksum of the slice)``: a slice is degraded alike in any store and in any order.
     """
     mapping = intensity or CompandedRange()
-    for index in store.indices(split):
+    for index in store.indices(split)[::every]:
         record = store.records[index]
         params = sample_params(degradation, scale, np.random.default_rng([seed, scale, int(record.sha256[:16], 16)]))
         high_res = torch.from_numpy(mapping.to_unit(store.hu(index)))[None, None]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from qdm_med.models.conditioning import upsample
 
 LANCZOS_TAPS = 3
 """Zero crossings of the Lanczos window on each side, in low-resolution pixels."""
@@ -13,7 +14,7 @@ LANCZOS_TAPS = 3
 
 def bicubic(low_res: Tensor, scale: int) -> Tensor:
     """Enlarge ``(B, C, H, W)`` in [-1, 1] by cubic convolution (a = -0.75, as in PyTorch and OpenCV), clamped."""
-    return F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False).clamp(-1.0, 1.0)
+    return upsample(low_res, scale).clamp(-1.0, 1.0)
 
 
 def lanczos(low_res: Tensor, scale: int) -> Tensor:

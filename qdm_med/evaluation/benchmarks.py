@@ -114,13 +114,10 @@ def run_benchmark(
         One row for each method and slice.
     """
     methods: dict[str, Method] = {"bicubic": bicubic, "lanczos": lanczos, **qdm_methods(checkpoint, options, device)}
-    total = len(range(0, len(store.indices(options.split)), options.every))
+    total = len(store.indices(options.split)[:: options.every])
     intensity = checkpoint.card.intensity
-    pairs = itertools.islice(
-        full_pairs(store, options.split, options.scale, BENCHMARK, options.seed, intensity=intensity),
-        0,
-        None,
-        options.every,
+    pairs = full_pairs(
+        store, options.split, options.scale, BENCHMARK, options.seed, intensity=intensity, every=options.every
     )
     rows: list[SliceScore] = []
     for row in evaluate(methods, pairs, intensity=intensity, perceptual=perceptual):

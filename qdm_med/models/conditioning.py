@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.models.quadtree import quadtree_mask
+from qdm_med.models.quadtree import on_finer_grid, quadtree_mask
 from qdm_med.models.windows import WindowPlan
 
 
@@ -60,5 +60,5 @@ def condition(
     height, width = z_y.shape[-2:]
     patch = denoiser.config.downstream_patch
     leaves = quadtree_mask(low_res, (-(-height // patch), -(-width // patch)), threshold=threshold)
-    mask = leaves.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, None, :height, :width]
+    mask = on_finer_grid(leaves, patch)[:, None, :height, :width]
     return Conditioning(low_res, z_y, leaves, mask, denoiser.plan(leaves))

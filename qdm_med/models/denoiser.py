@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from qdm_med.errors import ConfigError
 from qdm_med.models.blocks import ConditionedConvBlock
 from qdm_med.models.embeddings import TimestepEmbedder
+from qdm_med.models.quadtree import on_finer_grid
 from qdm_med.models.streams import Downstream, StreamShape, Upstream
 from qdm_med.models.windows import WindowPlan
 
@@ -217,8 +218,7 @@ class TwoStreamDenoiser(nn.Module):
 
     def _latent_mask(self, plan: WindowPlan) -> Tensor:
         """``(B, 1, h, w)`` bool leaves on the padded latent grid."""
-        patch = self.config.downstream_patch
-        return plan.token_mask.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, None]
+        return on_finer_grid(plan.token_mask, self.config.downstream_patch)[:, None]
 
     def _condition(self, low_res: Tensor, size: tuple[int, int]) -> Tensor:
         """The low-resolution image on the latent grid, grey repeated where the network was made for RGB."""

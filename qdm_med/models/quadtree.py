@@ -41,6 +41,11 @@ def quadtree_mask(image: Tensor, mask_size: tuple[int, int], *, threshold: float
     return F.interpolate(active.to(image.dtype), size=mask_size, mode="nearest")[:, 0] > 0
 
 
+def on_finer_grid(mask: Tensor, factor: int) -> Tensor:
+    """``(..., H, W)`` mask -> ``(..., factor H, factor W)``: the same decision on a grid ``factor`` times as fine."""
+    return mask.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+
+
 def active_fraction(mask: Tensor) -> float:
     """Share of active cells, 0 to 1."""
     return float(mask.float().mean())

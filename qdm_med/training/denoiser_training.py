@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from qdm_med.checkpoint import Checkpoint, ModelCard, save_checkpoint
@@ -20,8 +19,10 @@ from qdm_med.data.slices import SliceStore
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig, trailing_timesteps
 from qdm_med.errors import ConfigError
+from qdm_med.evaluation.baselines import bicubic
+from qdm_med.evaluation.metrics import psnr
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
-from qdm_med.models.conditioning import condition, upsample
+from qdm_med.models.conditioning import condition
 from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
 from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
@@ -131,21 +132,17 @@ class DenoiserTask:
         for scale, steps in zip(self._card.scales, self._card.steps, strict=True):
             schedule = self._schedule.respaced(trailing_timesteps(len(self._schedule), steps))
             stride = max(1, len(self._store.indices("val")) // self._config.validation_slices)
-            ours, bicubic = [], []
-            for number, pair in enumerate(
-                full_pairs(self._store, "val", scale, BENCHMARK, intensity=self._card.intensity)
-            ):
-                if number % stride:
-                    continue
+            ours, interpolated = [], []
+            for pair in full_pairs(self._store, "val", scale, BENCHMARK, intensity=self._card.intensity, every=stride):
                 image = self._super_resolve(objective.denoiser, pair.low_res, scale, schedule, pair.record.sha256)
-                enlarged = upsample(pair.low_res, scale).clamp(-1, 1)
-                ours.append(_psnr(image, pair.high_res))
-                bicubic.append(_psnr(enlarged, pair.high_res))
+                enlarged = bicubic(pair.low_res, scale)
+                ours.append(float(psnr(image, pair.high_res)))
+                interpolated.append(float(psnr(enlarged, pair.high_res)))
                 if len(ours) <= SHOWN:
                     name = f"x{scale}, slice {pair.index}"
                     samples.append(Sample(name, enlarged[0, 0], image[0, 0], pair.high_res[0, 0]))
             figures[f"psnr_x{scale}"] = float(np.mean(ours))
-            figures[f"bicubic_x{scale}"] = float(np.mean(bicubic))
+            figures[f"bicubic_x{scale}"] = float(np.mean(interpolated))
         return Validation(figures, tuple(samples))
 
     def _super_resolve(
@@ -181,7 +178,3 @@ class DenoiserTask:
         }
         card = replace(self._card, training={**data, **training})
         save_checkpoint(path, card, self._autoencoder, objective.denoiser)
-
-
-def _psnr(image: Tensor, reference: Tensor) -> float:
-    return float(10 * torch.log10(4 / F.mse_loss(image, reference)))

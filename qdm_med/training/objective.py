@@ -16,6 +16,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder import DOWNSAMPLING
 from qdm_med.models.conditioning import Conditioning
 from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.quadtree import on_finer_grid
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class DenoiserObjective(nn.Module):
             losses["decoded"] = F.mse_loss(image, high_res)
             loss = loss + self.config.decoded_weight * losses["decoded"]
             if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
-                pixels = known.mask.repeat_interleave(DOWNSAMPLING, 2).repeat_interleave(DOWNSAMPLING, 3)
+                pixels = on_finer_grid(known.mask, DOWNSAMPLING)
                 losses["perceptual"] = distance(torch.where(pixels, image, high_res), high_res).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
         return {"loss": loss, **losses}

@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from qdm_med.checkpoint import ModelCard, save_checkpoint
 from qdm_med.data.slices import SliceStore
 from qdm_med.errors import DataError
+from qdm_med.evaluation.metrics import SOFT_TISSUE_HU, mae_hu, psnr
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.training.task import Share, Validation, require_item_for_every_process
-
-SOFT_TISSUE_HU = (-160, 240)
-"""Range in which the soft-tissue error is measured."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +113,15 @@ class VaeTask:
     def validate(self, objective: VaeObjective) -> Validation:
         """PSNR in the network's range (data range 2) and error in HU, posterior mean, full slices."""
         stride = max(1, len(self._val) // self._config.validation_slices)
-        psnr, soft = [], []
+        ratios, soft = [], []
         for index in self._val[::stride]:
             hu = self._store.hu(index)
             image = torch.from_numpy(self._intensity.to_unit(hu))[None, None].to(self._device)
             mean, _ = objective.autoencoder.posterior(image)
-            decoded = objective.autoencoder.decode_posterior(mean).clamp(-1, 1).cpu()
-            psnr.append(float(10 * torch.log10(4 / F.mse_loss(decoded, image.cpu()))))
-            inside = (hu >= SOFT_TISSUE_HU[0]) & (hu <= SOFT_TISSUE_HU[1])
-            soft.append(float(np.abs(self._intensity.to_hu(decoded[0, 0].numpy()) - hu)[inside].mean()))
-        return Validation({"psnr": float(np.mean(psnr)), "soft_tissue_mae_hu": float(np.mean(soft))})
+            decoded = objective.autoencoder.decode_posterior(mean).clamp(-1, 1)
+            ratios.append(float(psnr(decoded, image)))
+            soft.append(mae_hu(self._intensity.to_hu(decoded[0, 0].cpu().numpy()), hu, SOFT_TISSUE_HU))
+        return Validation({"psnr": float(np.mean(ratios)), "soft_tissue_mae_hu": float(np.mean(soft))})
 
     def export(self, objective: VaeObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Measure the latents' statistics on the training split and write the checkpoint."""
