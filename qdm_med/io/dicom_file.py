@@ -24,7 +24,7 @@ NO_PREAMBLE = tuple(bytes([group, 0, element, 0]) for group, element in ((2, 0),
 
 VALUE_LENGTH = 64
 """Characters of the longest codes and UIDs (PS3.5 6.2)."""
-_LOGGERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg")
+_LOGGERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "pynetdicom", "dicomweb_client")
 
 
 class Content(Enum):
