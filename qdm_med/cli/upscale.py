@@ -34,7 +34,7 @@ def upscale(
         str, typer.Option(help="General Equipment of the output: keep (the scanner's) or standard (PS3.3 C.12.1.1.5).")
     ] = "keep",
     transfer_syntax: Annotated[
-        str, typer.Option(help="Encoding of DICOM output: explicit, rle, jpeg-ls or jpeg-2000, all without loss.")
+        str, typer.Option(help="Encoding of DICOM output: explicit, rle, jpeg-ls, jpeg-2000, htj2k; none loses.")
     ] = "explicit",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out DICOM slices that cannot be read, instead of refusing.")

@@ -159,6 +159,7 @@ def test_a_converted_release_runs_in_upscale(run, series, golden_path, tmp_path,
         ("rle", "1.2.840.10008.1.2.5"),
         ("jpeg-ls", "1.2.840.10008.1.2.4.80"),
         ("jpeg-2000", "1.2.840.10008.1.2.4.90"),
+        ("htj2k", "1.2.840.10008.1.2.4.201"),
     ],
 )
 def test_the_transfer_syntax_of_the_output_can_be_chosen(run, series, checkpoint, tmp_path, name, uid):
