@@ -32,6 +32,7 @@ class Content(Enum):
 
     DICOM = "DICOM"
     BARE_DICOM = "DICOM without preamble"
+    ARCHIVE = "zip archive (unpack it first)"
     EMPTY = "empty file"
     OTHER = "not DICOM"
 
@@ -51,6 +52,8 @@ def sniff(path: Path) -> Content:
         return Content.EMPTY
     if head[128:] == b"DICM":
         return Content.DICOM
+    if head.startswith(b"PK\3\4"):
+        return Content.ARCHIVE
     return Content.BARE_DICOM if head.startswith(NO_PREAMBLE) else Content.OTHER
 
 
