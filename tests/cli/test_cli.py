@@ -21,7 +21,7 @@ from qdm_med.cli import app
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 
-COMMANDS = ("upscale", "info", "prepare", "train-vae", "train", "eval", "convert")
+COMMANDS = ("upscale", "info", "send", "listen", "prepare", "train-vae", "train", "eval", "convert")
 
 
 @pytest.fixture
