@@ -19,6 +19,8 @@ from qdm_med.pacs.send import send_folder
 from qdm_med.pacs.spool import Job, Spool
 
 POLL_SECONDS = 0.1
+DISK_PAUSE = 5.0
+"""Seconds before a spool that failed is tried again."""
 FIRST_PAUSE, LONGEST_PAUSE = 15.0, 600.0
 """Seconds before a destination that failed is tried again; doubled each time."""
 
@@ -128,7 +130,11 @@ def listen(
         worker = make_worker(spool)
         report(f"listening as {door.title} at {door.host}:{receiver.port}, spool {root}")
         while not stop.wait(POLL_SECONDS):
-            for series in receiver.settled(settle):
-                job = spool.enqueue(series)
-                report(f"job {job.number}: {job.instances()} instances received")
-            worker.step()
+            try:
+                for series in receiver.settled(settle):
+                    job = spool.enqueue(series)
+                    report(f"job {job.number}: {job.instances()} instances received")
+                worker.step()
+            except OSError as error:  # of a full disk or a share that went away; what is in the spool waits
+                report(f"spool {root}: {error.strerror}; tried again in {DISK_PAUSE:.0f} s")
+                stop.wait(DISK_PAUSE)

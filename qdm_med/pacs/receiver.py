@@ -42,7 +42,8 @@ class Door:
 
     def admits(self, title: str, address: str) -> bool:
         """Whether a caller of this title may come from this address."""
-        return any(title == caller.title and address in caller.addresses for caller in self.callers)
+        plain = address.removeprefix("::ffff:")  # how a socket for IPv6 writes an address of IPv4
+        return any(title == caller.title and plain in caller.addresses for caller in self.callers)
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Receiver:
         self._started = time.monotonic()
         entity = ApplicationEntity(ae_title=door.title)
         entity.require_called_aet = True
+        entity.require_calling_aet = [caller.title for caller in door.callers]
         entity.add_supported_context(Verification)
         entity.add_supported_context(CTImageStorage, list(READABLE_SYNTAXES))
         handlers: Sequence[Any] = [(evt.EVT_REQUESTED, self._admit), (evt.EVT_C_STORE, self._store)]
@@ -106,7 +108,8 @@ class Receiver:
                     self._arrivals.last[series] = now
             busy = set().union(*brought.values())
             waiting = [series for series in self._spool.receiving() if series not in busy]
-            return [each for each in waiting if now - self._arrivals.last.get(each, self._started) >= seconds]
+            self._arrivals.last = {each: self._arrivals.last.get(each, self._started) for each in waiting}
+            return [each for each, last in self._arrivals.last.items() if now - last >= seconds]
 
     def _admit(self, event: Any) -> None:
         caller = event.assoc.requestor

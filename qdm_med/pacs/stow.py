@@ -30,7 +30,10 @@ def store_by_web(headers: Sequence[SliceHeader], service: WebService, *, progres
     Raises:
         TransferError: If the service cannot be reached, refuses, or fails to store.
     """
-    client = DICOMwebClient(service.url, timeout=SECONDS)
+    try:
+        client = DICOMwebClient(service.url, timeout=SECONDS)
+    except ValueError as error:
+        raise TransferError(f"{service}: is no URL of a DICOMweb service; check it") from error
     client.set_http_retry_params(retry=False)
     for done, header in enumerate(headers, start=1):
         _store(client, header, service)

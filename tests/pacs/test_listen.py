@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from io import BytesIO
 
@@ -10,8 +11,10 @@ import pytest
 from pynetdicom import AE
 
 from qdm_med.io.dicom_file import quiet
+from qdm_med.pacs import listen
 from qdm_med.pacs.addresses import Node
 from qdm_med.pacs.send import send_folder
+from qdm_med.pacs.spool import Spool
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 
@@ -143,6 +146,23 @@ def test_an_unexpected_error_puts_one_job_aside_and_keeps_its_text_to_itself(
     wait(30, lambda: node.told("ValueError"))
     assert not node.told("SECRET")
     assert (node.spool / "failed" / "000001").is_dir()
+
+
+def test_a_spool_that_fails_for_a_while_stops_nothing(archive, listener, series, monkeypatch, wait):
+    monkeypatch.setattr(listen, "DISK_PAUSE", 0.2)
+    node = listener(archive().node)
+    enqueue, failures = Spool.enqueue, [OSError(errno.ENOSPC, "No space left on device")]
+
+    def full_once(spool, key):
+        if failures:
+            raise failures.pop()
+        return enqueue(spool, key)
+
+    monkeypatch.setattr(Spool, "enqueue", full_once)
+    push(node, series)
+    wait(30, lambda: node.told("stored by"))
+    assert node.told("No space left on device; tried again")
+    assert node.told("job 1: 3 instances received")
 
 
 def test_our_own_result_that_is_routed_back_is_put_aside(archive, listener, series, tmp_path, wait):

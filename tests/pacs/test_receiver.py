@@ -10,7 +10,13 @@ import time
 
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+)
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
 
@@ -96,6 +102,33 @@ def test_received_pixels_and_headers_are_those_that_were_sent(receiver, series, 
             for paths in (series.iterdir(), kept(tmp_path))
         )
         assert sent == got
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGLSLossless],
+    ids=lambda uid: uid.name,
+)
+def test_every_encoding_that_can_be_read_is_taken_as_it_is(receiver, series, tmp_path, syntax):
+    with quiet():
+        for path in series.iterdir():
+            dataset = pydicom.dcmread(path)
+            if syntax.is_encapsulated:
+                dataset.compress(syntax, generate_instance_uid=False)
+            dataset.file_meta.TransferSyntaxUID = syntax
+            dataset.save_as(path, implicit_vr=syntax.is_implicit_VR, little_endian=True)
+        send_folder(series, Node("QDM_MED", "127.0.0.1", receiver.port), title="CT1")
+        assert {pydicom.dcmread(path).file_meta.TransferSyntaxUID for path in kept(tmp_path)} == {syntax}
+        for path in kept(tmp_path):
+            got = pydicom.dcmread(path)
+            assert got == pydicom.dcmread(series / f"{got.InstanceNumber - 1:02d}.dcm")
+    assert len(kept(tmp_path)) == 3
+
+
+def test_an_address_of_ipv4_on_a_socket_for_ipv6_is_the_same_machine():
+    door = Door("QDM_MED", "::", 0, (parse_caller("CT1@127.0.0.1"),))
+    assert door.admits("CT1", "::ffff:127.0.0.1")
+    assert not door.admits("CT1", "::ffff:127.0.0.2")
 
 
 @pytest.mark.parametrize("failure", ["full disk", "folder gone"])
