@@ -13,6 +13,7 @@ from qdm_med.diffusion.schedule import ResidualShiftSchedule
 from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
 from qdm_med.models.conditioning import condition
 from qdm_med.models.denoiser import Prediction, TwoStreamDenoiser
+from qdm_med.models.quadtree import Quadtree
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def super_resolve(
     *,
     scale: int,
     schedule: ResidualShiftSchedule,
-    threshold: float,
+    quadtree: Quadtree,
     noise: Noise,
+    within: Tensor | None = None,
 ) -> SuperResolved:
     """Encode, sample, decode (paper Algorithm 2).
 
@@ -79,10 +81,11 @@ def super_resolve(
         low_res: ``(B, 1, H, W)`` in [-1, 1], on the device of the networks.
         scale: Magnification.
         schedule: Full or respaced.
-        threshold: Quadtree threshold s.
+        quadtree: Which leaves are active.
         noise: Draws of ``(B, C, scale H / 4, scale W / 4)`` standard normal noise.
+        within: ``(B, 1, H, W)`` bool, pixels in which leaves may be active; ``None``: all.
     """
-    known = condition(autoencoder, denoiser, low_res, scale=scale, threshold=threshold)
+    known = condition(autoencoder, denoiser, low_res, scale=scale, quadtree=quadtree, within=within)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         prediction: Prediction = denoiser(x_t, t, known.low_res, known.z_y, known.plan)
@@ -90,4 +93,4 @@ def super_resolve(
 
     z_0 = sample(denoise, known.z_y, known.mask, schedule, noise)
     image = autoencoder.decode(z_0).clamp(-1, 1)
-    return SuperResolved(image, known.leaves, known.plan.window_count, known.plan.active.numel())
+    return SuperResolved(image, known.leaves, known.plan.window_count, known.plan.windows_in_all)

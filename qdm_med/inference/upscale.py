@@ -20,6 +20,7 @@ from qdm_med.inference.padding import fill_padding
 from qdm_med.inference.super_resolution import SuperResolved, slice_draws, super_resolve
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.models.autoencoder import DOWNSAMPLING
+from qdm_med.models.quadtree import PaperQuadtree
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
 
 
@@ -146,7 +147,7 @@ class Upscaler:
             image[:, region[0], region[1]][None].to(self._device),
             scale=self.scale,
             schedule=self._schedule,
-            threshold=self.threshold,
+            quadtree=PaperQuadtree(self.threshold),
             noise=draws,
         )
 

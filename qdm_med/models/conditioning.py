@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.models.quadtree import on_finer_grid, quadtree_mask
+from qdm_med.models.quadtree import Quadtree, on_finer_grid
 from qdm_med.models.windows import WindowPlan
 
 
@@ -39,7 +39,13 @@ def upsample(low_res: Tensor, scale: int) -> Tensor:
 
 
 def condition(
-    autoencoder: KlVae, denoiser: TwoStreamDenoiser, low_res: Tensor, *, scale: int, threshold: float
+    autoencoder: KlVae,
+    denoiser: TwoStreamDenoiser,
+    low_res: Tensor,
+    *,
+    scale: int,
+    quadtree: Quadtree,
+    within: Tensor | None = None,
 ) -> Conditioning:
     """Encode the upsampled image and mark the leaves where detail is expected.
 
@@ -51,7 +57,8 @@ def condition(
         denoiser: Denoiser that will be run.
         low_res: ``(B, 1, H, W)`` in [-1, 1].
         scale: Magnification, a multiple of the autoencoder's downsampling, 4.
-        threshold: Quadtree threshold s.
+        quadtree: Which leaves are active.
+        within: ``(B, 1, H, W)`` bool, pixels in which leaves may be active; ``None``: all.
     """
     if scale % DOWNSAMPLING:
         raise ValueError(f"scale must be a multiple of {DOWNSAMPLING}, got {scale}")
@@ -59,6 +66,24 @@ def condition(
         z_y = autoencoder.encode(upsample(low_res, scale))
     height, width = z_y.shape[-2:]
     patch = denoiser.config.downstream_patch
-    leaves = quadtree_mask(low_res, (-(-height // patch), -(-width // patch)), threshold=threshold)
+    leaves = active_leaves(low_res, quadtree, (-(-height // patch), -(-width // patch)), within)
     mask = on_finer_grid(leaves, patch)[:, None, :height, :width]
     return Conditioning(low_res, z_y, leaves, mask, denoiser.plan(leaves))
+
+
+def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], within: Tensor | None = None) -> Tensor:
+    """Leaves that the quadtree marks and that touch a pixel of ``within``.
+
+    Args:
+        low_res: ``(B, 1, H, W)`` in [-1, 1].
+        quadtree: Which leaves are active.
+        grid: Rows and columns of the leaves.
+        within: ``(B, 1, H, W)`` bool; ``None``: everywhere.
+
+    Returns:
+        ``(B, rows, columns)`` bool.
+    """
+    leaves = quadtree.leaves(low_res, grid)
+    if within is None:
+        return leaves
+    return leaves & (F.adaptive_max_pool2d(within.to(low_res.dtype), grid)[:, 0] > 0)
