@@ -82,6 +82,7 @@ def run_denoiser(
         name=config.name,
         scales=config.scales,
         threshold=config.threshold,
+        quadtree=config.quadtree,
         steps=config.steps,
         batch=config.loop.batch,
         seed=config.loop.seed,

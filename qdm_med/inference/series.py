@@ -53,7 +53,8 @@ def derivation_of(upscaler: Upscaler) -> Derivation:
         parameters=(
             ("steps", str(upscaler.steps)),
             ("seed", str(upscaler.seed)),
-            ("threshold", f"{upscaler.threshold:g}"),
+            ("quadtree", upscaler.quadtree.kind),
+            ("threshold", f"{upscaler.quadtree.threshold:g}"),
             ("tile", str(upscaler.tiling.tile)),
         ),
     )

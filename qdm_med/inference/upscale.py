@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qdm_med.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from qdm_med.checkpoint import Checkpoint, ModelCard, default_checkpoint, load_checkpoint
 from qdm_med.device import pick_device
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import agree_with_source
-from qdm_med.inference.fusion import GaussianTileFusion
-from qdm_med.inference.padding import fill_padding
-from qdm_med.inference.super_resolution import SuperResolved, slice_draws, super_resolve
+from qdm_med.inference.fusion import GaussianTileFusion, fade_in
+from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.inference.tiling import OVERLAP, Tiling
+from qdm_med.inference.work import MARGIN, Region, SliceWork, Tile, WorkPlanner
 from qdm_med.models.autoencoder import DOWNSAMPLING
-from qdm_med.models.quadtree import PaperQuadtree
+from qdm_med.models.conditioning import upsample
+from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -32,23 +36,50 @@ class UpscaleOptions:
         scale: Magnification along rows and columns.
         seed: Key of the noise; the same seed gives the same images.
         steps: Sampling steps; ``None``: the checkpoint's default for the scale.
-        threshold: Quadtree threshold s; ``None``: the checkpoint's default; 0 refines everything.
+        quadtree: ``"paper"`` (one level, the whole slice) or ``"adaptive"`` (several levels, above the noise, in the
+            patient only); ``None``: the checkpoint's default.
+        threshold: Quadtree threshold s; ``None``: the checkpoint's default for its own quadtree, else the quadtree's;
+            0 refines everything.
+        noise_factor: Adaptive only: multiple of the range expected of noise alone; ``None``: the quadtree's default.
         tile: Side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at x8.
             Slices that fit into one tile do not depend on it.
+        precision: ``"bfloat16"`` computes the networks' layers in bfloat16 (:func:`torch.autocast`): faster on GPUs,
+            much slower on CPUs, and HU differ a little.
     """
 
     scale: int = 4
     seed: int = 0
     steps: int | None = None
+    quadtree: QuadtreeKind | None = None
     threshold: float | None = None
+    noise_factor: float | None = None
     tile: int | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        """Reject numbers out of range."""
+        """Reject what no checkpoint can be run with."""
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
-        if self.threshold is not None and not 0 <= self.threshold <= 2:
-            raise ConfigError(f"threshold must lie in [0, 2], the range of the network's values, got {self.threshold}")
+        if self.quadtree not in (None, "paper", "adaptive"):
+            raise ConfigError(f"quadtree {self.quadtree!r} is unknown; known: paper, adaptive")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision {self.precision!r} is unknown; known: float32, bfloat16")
+
+    def quadtree_for(self, card: ModelCard) -> Quadtree:
+        """The quadtree that these options ask of a model.
+
+        Raises:
+            ConfigError: If a number is out of range, or a noise factor is given to the paper's quadtree.
+        """
+        kind = self.quadtree or card.quadtree
+        threshold = card.threshold if self.threshold is None and kind == card.quadtree else self.threshold
+        given = {"threshold": threshold, "noise_factor": self.noise_factor}
+        numbers = {name: number for name, number in given.items() if number is not None}
+        if kind == "adaptive":
+            return AdaptiveQuadtree(**numbers)
+        if self.noise_factor is not None:
+            raise ConfigError("noise factor belongs to the adaptive quadtree; add --quadtree adaptive or leave it out")
+        return PaperQuadtree(**numbers)
 
 
 @dataclass(frozen=True)
@@ -78,7 +109,7 @@ class Upscaler:
 
     Raises:
         CheckpointError: If the checkpoint has no denoiser or was trained for other scales.
-        ConfigError: If steps or tile are out of range.
+        ConfigError: If steps, quadtree or tile are out of range.
     """
 
     def __init__(self, checkpoint: Checkpoint, options: UpscaleOptions, *, device: torch.device) -> None:
@@ -90,14 +121,18 @@ class Upscaler:
         self.card, self.sha256 = checkpoint.card, checkpoint.sha256
         self.scale, self.seed = options.scale, options.seed
         self.steps = default_steps if options.steps is None else options.steps
-        self.threshold = self.card.threshold if options.threshold is None else options.threshold
+        self.quadtree = options.quadtree_for(self.card)
         trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
         self.tiling = Tiling.of(trained if options.tile is None else options.tile)
+        self.planner = WorkPlanner(
+            self.card.intensity, self.quadtree, self.tiling, self.scale, checkpoint.denoiser.config
+        )
         schedule = ResidualShiftSchedule.from_config(self.card.schedule)
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._autoencoder = checkpoint.autoencoder.to(device).to(memory_format=torch.channels_last)
         self._denoiser = checkpoint.denoiser.to(device)
         self._device = device
+        self._precision = options.precision
 
     def upscale_slice(self, ct_slice: CtSlice, series_key: str) -> UpscaledSlice:
         """Super-resolve one slice.
@@ -106,57 +141,64 @@ class Upscaler:
             ct_slice: Slice of any size, sides of 1 pixel included.
             series_key: Identity of its series, from which its noise is keyed.
         """
-        source = fill_padding(ct_slice.hu, ct_slice.padding)
+        return self.compute(self.planner.plan(ct_slice), SliceNoise(self.seed, series_key, ct_slice.position_mm))
+
+    def compute(self, work: SliceWork, noise: SliceNoise) -> UpscaledSlice:
+        """Do what was planned for one slice."""
+        unit = self._super_resolve(work, noise)
         low, high = self.card.intensity.hu_range
-        inside = np.clip(source, low, high)
-        image = torch.from_numpy(self.card.intensity.to_unit(inside))[None]  # (1, H, W)
-        unit, leaves, windows, windows_in_all = self._super_resolve(
-            image, SliceNoise(self.seed, series_key, ct_slice.position_mm)
-        )
+        inside = np.clip(work.source, low, high)
         fine = agree_with_source(self.card.intensity.to_hu(unit.numpy()), inside, self.scale)
         # Beyond the mapped range (metal on an extended scale) there is no network: those HU are magnified as they are.
-        beyond = np.kron(source - inside, np.ones((self.scale, self.scale), dtype=np.float32))
-        return UpscaledSlice(fine + beyond, leaves, windows, windows_in_all)
+        if beyond := (work.source != inside).any():
+            beyond = np.kron(work.source - inside, np.ones((self.scale, self.scale), dtype=np.float32))
+        return UpscaledSlice(fine + beyond, work.leaves, work.windows, work.windows_in_all)
 
-    def _super_resolve(self, image: Tensor, noise: SliceNoise) -> tuple[Tensor, BoolArray, int, int]:
-        """``(1, H, W)`` image -> ``(scale H, scale W)`` image, leaves on the source grid, windows."""
-        rows, columns = image.shape[-2:]
-        fusion = GaussianTileFusion((1, rows * self.scale, columns * self.scale))
-        leaves = np.zeros((rows, columns), dtype=bool)
-        windows = windows_in_all = 0
-        for region in self.tiling.regions(rows, columns):
-            result = self._tile(image, region, noise)
-            fusion.add(result.image[0], region[0].start * self.scale, region[1].start * self.scale)
-            leaves[region] |= _on_grid(result.leaves[0], leaves[region].shape)
-            windows += result.windows
-            windows_in_all += result.windows_in_all
-        return fusion.result()[0], leaves, windows, windows_in_all
+    def _super_resolve(self, work: SliceWork, noise: SliceNoise) -> Tensor:
+        """``(scale H, scale W)`` image: the interpolated source, and the fused tiles where there is something to add."""
+        plain = interpolated(work.image, self.scale)[0]
+        if not work.active_tiles:
+            return plain
+        rows, columns = work.box
+        fusion = GaussianTileFusion((1, *((side.stop - side.start) * self.scale for side in work.box)))
+        for tile in work.tiles:
+            fine = self._tile(work.image, tile, noise) if tile.windows else plain[None][self._fine(tile.region)]
+            top, left = (side.start - start.start for side, start in zip(tile.region, work.box, strict=True))
+            fusion.add(fine, top * self.scale, left * self.scale)
+        box = self._fine((rows, columns))[1:]
+        fade = fade_in(work.box, work.source.shape, margin=MARGIN, scale=self.scale)
+        plain[box] += fade * (fusion.result()[0].to(plain.dtype) - plain[box])
+        return plain
 
-    def _tile(self, image: Tensor, region: tuple[slice, slice], noise: SliceNoise) -> SuperResolved:
+    def _fine(self, region: Region) -> tuple[slice, slice, slice]:
+        """A region on the grid of ``(1, scale H, scale W)``."""
+        rows, columns = (slice(side.start * self.scale, side.stop * self.scale) for side in region)
+        return slice(None), rows, columns
+
+    def _tile(self, image: Tensor, tile: Tile, noise: SliceNoise) -> Tensor:
         draws = slice_draws(
             noise,
-            (image.shape[-2], image.shape[-1]),
+            tile.region,
             channels=self.card.autoencoder.latent_channels,
             scale=self.scale,
             device=self._device,
-            region=region,
         )
-        return super_resolve(
-            self._autoencoder,
-            self._denoiser,
-            image[:, region[0], region[1]][None].to(self._device),
-            scale=self.scale,
-            schedule=self._schedule,
-            quadtree=PaperQuadtree(self.threshold),
-            noise=draws,
-        )
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
+            fine = super_resolve(
+                self._autoencoder,
+                self._denoiser,
+                image[:, tile.region[0], tile.region[1]][None].to(self._device),
+                tile.leaves.to(self._device),
+                scale=self.scale,
+                schedule=self._schedule,
+                noise=draws,
+            )
+        return fine[0].float().cpu()
 
 
-def _on_grid(leaves: Tensor, shape: tuple[int, ...]) -> BoolArray:
-    """Leaves of a tile on the grid of its source pixels."""
-    on_grid = torch.nn.functional.interpolate(leaves[None, None].float(), size=shape, mode="nearest")[0, 0] > 0
-    found: BoolArray = on_grid.cpu().numpy()
-    return found
+def interpolated(image: Tensor, scale: int) -> Tensor:
+    """``(1, H, W)`` in [-1, 1] -> ``(1, scale H, scale W)``: what stands where nothing is refined."""
+    return upsample(image[None], scale)[0].clamp(-1, 1)
 
 
 def load_upscaler(

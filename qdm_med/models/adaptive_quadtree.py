@@ -22,6 +22,10 @@ LEVELS = 4
 AIR = -0.9
 """Network values below this are air (-860 HU in the companded range): their noise says nothing about tissue."""
 
+LUNG = -0.5
+"""Network values below this are lung (-200 HU in the companded range). Noise is measured below and above it: a network unit
+is worth four times as many HU there, so the same noise in HU is a quarter in network units."""
+
 QUIET_SHARE = 0.1
 """Share of the blocks that are taken to hold no structure: the quietest ones tell the noise."""
 
@@ -32,25 +36,27 @@ QUIET_BIAS = 0.689
 """Root mean square of white noise of unit variance in the quietest tenth of such blocks (simulated)."""
 
 
-def noise_level(image: Tensor) -> Tensor:
-    """Standard deviation of the noise of each image, from its quietest tissue.
+def noise_level(image: Tensor, within: tuple[float, float]) -> Tensor:
+    """Standard deviation of the noise of each image where its mean lies in a range, from the quietest places.
 
     The diagonal detail of the Haar transform sees noise and fine structure but no smooth anatomy; its root mean square
     in the quietest tenth of the blocks is the noise (a robust form of Donoho's estimate, Biometrika 1994).
 
     Args:
         image: ``(B, C, H, W)`` in [-1, 1].
+        within: Smallest and largest mean of a block that counts.
 
     Returns:
-        ``(B,)`` in network units; 0 where there is no block of tissue.
+        ``(B,)`` in network units; 0 where there is no such block.
     """
     height, width = image.shape[-2:]
     if min(height, width) <= NOISE_BLOCK:
         return image.new_zeros(len(image))
     corners = image[..., :-1, :-1] + image[..., 1:, 1:] - image[..., :-1, 1:] - image[..., 1:, :-1]
     detail = F.avg_pool2d((corners / 2).square(), NOISE_BLOCK).mean(dim=1).flatten(1).sqrt()  # (B, blocks)
-    tissue = F.avg_pool2d(image[..., :-1, :-1], NOISE_BLOCK).mean(dim=1).flatten(1) > AIR
-    quietest = torch.nanquantile(torch.where(tissue, detail, torch.nan).float(), QUIET_SHARE, dim=1)
+    mean = F.avg_pool2d(image[..., :-1, :-1], NOISE_BLOCK).mean(dim=1).flatten(1)
+    counted = (mean > within[0]) & (mean <= within[1])
+    quietest = torch.nanquantile(torch.where(counted, detail, torch.nan).float(), QUIET_SHARE, dim=1)
     return quietest.nan_to_num(0.0).to(image.dtype) / QUIET_BIAS
 
 
@@ -82,24 +88,30 @@ def adaptive_quadtree_mask(
         ``(B, rows, columns)`` bool, True where detail is expected.
     """
     rows, columns = mask_size
-    leaf = -(-image.shape[-2] // rows)
-    noise = noise_level(image)[:, None, None]
+    # A side of one pixel has no room for a whole leaf: the other side tells its size.
+    leaf = max(-(-image.shape[-2] // rows), -(-image.shape[-1] // columns))
+    in_lung, in_tissue = (noise_level(image, within)[:, None, None] for within in ((AIR, LUNG), (LUNG, 1.0)))
     active = torch.ones((len(image), rows, columns), dtype=torch.bool, device=image.device)
     if threshold == 0:
         return active
     for level in reversed(range(LEVELS)):
         size = leaf * 2**level
-        needed = (noise_factor * expected_range((size + 1) ** 2) * noise).clamp(min=threshold)
-        divided = _block_range(image, size) >= needed
+        spread, mean = _block_range_and_mean(image, size)
+        noise = torch.where(mean > LUNG, in_tissue, in_lung)
+        divided = spread >= (noise_factor * expected_range((size + 1) ** 2) * noise).clamp(min=threshold)
         for axis in (1, 2):
             divided = divided.repeat_interleave(2**level, axis)
         active &= divided[:, :rows, :columns]
     return active
 
 
-def _block_range(image: Tensor, size: int) -> Tensor:
-    """Range of blocks that reach one pixel over their right and lower border, ``(B, H / size, W / size)`` rounded up."""
+def _block_range_and_mean(image: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Range and mean of blocks that reach one pixel over their right and lower border.
+
+    Returns:
+        Two tensors ``(B, H / size, W / size)``, rounded up.
+    """
     height, width = image.shape[-2:]
     padded = F.pad(image, (0, -width % size + 1, 0, -height % size + 1), mode="replicate")
     spread = F.max_pool2d(padded, size + 1, stride=size) + F.max_pool2d(-padded, size + 1, stride=size)
-    return spread.mean(dim=1)
+    return spread.mean(dim=1), F.avg_pool2d(padded, size + 1, stride=size).mean(dim=1)

@@ -38,37 +38,21 @@ def upsample(low_res: Tensor, scale: int) -> Tensor:
     return F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
-def condition(
-    autoencoder: KlVae,
-    denoiser: TwoStreamDenoiser,
-    low_res: Tensor,
-    *,
-    scale: int,
-    quadtree: Quadtree,
-    within: Tensor | None = None,
-) -> Conditioning:
-    """Encode the upsampled image and mark the leaves where detail is expected.
+def leaf_grid(size: tuple[int, int], scale: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of the leaves of a low-resolution image, rounded up.
 
-    The leaves are decided once, on the downstream token grid; the noise mask is the same decision on the latent grid,
-    so that noise is added exactly where the network is run. (On even sizes this equals the paper's two masks.)
+    >>> leaf_grid((128, 128), 4, 2), leaf_grid((17, 23), 8, 2)
+    ((64, 64), (17, 23))
 
     Args:
-        autoencoder: Autoencoder.
-        denoiser: Denoiser that will be run.
-        low_res: ``(B, 1, H, W)`` in [-1, 1].
+        size: Rows and columns of the low-resolution image.
         scale: Magnification, a multiple of the autoencoder's downsampling, 4.
-        quadtree: Which leaves are active.
-        within: ``(B, 1, H, W)`` bool, pixels in which leaves may be active; ``None``: all.
+        patch: Side of a leaf in latent pixels.
     """
     if scale % DOWNSAMPLING:
         raise ValueError(f"scale must be a multiple of {DOWNSAMPLING}, got {scale}")
-    with torch.no_grad():
-        z_y = autoencoder.encode(upsample(low_res, scale))
-    height, width = z_y.shape[-2:]
-    patch = denoiser.config.downstream_patch
-    leaves = active_leaves(low_res, quadtree, (-(-height // patch), -(-width // patch)), within)
-    mask = on_finer_grid(leaves, patch)[:, None, :height, :width]
-    return Conditioning(low_res, z_y, leaves, mask, denoiser.plan(leaves))
+    rows, columns = (-(-side * (scale // DOWNSAMPLING) // patch) for side in size)
+    return rows, columns
 
 
 def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], within: Tensor | None = None) -> Tensor:
@@ -77,7 +61,7 @@ def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], wi
     Args:
         low_res: ``(B, 1, H, W)`` in [-1, 1].
         quadtree: Which leaves are active.
-        grid: Rows and columns of the leaves.
+        grid: Rows and columns of the leaves, from :func:`leaf_grid`.
         within: ``(B, 1, H, W)`` bool; ``None``: everywhere.
 
     Returns:
@@ -87,3 +71,25 @@ def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], wi
     if within is None:
         return leaves
     return leaves & (F.adaptive_max_pool2d(within.to(low_res.dtype), grid)[:, 0] > 0)
+
+
+def condition(
+    autoencoder: KlVae, denoiser: TwoStreamDenoiser, low_res: Tensor, leaves: Tensor, *, scale: int
+) -> Conditioning:
+    """Encode the upsampled image and lay the active leaves on every grid that asks for them.
+
+    The leaves are decided once, on the downstream token grid; the noise mask is the same decision on the latent grid,
+    so that noise is added exactly where the network is run. (On even sizes this equals the paper's two masks.)
+
+    Args:
+        autoencoder: Autoencoder.
+        denoiser: Denoiser that will be run.
+        low_res: ``(B, 1, H, W)`` in [-1, 1].
+        leaves: ``(B, rows, columns)`` bool, from :func:`active_leaves`.
+        scale: Magnification, a multiple of the autoencoder's downsampling, 4.
+    """
+    with torch.no_grad():
+        z_y = autoencoder.encode(upsample(low_res, scale))
+    height, width = z_y.shape[-2:]
+    mask = on_finer_grid(leaves, denoiser.config.downstream_patch)[:, None, :height, :width]
+    return Conditioning(low_res, z_y, leaves, mask, denoiser.plan(leaves))

@@ -22,9 +22,9 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.metrics import psnr
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
-from qdm_med.models.conditioning import condition
+from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
-from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree
+from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
 from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
 
@@ -56,6 +56,7 @@ class DenoiserTask:
         name: str,
         scales: tuple[int, ...],
         threshold: float,
+        quadtree: QuadtreeKind = "paper",
         steps: tuple[int, ...],
         batch: int,
         seed: int,
@@ -81,7 +82,15 @@ class DenoiserTask:
         self._seed, self._vae_hash = seed, base.sha256
         self._initial_hash = initial.sha256 if initial is not None else None
         self._card = ModelCard(
-            name, base.card.autoencoder, shape, schedule, base.card.intensity, scales, threshold, steps
+            name,
+            base.card.autoencoder,
+            shape,
+            schedule,
+            base.card.intensity,
+            scales,
+            threshold=threshold,
+            quadtree=quadtree,
+            steps=steps,
         )
         self._samplers = {
             (crop, family): PairSampler(
@@ -125,14 +134,10 @@ class DenoiserTask:
         t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
         noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
         within = torch.from_numpy(np.stack([self._draw_within(item, low_res.shape[-1]) for item in items]))
-        known = condition(
-            self._autoencoder,
-            self.objective.denoiser,
-            low_res,
-            scale=pairs.scale,
-            quadtree=quadtree,
-            within=within[:, None].to(self._device),
-        )
+        patch = self.objective.denoiser.config.downstream_patch
+        grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), pairs.scale, patch)
+        leaves = active_leaves(low_res, quadtree, grid, within[:, None].to(self._device))
+        known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=pairs.scale)
         return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device))
 
     def _draw_timestep(self, rng: np.random.Generator) -> int:
@@ -171,9 +176,11 @@ class DenoiserTask:
     def _super_resolve(
         self, denoiser: TwoStreamDenoiser, low_res: Tensor, scale: int, schedule: ResidualShiftSchedule, key: str
     ) -> Tensor:
+        rows, columns = low_res.shape[-2:]
+        grid = leaf_grid((rows, columns), scale, denoiser.config.downstream_patch)
         draws = slice_draws(
             SliceNoise(self._seed, key, 0.0),
-            (low_res.shape[-2], low_res.shape[-1]),
+            (slice(0, rows), slice(0, columns)),
             channels=self._card.autoencoder.latent_channels,
             scale=scale,
             device=self._device,
@@ -182,11 +189,11 @@ class DenoiserTask:
             self._autoencoder,
             denoiser,
             low_res.to(self._device),
+            active_leaves(low_res, PaperQuadtree(self._card.threshold), grid).to(self._device),
             scale=scale,
             schedule=schedule,
-            quadtree=PaperQuadtree(self._card.threshold),
             noise=draws,
-        ).image.cpu()
+        ).cpu()
 
     def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Write autoencoder and averaged denoiser as one checkpoint."""

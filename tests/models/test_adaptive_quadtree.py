@@ -57,19 +57,31 @@ def test_an_edge_well_above_the_noise_is_still_seen():
     assert found.float().mean() < 0.1
 
 
+EVERYWHERE = (-2.0, 2.0)
+
+
 @pytest.mark.parametrize("sigma", [0.005, 0.03, 0.12])
 @pytest.mark.parametrize("size", [(64, 64), (300, 200)])
 def test_the_noise_of_a_smooth_image_with_an_edge_is_measured_to_a_sixth(sigma, size):
     smooth = torch.linspace(-0.6, 0.4, size[1]).expand(1, 1, *size) + edge(size[1] // 2, size)
-    assert float(noise_level(smooth + noisy(sigma, size, seed=1))) == pytest.approx(sigma, rel=1 / 6)
+    assert float(noise_level(smooth + noisy(sigma, size, seed=1), EVERYWHERE)) == pytest.approx(sigma, rel=1 / 6)
 
 
-def test_air_does_not_tell_the_noise_and_an_image_of_air_has_none():
-    air = torch.full((1, 1, 64, 64), -1.0)
-    assert noise_level(air).item() == 0.0
-    half = air.clone()
-    half[..., 32:] = noisy(0.05, (64, 32))
-    assert noise_level(half).item() == pytest.approx(0.05, rel=0.2)
+def test_noise_is_measured_where_it_is_asked_for():
+    image = torch.full((1, 1, 64, 64), -0.7) + noisy(0.02, (64, 64))
+    image[..., 32:] = noisy(0.08, (64, 32))
+    assert noise_level(image, (-0.9, -0.5)).item() == pytest.approx(0.02, rel=0.2)
+    assert noise_level(image, (-0.5, 1.0)).item() == pytest.approx(0.08, rel=0.2)
+    assert noise_level(image, (0.9, 1.0)).item() == 0.0
+
+
+def test_noisy_soft_tissue_is_left_alone_beside_quiet_lung():
+    image = torch.full((1, 1, 128, 128), -0.7) + noisy(0.03)
+    image[..., 64:] = 0.1 + noisy(0.12, (128, 64))
+    found = adaptive_quadtree_mask(image, (64, 64), threshold=0.15, noise_factor=1.3)
+    assert found[..., 31].all()
+    assert found[..., :30].float().mean() < 0.01
+    assert found[..., 33:].float().mean() < 0.01
 
 
 def test_images_of_a_batch_are_marked_as_if_alone():
