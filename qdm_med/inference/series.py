@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qdm_med.errors import SeriesError
+from qdm_med.inference.pipeline import overlapped
 from qdm_med.inference.preflight import unlike_training
 from qdm_med.inference.upscale import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
@@ -97,12 +99,19 @@ def upscale_series(
         todo = [index for index in range(len(volume)) if index not in writer.finished]
         resumed = len(volume) - len(todo)
         progress(resumed, len(volume), None)
-        for done, index in enumerate(todo, start=resumed + 1):
-            result = upscaler.upscale_slice(volume.slices[index], volume.provenance.series_key)
-            writer.write(index, result.hu)
-            leaves.append(float(result.leaves.mean()))
-            windows, windows_in_all = windows + result.windows, windows_in_all + result.windows_in_all
-            progress(done, len(volume), result)
+        slices = overlapped(
+            todo,
+            lambda index: upscaler.plan(volume.slices[index], volume.provenance.series_key),
+            upscaler.compute,
+            lambda index, result: writer.write(index, result.hu),
+            work=lambda job: job.work.active,
+            budget=upscaler.batch_leaves,
+        )
+        with closing(slices):
+            for done, (_, result) in enumerate(slices, start=resumed + 1):
+                leaves.append(float(result.leaves.mean()))
+                windows, windows_in_all = windows + result.windows, windows_in_all + result.windows_in_all
+                progress(done, len(volume), result)
         written = writer.commit()
     return UpscaleSummary(
         out=written,

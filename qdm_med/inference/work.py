@@ -26,19 +26,27 @@ Region = tuple[slice, slice]
 """Rows and columns in source pixels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tile:
     """A part of a slice that goes through the networks at once.
 
     Attributes:
         region: Its place.
         leaves: ``(1, rows, columns)`` bool, its active leaves; without one the source is interpolated.
-        windows: Downstream windows that contain an active leaf.
+        active: Number of active leaves.
+        windows: Downstream windows that contain one.
     """
 
     region: Region
     leaves: Tensor
+    active: int
     windows: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns in source pixels."""
+        rows, columns = (side.stop - side.start for side in self.region)
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,11 @@ class SliceWork:
     def active_tiles(self) -> tuple[Tile, ...]:
         """Tiles that go through the networks."""
         return tuple(tile for tile in self.tiles if tile.windows)
+
+    @property
+    def active(self) -> int:
+        """Active leaves that are computed; where tiles overlap, in each of them."""
+        return sum(tile.active for tile in self.tiles)
 
     @property
     def windows(self) -> int:
@@ -134,7 +147,7 @@ class WorkPlanner:
         leaves = active_leaves(tile, self.quadtree, grid, torch.from_numpy(within[region])[None, None])
         side = self.denoiser.window
         padded = F.pad(leaves.float(), (0, -grid[1] % side, 0, -grid[0] % side))
-        return Tile(region, leaves, int(F.max_pool2d(padded, side).sum()))
+        return Tile(region, leaves, int(leaves.sum()), int(F.max_pool2d(padded, side).sum()))
 
     def _windows_in(self, region: Region) -> int:
         rows, columns = (-(-(side.stop - side.start) // self._window_side()) for side in region)

@@ -207,3 +207,13 @@ def test_the_cards_threshold_belongs_to_the_cards_quadtree(tiny_checkpoint):
 def test_options_that_name_nothing_are_refused(tiny_checkpoint, wrong):
     with pytest.raises(ConfigError, match=r"octree|float8|adaptive"):
         upscaler(tiny_checkpoint, **wrong)
+
+
+@pytest.mark.parametrize("quadtree", ["paper", "adaptive"])
+def test_slices_that_are_computed_together_come_out_as_if_alone(tiny_checkpoint, quadtree):
+    slices = [ct(patient(64, noise=20, seed=seed, centre=(0.35 + 0.05 * seed, 0.5))) for seed in range(3)]
+    alone = [upscaler(tiny_checkpoint, quadtree=quadtree, tile=32).upscale_slice(each, "s").hu for each in slices]
+    together = upscaler(tiny_checkpoint, quadtree=quadtree, tile=32, batch_leaves=1000)
+    results = together.compute([together.plan(each, "s") for each in slices])
+    for result, expected in zip(results, alone, strict=True):
+        np.testing.assert_allclose(result.hu, expected, atol=0.02)
