@@ -69,6 +69,7 @@ def upscale_series(
     *,
     progress: Progress = lambda done, total, ct_slice: None,
     strict: bool = False,
+    max_memory: int | None = None,
     reader_options: Mapping[str, Any] | None = None,
     writer_options: Mapping[str, Any] | None = None,
 ) -> UpscaleSummary:
@@ -82,6 +83,7 @@ def upscale_series(
         upscaler: Networks and options.
         progress: Told of every slice.
         strict: Refuse a source unlike what the model was trained on instead of warning.
+        max_memory: Bytes of memory that the run may take; tiles are made small enough. ``None``: no limit.
         reader_options: Options of :func:`qdm_med.io.read.read_volume`.
         writer_options: Options of :func:`qdm_med.io.write.open_writer`.
 
@@ -93,6 +95,8 @@ def upscale_series(
     unlike = unlike_training(volume, upscaler.card)
     if unlike and strict:
         raise SeriesError(f"{source}: {unlike}; use a model for such series, or do without --strict")
+    if max_memory is not None:
+        upscaler.keep_below(max_memory, volume.geometry.shape[1:])
     leaves: list[float] = []
     windows = windows_in_all = 0
     with open_writer(volume, out, derivation_of(upscaler), **(writer_options or {})) as writer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import agree_with_source
 from qdm_med.inference.fusion import GaussianTileFusion, fade_in
+from qdm_med.inference.memory import tile_within
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.inference.work import MARGIN, Region, SliceWork, Tile, WorkPlanner
@@ -156,6 +157,15 @@ class Upscaler:
         self._precision = options.precision
         on_device = GPU_BATCH_LEAVES if device.type != "cpu" else 0
         self.batch_leaves = on_device if options.batch_leaves is None else options.batch_leaves
+
+    def keep_below(self, limit: int, shape: tuple[int, int]) -> None:
+        """Make the tiles small enough for slices of ``shape`` source pixels to need at most ``limit`` bytes.
+
+        Raises:
+            ConfigError: If even the smallest tiles need more.
+        """
+        self.tiling = tile_within(self.card, shape, self.tiling, self.scale, limit)
+        self.planner = replace(self.planner, tiling=self.tiling)
 
     def upscale_slice(self, ct_slice: CtSlice, series_key: str) -> UpscaledSlice:
         """Super-resolve one slice.
