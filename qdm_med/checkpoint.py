@@ -27,6 +27,7 @@ from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from qdm_med.models.quadtree import QuadtreeKind
 from qdm_med.records import from_mapping, to_mapping
 
 FORMAT = "qdm-med/1"
@@ -43,7 +44,8 @@ class ModelCard:
         schedule: Schedule that the denoiser was trained with.
         intensity: HU mapping that both were trained with.
         scales: Magnifications that the denoiser was trained for.
-        threshold: Default quadtree threshold s.
+        threshold: Default quadtree threshold s, of the default quadtree.
+        quadtree: Default quadtree.
         steps: Default number of sampling steps for each scale, in the order of ``scales``.
         training: Training data and figures, free of patient data.
         version: Version of qdm-med that wrote the checkpoint.
@@ -56,6 +58,7 @@ class ModelCard:
     intensity: HuWindow | CompandedRange = CompandedRange()
     scales: tuple[int, ...] = (4, 8)
     threshold: float = 0.15
+    quadtree: QuadtreeKind = "paper"
     steps: tuple[int, ...] = (4, 8)
     training: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__

@@ -12,6 +12,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig
 from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.quadtree import QuadtreeKind
 from qdm_med.records import from_mapping, to_mapping
 from qdm_med.training.loop import LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
@@ -33,6 +34,7 @@ class ExperimentConfig:
         intensity: HU mapping; ``train`` takes that of its autoencoder.
         scales: Magnifications.
         threshold: Default quadtree threshold of the checkpoint.
+        quadtree: Default quadtree of the checkpoint.
         steps: Default sampling steps of the checkpoint, one number a scale.
     """
 
@@ -46,6 +48,7 @@ class ExperimentConfig:
     intensity: HuWindow | CompandedRange = CompandedRange()
     scales: tuple[int, ...] = (4, 8)
     threshold: float = 0.15
+    quadtree: QuadtreeKind = "paper"
     steps: tuple[int, ...] = (4, 8)
 
 

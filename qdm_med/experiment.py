@@ -62,10 +62,12 @@ def run_denoiser(
     resume: bool,
     report: Report,
     lpips_backbone: Path | None = None,
+    initial: Path | None = None,
 ) -> None:
     """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`.
 
-    ``lpips_backbone`` is the file that :class:`qdm_med.evaluation.perceptual.LpipsSqueeze` reads, for Eq. 7's term.
+    ``lpips_backbone`` is the file that :class:`qdm_med.evaluation.perceptual.LpipsSqueeze` reads, for Eq. 7's term;
+    ``initial`` a checkpoint whose denoiser the run starts from instead of from random weights.
     """
     if config.denoiser is None:
         raise ConfigError(f"experiment {config.name} has no denoiser; take a configuration that describes one")
@@ -80,11 +82,13 @@ def run_denoiser(
         name=config.name,
         scales=config.scales,
         threshold=config.threshold,
+        quadtree=config.quadtree,
         steps=config.steps,
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
         perceptual=LpipsSqueeze(lpips_backbone).to(target) if lpips_backbone else None,
+        initial=load_checkpoint(initial) if initial else None,
     )
     _run(config, task, out, resume=resume, report=report)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from qdm_med.inference.estimate import Estimate
     from qdm_med.inference.series import UpscaleSummary
     from qdm_med.inference.upscale import UpscaledSlice
 
@@ -64,3 +65,14 @@ def summary_line(summary: UpscaleSummary, scale: int) -> str:
         f"{summary.active_leaves:.0%} of leaves and {summary.active_windows:.0%} of windows active: {summary.out}"
     )
     return "\n".join(lines)
+
+
+def estimate_line(estimate: Estimate) -> str:
+    """One line that says what a run would do."""
+    rows, columns = estimate.shape
+    return (
+        f"{estimate.slices} slices of {rows}x{columns} at x{estimate.scale}, about {estimate.empty_slices} of them empty: "
+        f"{estimate.active_leaves:.0%} of leaves active, {estimate.windows} of {estimate.windows_in_all} windows, "
+        f"about {estimate.seconds:.0f} s, at most {estimate.memory_bytes / 2**30:.1f} GiB of memory, "
+        f"{estimate.output_bytes / 2**30:.2f} GiB of pixels; nothing was written"
+    )

@@ -32,6 +32,9 @@ def train(
     lpips_backbone: Annotated[
         Path | None, typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors) for the perceptual term.")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Checkpoint whose denoiser the run starts from. Default: random weights.")
+    ] = None,
 ) -> None:
     """Train the two-stream denoiser in the latent space of a trained autoencoder."""
     from qdm_med.config import load_config
@@ -46,4 +49,5 @@ def train(
         resume=resume,
         report=typer.echo,
         lpips_backbone=lpips_backbone,
+        initial=init,
     )

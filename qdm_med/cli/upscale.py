@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+QuadtreeName = Literal["paper", "adaptive"]
+PrecisionName = Literal["float32", "bfloat16"]
 
 
 def upscale(
@@ -20,11 +23,30 @@ def upscale(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the model's for the scale.")] = None,
+    quadtree: Annotated[
+        QuadtreeName | None,
+        typer.Option(help="paper (one level) or adaptive (above the noise, patient only). Default: the model's."),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Quadtree threshold; 0 refines everything. Default: the model's.")
     ] = None,
+    noise_factor: Annotated[
+        float | None, typer.Option(help="Adaptive quadtree: times the range of noise alone. Default: 1.3.")
+    ] = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of a tile in source pixels. Default: 128 at x4, 64 at x8.")
+    ] = None,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="float32, or bfloat16, which is faster on GPUs only.")
+    ] = "float32",
+    max_memory: Annotated[
+        float | None, typer.Option(help="GiB of memory that the run may take; tiles are made small enough.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would do, cost and write, and stop.")
+    ] = False,
+    explain_quadtree: Annotated[
+        Path | None, typer.Option(help="Folder to create: a picture a slice of where detail is generated.")
     ] = None,
     series_uid: Annotated[str | None, typer.Option(help="SeriesInstanceUID, if the folder holds several.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
@@ -45,21 +67,45 @@ def upscale(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Super-resolve a CT series and write it as a new, derived series."""
-    from qdm_med.cli.progress import SliceProgress, summary_line
+    from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
+    from qdm_med.inference.estimate import estimate_series
+    from qdm_med.inference.explain import explain_series
     from qdm_med.inference.series import upscale_series
     from qdm_med.inference.upscale import UpscaleOptions, load_upscaler
     from qdm_med.io.write import default_output
 
-    options = UpscaleOptions(scale=scale, seed=seed, steps=steps, threshold=threshold, tile=tile)
+    options = UpscaleOptions(
+        scale=scale,
+        seed=seed,
+        steps=steps,
+        quadtree=quadtree,
+        threshold=threshold,
+        noise_factor=noise_factor,
+        tile=tile,
+        precision=precision,
+    )
     upscaler = load_upscaler(checkpoint, options, device=device)
+    target = out or default_output(series, scale)
+    reading = {"series_uid": series_uid, "force": force, "skip_bad": skip_bad}
+    limit = None if max_memory is None else int(max_memory * 2**30)
+    if explain_quadtree is not None:
+        with CountProgress("pictures") as pictures:
+            explain_series(
+                series, explain_quadtree, upscaler, exclude=target, progress=pictures.update, reader_options=reading
+            )
+    if dry_run:
+        estimate = estimate_series(series, target, upscaler, max_memory=limit, reader_options=reading)
+        typer.echo(json.dumps(asdict(estimate)) if as_json else estimate_line(estimate))
+        return
     with SliceProgress() as progress:
         summary = upscale_series(
             series,
-            out or default_output(series, scale),
+            target,
             upscaler,
             progress=progress.slice_done,
             strict=strict,
-            reader_options={"series_uid": series_uid, "force": force, "skip_bad": skip_bad},
+            max_memory=limit,
+            reader_options=reading,
             writer_options={
                 "overwrite": overwrite,
                 "private": private,

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+BLOCK = 64
+"""Side of a block of noise in latent pixels."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,37 @@ class SliceNoise:
     position_mm: float
     sample: int = 0
 
-    def draw(self, number: int, shape: tuple[int, ...]) -> Tensor:
-        """Draw ``number`` of this slice: ``shape`` float32 on the CPU, always the same."""
+    def draw(self, number: int, channels: int, rows: slice, columns: slice) -> Tensor:
+        """Draw ``number`` of this slice on a part of its latent grid: always the same, however the grid is cut.
+
+        The noise comes in blocks of 64 x 64 latent pixels, each with a key of its own, so that a tile of a huge slice
+        draws no more than it needs.
+
+        Args:
+            number: Number of the draw.
+            channels: Latent channels.
+            rows: Rows of the slice's latent grid, with start and stop.
+            columns: Columns, likewise.
+
+        Returns:
+            ``(channels, rows, columns)`` float32 on the CPU.
+        """
+        places = [range(side.start // BLOCK, -(-side.stop // BLOCK)) for side in (rows, columns)]
+        drawn = np.concatenate(
+            [
+                np.concatenate([self._block(number, channels, row, column) for column in places[1]], axis=2)
+                for row in places[0]
+            ],
+            axis=1,
+        )
+        top, left = (side.start // BLOCK * BLOCK for side in (rows, columns))
+        cut = drawn[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        return torch.from_numpy(np.ascontiguousarray(cut))
+
+    def _block(self, number: int, channels: int, row: int, column: int) -> NDArray[np.float32]:
         # + 0.0 turns -0.0 into 0.0: one place, one key.
-        identity = f"{self.seed}|{self.series_key}|{round(self.position_mm, 3) + 0.0:.3f}|{self.sample}|{number}"
+        place = f"{round(self.position_mm, 3) + 0.0:.3f}"
+        identity = f"{self.seed}|{self.series_key}|{place}|{self.sample}|{number}|{row}|{column}"
         key = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "little")
         generator = np.random.Generator(np.random.Philox(key=key))
-        return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
+        return generator.standard_normal((channels, BLOCK, BLOCK), dtype=np.float32)

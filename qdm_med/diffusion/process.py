@@ -5,6 +5,8 @@ The mask M is 1 in leaves where the chain adds noise. Elsewhere it adds a noise 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -69,4 +71,4 @@ def posterior_mean(schedule: ResidualShiftSchedule, z_t: Tensor, z_0: Tensor, in
 
 def posterior_std(schedule: ResidualShiftSchedule, index: int) -> float:
     """Standard deviation of q(z_{t-1} | z_t, z_0), from the clipped log variance."""
-    return float(torch.tensor(0.5 * schedule.posterior_log_variance_clipped[index]).exp())
+    return math.exp(0.5 * schedule.posterior_log_variance_clipped[index])

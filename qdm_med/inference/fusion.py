@@ -49,3 +49,27 @@ class GaussianTileFusion:
         if uncovered := int((self._weight == 0).sum()):
             raise RuntimeError(f"{uncovered} pixels were covered by no tile")
         return self._sum / self._weight
+
+
+def fade_in(box: tuple[slice, slice], shape: tuple[int, ...], *, margin: int, scale: int) -> Tensor:
+    """Weights with which a box of a slice replaces what lies under it, without a seam.
+
+    They rise linearly over the box's margin, except along the border of the slice, where there is nothing to meet.
+
+    Args:
+        box: Rows and columns of the box in source pixels.
+        shape: Rows and columns of the slice.
+        margin: Width of the rise in source pixels.
+        scale: Magnification.
+
+    Returns:
+        ``(scale rows, scale columns)`` of the box, float32 in (0, 1].
+    """
+    return torch.outer(*(_rise(side, length, margin * scale, scale) for side, length in zip(box, shape, strict=True)))
+
+
+def _rise(side: slice, length: int, width: int, scale: int) -> Tensor:
+    pixel = torch.arange((side.stop - side.start) * scale) + 0.5
+    from_start = pixel if side.start > 0 else torch.full_like(pixel, width)
+    from_stop = pixel.flip(0) if side.stop < length else torch.full_like(pixel, width)
+    return (torch.minimum(from_start, from_stop) / width).clamp(max=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qdm_med.errors import SeriesError
+from qdm_med.inference.pipeline import overlapped
 from qdm_med.inference.preflight import unlike_training
 from qdm_med.inference.upscale import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
@@ -53,7 +55,8 @@ def derivation_of(upscaler: Upscaler) -> Derivation:
         parameters=(
             ("steps", str(upscaler.steps)),
             ("seed", str(upscaler.seed)),
-            ("threshold", f"{upscaler.threshold:g}"),
+            ("quadtree", upscaler.quadtree.kind),
+            ("threshold", f"{upscaler.quadtree.threshold:g}"),
             ("tile", str(upscaler.tiling.tile)),
         ),
     )
@@ -66,6 +69,7 @@ def upscale_series(
     *,
     progress: Progress = lambda done, total, ct_slice: None,
     strict: bool = False,
+    max_memory: int | None = None,
     reader_options: Mapping[str, Any] | None = None,
     writer_options: Mapping[str, Any] | None = None,
 ) -> UpscaleSummary:
@@ -79,6 +83,7 @@ def upscale_series(
         upscaler: Networks and options.
         progress: Told of every slice.
         strict: Refuse a source unlike what the model was trained on instead of warning.
+        max_memory: Bytes of memory that the run may take; tiles are made small enough. ``None``: no limit.
         reader_options: Options of :func:`qdm_med.io.read.read_volume`.
         writer_options: Options of :func:`qdm_med.io.write.open_writer`.
 
@@ -90,18 +95,27 @@ def upscale_series(
     unlike = unlike_training(volume, upscaler.card)
     if unlike and strict:
         raise SeriesError(f"{source}: {unlike}; use a model for such series, or do without --strict")
+    if max_memory is not None:
+        upscaler.keep_below(max_memory, volume.geometry.shape[1:])
     leaves: list[float] = []
     windows = windows_in_all = 0
     with open_writer(volume, out, derivation_of(upscaler), **(writer_options or {})) as writer:
         todo = [index for index in range(len(volume)) if index not in writer.finished]
         resumed = len(volume) - len(todo)
         progress(resumed, len(volume), None)
-        for done, index in enumerate(todo, start=resumed + 1):
-            result = upscaler.upscale_slice(volume.slices[index], volume.provenance.series_key)
-            writer.write(index, result.hu)
-            leaves.append(float(result.leaves.mean()))
-            windows, windows_in_all = windows + result.windows, windows_in_all + result.windows_in_all
-            progress(done, len(volume), result)
+        slices = overlapped(
+            todo,
+            lambda index: upscaler.plan(volume.slices[index], volume.provenance.series_key),
+            upscaler.compute,
+            lambda index, result: writer.write(index, result.hu),
+            work=lambda job: job.work.active,
+            budget=upscaler.batch_leaves,
+        )
+        with closing(slices):
+            for done, (_, result) in enumerate(slices, start=resumed + 1):
+                leaves.append(float(result.leaves.mean()))
+                windows, windows_in_all = windows + result.windows, windows_in_all + result.windows_in_all
+                progress(done, len(volume), result)
         written = writer.commit()
     return UpscaleSummary(
         out=written,

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qdm_med.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
+from qdm_med.checkpoint import Checkpoint, ModelCard, default_checkpoint, load_checkpoint
 from qdm_med.device import pick_device
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import agree_with_source
-from qdm_med.inference.fusion import GaussianTileFusion
-from qdm_med.inference.padding import fill_padding
-from qdm_med.inference.super_resolution import SuperResolved, slice_draws, super_resolve
+from qdm_med.inference.fusion import GaussianTileFusion, fade_in
+from qdm_med.inference.memory import tile_within
+from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.inference.tiling import OVERLAP, Tiling
+from qdm_med.inference.work import MARGIN, Region, SliceWork, Tile, WorkPlanner
 from qdm_med.models.autoencoder import DOWNSAMPLING
+from qdm_med.models.conditioning import upsample
+from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
+
+Precision = Literal["float32", "bfloat16"]
+
+GPU_BATCH_LEAVES = 16 * 4096
+"""Active leaves that fill an accelerator: those of sixteen dense tiles of the trained size. A CPU is full with one tile."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +41,55 @@ class UpscaleOptions:
         scale: Magnification along rows and columns.
         seed: Key of the noise; the same seed gives the same images.
         steps: Sampling steps; ``None``: the checkpoint's default for the scale.
-        threshold: Quadtree threshold s; ``None``: the checkpoint's default; 0 refines everything.
+        quadtree: ``"paper"`` (one level, the whole slice) or ``"adaptive"`` (several levels, above the noise, in the
+            patient only); ``None``: the checkpoint's default.
+        threshold: Quadtree threshold s; ``None``: the checkpoint's default for its own quadtree, else the quadtree's;
+            0 refines everything.
+        noise_factor: Adaptive only: multiple of the range expected of noise alone; ``None``: the quadtree's default.
         tile: Side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at x8.
             Slices that fit into one tile do not depend on it.
+        precision: ``"bfloat16"`` computes the networks' layers in bfloat16 (:func:`torch.autocast`): faster on GPUs,
+            much slower on CPUs, and HU differ a little.
+        batch_leaves: Active leaves that are computed together, over tiles and slices; ``None``: what suits the device, on
+            a CPU 0, that is, tile by tile.
     """
 
     scale: int = 4
     seed: int = 0
     steps: int | None = None
+    quadtree: QuadtreeKind | None = None
     threshold: float | None = None
+    noise_factor: float | None = None
     tile: int | None = None
+    precision: Precision = "float32"
+    batch_leaves: int | None = None
 
     def __post_init__(self) -> None:
-        """Reject numbers out of range."""
+        """Reject what no checkpoint can be run with."""
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
-        if self.threshold is not None and not 0 <= self.threshold <= 2:
-            raise ConfigError(f"threshold must lie in [0, 2], the range of the network's values, got {self.threshold}")
+        if self.batch_leaves is not None and self.batch_leaves < 0:
+            raise ConfigError(f"batch_leaves must not be negative, got {self.batch_leaves}")
+        if self.quadtree not in (None, "paper", "adaptive"):
+            raise ConfigError(f"quadtree {self.quadtree!r} is unknown; known: paper, adaptive")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision {self.precision!r} is unknown; known: float32, bfloat16")
+
+    def quadtree_for(self, card: ModelCard) -> Quadtree:
+        """The quadtree that these options ask of a model.
+
+        Raises:
+            ConfigError: If a number is out of range, or a noise factor is given to the paper's quadtree.
+        """
+        kind = self.quadtree or card.quadtree
+        threshold = card.threshold if self.threshold is None and kind == card.quadtree else self.threshold
+        given = {"threshold": threshold, "noise_factor": self.noise_factor}
+        numbers = {name: number for name, number in given.items() if number is not None}
+        if kind == "adaptive":
+            return AdaptiveQuadtree(**numbers)
+        if self.noise_factor is not None:
+            raise ConfigError("noise factor belongs to the adaptive quadtree; add --quadtree adaptive or leave it out")
+        return PaperQuadtree(**numbers)
 
 
 @dataclass(frozen=True)
@@ -67,6 +109,18 @@ class UpscaledSlice:
     windows_in_all: int
 
 
+class Job(NamedTuple):
+    """A slice that is planned and not yet computed.
+
+    Attributes:
+        work: What it asks for.
+        noise: Its noise.
+    """
+
+    work: SliceWork
+    noise: SliceNoise
+
+
 class Upscaler:
     """A checkpoint ready to super-resolve slices.
 
@@ -77,7 +131,7 @@ class Upscaler:
 
     Raises:
         CheckpointError: If the checkpoint has no denoiser or was trained for other scales.
-        ConfigError: If steps or tile are out of range.
+        ConfigError: If steps, quadtree or tile are out of range.
     """
 
     def __init__(self, checkpoint: Checkpoint, options: UpscaleOptions, *, device: torch.device) -> None:
@@ -89,14 +143,29 @@ class Upscaler:
         self.card, self.sha256 = checkpoint.card, checkpoint.sha256
         self.scale, self.seed = options.scale, options.seed
         self.steps = default_steps if options.steps is None else options.steps
-        self.threshold = self.card.threshold if options.threshold is None else options.threshold
+        self.quadtree = options.quadtree_for(self.card)
         trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
         self.tiling = Tiling.of(trained if options.tile is None else options.tile)
+        self.planner = WorkPlanner(
+            self.card.intensity, self.quadtree, self.tiling, self.scale, checkpoint.denoiser.config
+        )
         schedule = ResidualShiftSchedule.from_config(self.card.schedule)
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._autoencoder = checkpoint.autoencoder.to(device).to(memory_format=torch.channels_last)
         self._denoiser = checkpoint.denoiser.to(device)
         self._device = device
+        self._precision = options.precision
+        on_device = GPU_BATCH_LEAVES if device.type != "cpu" else 0
+        self.batch_leaves = on_device if options.batch_leaves is None else options.batch_leaves
+
+    def keep_below(self, limit: int, shape: tuple[int, int]) -> None:
+        """Make the tiles small enough for slices of ``shape`` source pixels to need at most ``limit`` bytes.
+
+        Raises:
+            ConfigError: If even the smallest tiles need more.
+        """
+        self.tiling = tile_within(self.card, shape, self.tiling, self.scale, limit)
+        self.planner = replace(self.planner, tiling=self.tiling)
 
     def upscale_slice(self, ct_slice: CtSlice, series_key: str) -> UpscaledSlice:
         """Super-resolve one slice.
@@ -105,57 +174,104 @@ class Upscaler:
             ct_slice: Slice of any size, sides of 1 pixel included.
             series_key: Identity of its series, from which its noise is keyed.
         """
-        source = fill_padding(ct_slice.hu, ct_slice.padding)
+        return self.compute([self.plan(ct_slice, series_key)])[0]
+
+    def plan(self, ct_slice: CtSlice, series_key: str) -> Job:
+        """Work out what a slice asks for; arguments as for :meth:`upscale_slice`."""
+        return Job(self.planner.plan(ct_slice), SliceNoise(self.seed, series_key, ct_slice.position_mm))
+
+    def compute(self, jobs: Sequence[Job]) -> list[UpscaledSlice]:
+        """Do what was planned for some slices.
+
+        Tiles of one size go through the networks together, as many as ``batch_leaves`` allows. A slice's HU do not depend
+        on its companions beyond the rounding of float32; with ``batch_leaves`` 0 not at all.
+        """
+        fine = self._tiles(jobs)
+        return [self._finish(job.work, fine[number]) for number, job in enumerate(jobs)]
+
+    def _finish(self, work: SliceWork, fine: Mapping[Tile, Tensor]) -> UpscaledSlice:
         low, high = self.card.intensity.hu_range
-        inside = np.clip(source, low, high)
-        image = torch.from_numpy(self.card.intensity.to_unit(inside))[None]  # (1, H, W)
-        unit, leaves, windows, windows_in_all = self._super_resolve(
-            image, SliceNoise(self.seed, series_key, ct_slice.position_mm)
-        )
-        fine = agree_with_source(self.card.intensity.to_hu(unit.numpy()), inside, self.scale)
+        inside = np.clip(work.source, low, high)
+        hu = agree_with_source(self.card.intensity.to_hu(self._fuse(work, fine).numpy()), inside, self.scale)
         # Beyond the mapped range (metal on an extended scale) there is no network: those HU are magnified as they are.
-        beyond = np.kron(source - inside, np.ones((self.scale, self.scale), dtype=np.float32))
-        return UpscaledSlice(fine + beyond, leaves, windows, windows_in_all)
+        if (work.source != inside).any():
+            hu = hu + np.kron(work.source - inside, np.ones((self.scale, self.scale), dtype=np.float32))
+        return UpscaledSlice(hu, work.leaves, work.windows, work.windows_in_all)
 
-    def _super_resolve(self, image: Tensor, noise: SliceNoise) -> tuple[Tensor, BoolArray, int, int]:
-        """``(1, H, W)`` image -> ``(scale H, scale W)`` image, leaves on the source grid, windows."""
-        rows, columns = image.shape[-2:]
-        fusion = GaussianTileFusion((1, rows * self.scale, columns * self.scale))
-        leaves = np.zeros((rows, columns), dtype=bool)
-        windows = windows_in_all = 0
-        for region in self.tiling.regions(rows, columns):
-            result = self._tile(image, region, noise)
-            fusion.add(result.image[0], region[0].start * self.scale, region[1].start * self.scale)
-            leaves[region] |= _on_grid(result.leaves[0], leaves[region].shape)
-            windows += result.windows
-            windows_in_all += result.windows_in_all
-        return fusion.result()[0], leaves, windows, windows_in_all
+    def _fuse(self, work: SliceWork, fine: Mapping[Tile, Tensor]) -> Tensor:
+        """``(scale H, scale W)`` image: the interpolated source, and the fused tiles where there is something to add."""
+        plain = interpolated(work.image, self.scale)[0]
+        if not fine:
+            return plain
+        fusion = GaussianTileFusion((1, *((side.stop - side.start) * self.scale for side in work.box)))
+        for tile in work.tiles:
+            top, left = (side.start - start.start for side, start in zip(tile.region, work.box, strict=True))
+            added = fine[tile] if tile in fine else plain[self._fine(tile.region)][None]
+            fusion.add(added, top * self.scale, left * self.scale)
+        box = self._fine(work.box)
+        fade = fade_in(work.box, work.source.shape, margin=MARGIN, scale=self.scale)
+        plain[box] += fade * (fusion.result()[0].to(plain.dtype) - plain[box])
+        return plain
 
-    def _tile(self, image: Tensor, region: tuple[slice, slice], noise: SliceNoise) -> SuperResolved:
-        draws = slice_draws(
-            noise,
-            (image.shape[-2], image.shape[-1]),
-            channels=self.card.autoencoder.latent_channels,
-            scale=self.scale,
-            device=self._device,
-            region=region,
-        )
-        return super_resolve(
-            self._autoencoder,
-            self._denoiser,
-            image[:, region[0], region[1]][None].to(self._device),
-            scale=self.scale,
-            schedule=self._schedule,
-            threshold=self.threshold,
-            noise=draws,
-        )
+    def _fine(self, region: Region) -> tuple[slice, slice]:
+        """A source region on the grid of the output."""
+        rows, columns = (slice(side.start * self.scale, side.stop * self.scale) for side in region)
+        return rows, columns
+
+    def _tiles(self, jobs: Sequence[Job]) -> list[dict[Tile, Tensor]]:
+        """Super-resolve the active tiles of all jobs, batch by batch; ``(1, h, w)`` each."""
+        by_size: dict[tuple[int, int], list[tuple[int, Tile]]] = {}
+        for number, job in enumerate(jobs):
+            for tile in job.work.active_tiles:
+                by_size.setdefault(tile.size, []).append((number, tile))
+        fine: list[dict[Tile, Tensor]] = [{} for _ in jobs]
+        for same_size in by_size.values():
+            for batch in self._batches(same_size):
+                answer = self._batch([(jobs[number], tile) for number, tile in batch])
+                for (number, tile), image in zip(batch, answer, strict=True):
+                    fine[number][tile] = image
+        return fine
+
+    def _batches(self, tiles: Sequence[tuple[int, Tile]]) -> Iterator[list[tuple[int, Tile]]]:
+        batch: list[tuple[int, Tile]] = []
+        for each in tiles:
+            batch.append(each)
+            if sum(tile.active for _, tile in batch) >= self.batch_leaves:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _batch(self, tiles: Sequence[tuple[Job, Tile]]) -> Tensor:
+        """Super-resolve tiles of one size together, ``(B, 1, h, w)``."""
+        draws = [
+            slice_draws(
+                job.noise,
+                tile.region,
+                channels=self.card.autoencoder.latent_channels,
+                scale=self.scale,
+                device=self._device,
+            )
+            for job, tile in tiles
+        ]
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
+            fine = super_resolve(
+                self._autoencoder,
+                self._denoiser,
+                torch.stack([job.work.image[:, tile.region[0], tile.region[1]] for job, tile in tiles]).to(
+                    self._device
+                ),
+                torch.cat([tile.leaves for _, tile in tiles]).to(self._device),
+                scale=self.scale,
+                schedule=self._schedule,
+                noise=lambda number: torch.cat([draw(number) for draw in draws]),
+            )
+        return fine.float().cpu()
 
 
-def _on_grid(leaves: Tensor, shape: tuple[int, ...]) -> BoolArray:
-    """Leaves of a tile on the grid of its source pixels."""
-    on_grid = torch.nn.functional.interpolate(leaves[None, None].float(), size=shape, mode="nearest")[0, 0] > 0
-    found: BoolArray = on_grid.cpu().numpy()
-    return found
+def interpolated(image: Tensor, scale: int) -> Tensor:
+    """``(1, H, W)`` in [-1, 1] -> ``(1, scale H, scale W)``: what stands where nothing is refined."""
+    return upsample(image[None], scale)[0].clamp(-1, 1)
 
 
 def load_upscaler(

@@ -57,7 +57,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tens
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over the tokens of a row."""
+    """Multi-head self-attention among the tokens of a row."""
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
@@ -65,22 +65,30 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.out = nn.Linear(hidden, hidden)
 
-    def forward(self, x: Tensor, plan: WindowPlan | None = None) -> Tensor:
-        """Attend within each row, or, with a plan, within each window.
+    def forward(self, x: Tensor) -> Tensor:
+        """``(R, L, D)`` -> ``(R, L, D)``."""
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        return self.out(attend(query, key, value, self.heads))
+
+
+class WindowAttention(SelfAttention):
+    """Multi-head self-attention among the tokens of each window of a plan."""
+
+    def forward(self, x: Tensor, plan: WindowPlan, after: WindowPlan) -> Tensor:  # type: ignore[override]
+        """Attend within each window.
 
         Args:
-            x: ``(R, L, D)`` tokens.
-            plan: How the rows make windows; ``None``: every row is one.
+            x: Rows of ``plan``, ``(R, L, D)``.
+            plan: Which rows are given.
+            after: Which rows are wanted: the same, or those of the narrowed plan.
 
         Returns:
-            ``(R, L, D)``.
+            Rows of ``after``.
         """
         projected = self.qkv(x)
-        if plan is None or plan.leaves is None:
-            query, key, value = projected.chunk(3, dim=-1)
-            return self.out(attend(query, key, value, self.heads))
-        query, key, value = plan.meet(projected).chunk(3, dim=-1)
-        return self.out(plan.part(attend(query, key, value, self.heads, plan.leaves)))
+        query, key, value = (plan.widen(projected) if plan.leaf_mode else projected).chunk(3, dim=-1)
+        attended = attend(query, key, value, self.heads, plan.leaves if plan.leaf_mode else None)
+        return self.out(plan.narrow(attended) if after.leaf_mode else attended)
 
 
 class CrossAttention(nn.Module):
@@ -148,7 +156,7 @@ class CrossAttentionBlock(nn.Module):
 
     def __init__(self, hidden: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()
-        self.window_attention = SelfAttention(hidden, heads)
+        self.window_attention = WindowAttention(hidden, heads)
         self.window_mlp = mlp(hidden, mlp_ratio)
         self.window_modulation = modulation(hidden, 6)
         self.context_attention = CrossAttention(hidden, heads)
@@ -161,27 +169,33 @@ class CrossAttentionBlock(nn.Module):
         condition: Tensor,
         keys_values: tuple[Tensor, Tensor],
         plan: WindowPlan,
+        after: WindowPlan,
     ) -> Tensor:
         """Refine the tokens of windows.
 
+        Tokens meet in the window attention only. What comes behind it need not be computed for tokens that no later
+        block will attend to: with a narrowed ``after`` the last block leaves out those of inactive leaves.
+
         Args:
-            x: ``(R, L, D)`` tokens, the rows of image 0 first.
+            x: Rows of ``plan``, ``(R, L, D)``.
             condition: ``(B, D)`` conditioning of each image.
             keys_values: Upstream tokens of each image, projected by ``context_attention``.
-            plan: Which rows these are.
+            plan: Which rows are given.
+            after: Which rows are wanted: the same, or those of the narrowed plan.
 
         Returns:
-            ``(R, L, D)``.
+            Rows of ``after``.
         """
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.window_modulation(condition)[plan.image_of, None].chunk(
-            6, dim=-1
-        )
-        x = x + gate1 * self.window_attention(modulate(layer_norm(x), shift1, scale1), plan)
+        window = self.window_modulation(condition)
+        shift1, scale1 = plan.per_row(window).chunk(6, dim=-1)[:2]
+        gate1, shift2, scale2, gate2 = after.per_row(window).chunk(6, dim=-1)[2:]
+        attended = self.window_attention(modulate(layer_norm(x), shift1, scale1), plan, after)
+        kept = plan.narrow(x) if after.leaf_mode and not plan.leaf_mode else x
+        x = kept + gate1 * attended
         x = x + gate2 * self.window_mlp(modulate(layer_norm(x), shift2, scale2))
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.context_modulation(condition)[plan.image_of, None].chunk(
-            6, dim=-1
-        )
-        x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, plan.rows_of)
+        context = after.per_row(self.context_modulation(condition))
+        shift1, scale1, gate1, shift2, scale2, gate2 = context.chunk(6, dim=-1)
+        x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, after.rows_of)
         return x + gate2 * self.context_mlp(modulate(layer_norm(x), shift2, scale2))
 
 
@@ -195,7 +209,11 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """``(N, L, D)`` tokens and ``(N, D)`` conditioning -> ``(N, L, patch * patch * channels)``."""
-        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)
+        return self.project(x, self.modulation(condition)[:, None])
+
+    def project(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """``(N, L, D)`` tokens and their modulation, ``(N, 1, 2 D)`` or ``(1, 1, 2 D)``, as in :meth:`forward`."""
+        shift, scale = modulation.chunk(2, dim=-1)
         patches: Tensor = self.linear(modulate(layer_norm(x), shift, scale))
         return patches
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.models.quadtree import on_finer_grid, quadtree_mask
+from qdm_med.models.quadtree import Quadtree, on_finer_grid
 from qdm_med.models.windows import WindowPlan
 
 
@@ -38,10 +38,45 @@ def upsample(low_res: Tensor, scale: int) -> Tensor:
     return F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
+def leaf_grid(size: tuple[int, int], scale: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of the leaves of a low-resolution image, rounded up.
+
+    >>> leaf_grid((128, 128), 4, 2), leaf_grid((17, 23), 8, 2)
+    ((64, 64), (17, 23))
+
+    Args:
+        size: Rows and columns of the low-resolution image.
+        scale: Magnification, a multiple of the autoencoder's downsampling, 4.
+        patch: Side of a leaf in latent pixels.
+    """
+    if scale % DOWNSAMPLING:
+        raise ValueError(f"scale must be a multiple of {DOWNSAMPLING}, got {scale}")
+    rows, columns = (-(-side * (scale // DOWNSAMPLING) // patch) for side in size)
+    return rows, columns
+
+
+def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], within: Tensor | None = None) -> Tensor:
+    """Leaves that the quadtree marks and that touch a pixel of ``within``.
+
+    Args:
+        low_res: ``(B, 1, H, W)`` in [-1, 1].
+        quadtree: Which leaves are active.
+        grid: Rows and columns of the leaves, from :func:`leaf_grid`.
+        within: ``(B, 1, H, W)`` bool; ``None``: everywhere.
+
+    Returns:
+        ``(B, rows, columns)`` bool.
+    """
+    leaves = quadtree.leaves(low_res, grid)
+    if within is None:
+        return leaves
+    return leaves & (F.adaptive_max_pool2d(within.to(low_res.dtype), grid)[:, 0] > 0)
+
+
 def condition(
-    autoencoder: KlVae, denoiser: TwoStreamDenoiser, low_res: Tensor, *, scale: int, threshold: float
+    autoencoder: KlVae, denoiser: TwoStreamDenoiser, low_res: Tensor, leaves: Tensor, *, scale: int
 ) -> Conditioning:
-    """Encode the upsampled image and mark the leaves where detail is expected.
+    """Encode the upsampled image and lay the active leaves on every grid that asks for them.
 
     The leaves are decided once, on the downstream token grid; the noise mask is the same decision on the latent grid,
     so that noise is added exactly where the network is run. (On even sizes this equals the paper's two masks.)
@@ -50,15 +85,11 @@ def condition(
         autoencoder: Autoencoder.
         denoiser: Denoiser that will be run.
         low_res: ``(B, 1, H, W)`` in [-1, 1].
+        leaves: ``(B, rows, columns)`` bool, from :func:`active_leaves`.
         scale: Magnification, a multiple of the autoencoder's downsampling, 4.
-        threshold: Quadtree threshold s.
     """
-    if scale % DOWNSAMPLING:
-        raise ValueError(f"scale must be a multiple of {DOWNSAMPLING}, got {scale}")
     with torch.no_grad():
         z_y = autoencoder.encode(upsample(low_res, scale))
     height, width = z_y.shape[-2:]
-    patch = denoiser.config.downstream_patch
-    leaves = quadtree_mask(low_res, (-(-height // patch), -(-width // patch)), threshold=threshold)
-    mask = on_finer_grid(leaves, patch)[:, None, :height, :width]
+    mask = on_finer_grid(leaves, denoiser.config.downstream_patch)[:, None, :height, :width]
     return Conditioning(low_res, z_y, leaves, mask, denoiser.plan(leaves))

@@ -117,7 +117,7 @@ class Prediction(NamedTuple):
     Attributes:
         merged: Downstream in active leaves, upstream elsewhere: what the sampler uses.
         upstream: The upstream's answer everywhere.
-        downstream: The downstream's answer; meaningful in computed windows.
+        downstream: The downstream's answer; meaningful in active leaves.
     """
 
     merged: Tensor

@@ -3,9 +3,72 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from qdm_med.errors import ConfigError
+from qdm_med.models.adaptive_quadtree import adaptive_quadtree_mask
+
+LARGEST_THRESHOLD = 2.0
+"""Width of the network's range."""
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= LARGEST_THRESHOLD:
+        raise ConfigError(f"threshold must lie in [0, 2], the range of the network's values, got {threshold}")
+
+
+@dataclass(frozen=True)
+class PaperQuadtree:
+    """The paper's mask: one level of fixed blocks.
+
+    Attributes:
+        threshold: s, in network units; 0 marks every leaf.
+    """
+
+    threshold: float = 0.15
+
+    kind: ClassVar[str] = "paper"
+
+    def __post_init__(self) -> None:
+        """Reject a threshold out of range."""
+        _check_threshold(self.threshold)
+
+    def leaves(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Mark the active leaves of ``(B, C, H, W)`` on a grid of leaves, ``(B, rows, columns)`` bool."""
+        return quadtree_mask(image, grid, threshold=self.threshold)
+
+
+@dataclass(frozen=True)
+class AdaptiveQuadtree:
+    """Several levels, blocks that see their borders, a threshold that grows with the noise.
+
+    Attributes:
+        threshold: Smallest range worth refining in network units, whatever the noise.
+        noise_factor: Multiple of the range expected of noise alone that a block's range must reach.
+    """
+
+    threshold: float = 0.25
+    noise_factor: float = 1.3
+
+    kind: ClassVar[str] = "adaptive"
+
+    def __post_init__(self) -> None:
+        """Reject numbers out of range."""
+        _check_threshold(self.threshold)
+        if self.noise_factor < 0:
+            raise ConfigError(f"noise factor must not be negative, got {self.noise_factor}")
+
+    def leaves(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Mark the active leaves of ``(B, C, H, W)`` on a grid of leaves, ``(B, rows, columns)`` bool."""
+        return adaptive_quadtree_mask(image, grid, threshold=self.threshold, noise_factor=self.noise_factor)
+
+
+Quadtree = PaperQuadtree | AdaptiveQuadtree
+QuadtreeKind = Literal["paper", "adaptive"]
 
 
 def block_level(image_size: tuple[int, int], mask_size: tuple[int, int]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -132,16 +132,21 @@ class Downstream(nn.Module):
             plan: The windows to compute.
 
         Returns:
-            ``(B, C_out, H, W)``, zero in windows that were not computed.
+            ``(B, C_out, H, W)``, zero beside the active leaves.
         """
         condition = self.time(t)
-        chunks = plan.chunks(self.CHUNK)
-        gathered = plan.gather(self.embed(x))
-        windows = torch.split(gathered, [len(chunk.image_of) for chunk in chunks])
-        for block in cast("Iterable[CrossAttentionBlock]", self.blocks):
-            keys_values = block.context_attention.keys_values(context)
-            windows = tuple(
-                block(some, condition, keys_values, chunk) for some, chunk in zip(windows, chunks, strict=True)
-            )
-        patches = [self.final(some, condition[chunk.image_of]) for some, chunk in zip(windows, chunks, strict=True)]
+        keys_values = [block.context_attention.keys_values(context) for block in self._blocks]
+        modulation = self.final.modulation(condition)
+        tokens = self.embed(x)
+        patches = []
+        for chunk in plan.chunks(self.CHUNK):
+            rows = chunk.gather(tokens)
+            for block, known in zip(self._blocks, keys_values, strict=True):
+                after = chunk.narrowed if block is self._blocks[-1] else chunk
+                rows = block(rows, condition, known, chunk, after)
+            patches.append(self.final.project(rows, chunk.narrowed.per_row(modulation)))
         return unpatch(plan.scatter(torch.cat(patches)), self.embed.patch)
+
+    @property
+    def _blocks(self) -> Sequence[CrossAttentionBlock]:
+        return cast("Sequence[CrossAttentionBlock]", self.blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,24 +33,28 @@ class WindowPlan:
     """What a mask asks for, worked out once and used by every block of every step.
 
     Tokens are computed in rows. In window mode a row is a whole window that contains an active token. In leaf mode a row
-    is one active token: nothing is computed for the others, and the tokens of a window meet in its attention only.
+    is one active token: nothing is computed for the others, and the tokens of a window meet in its attention only. All
+    counts are Python integers and all places are indices, so that the steps of the sampler never wait for the device.
 
     Attributes:
-        active: ``(B, windows)`` bool, True where a window contains an active token.
-        image_of: ``(R,)`` image that each row belongs to, ascending.
-        rows_of: Number of rows of each of the B images; Python integers, so that the steps of the sampler need not
-            wait for the device.
         token_mask: ``(B, rows, columns)`` bool, the mask itself on the (padded) token grid.
         window: Side of a window in tokens.
-        leaves: ``(N, tokens)`` bool, active tokens of each of the N active windows in leaf mode; ``None`` in window mode.
+        leaf_mode: Whether rows are active tokens.
+        leaves: ``(N, tokens)`` bool, active tokens of each of the N active windows.
+        window_index: ``(N,)`` place of each active window among the ``B * windows`` of the grid.
+        leaf_index: ``(K,)`` place of each active token among the ``N * tokens`` of the active windows.
+        windows_of: Number of active windows of each of the B images.
+        leaves_of: Number of active tokens of each of the B images.
     """
 
-    active: Tensor
-    image_of: Tensor
-    rows_of: tuple[int, ...]
     token_mask: Tensor
     window: int
-    leaves: Tensor | None
+    leaf_mode: bool
+    leaves: Tensor
+    window_index: Tensor
+    leaf_index: Tensor
+    windows_of: tuple[int, ...]
+    leaves_of: tuple[int, ...]
 
     @classmethod
     def from_mask(cls, token_mask: Tensor, *, window: int, leaf_mode: bool) -> WindowPlan:
@@ -62,55 +67,90 @@ class WindowPlan:
         """
         windows = to_windows(token_mask, window)  # (B, windows, tokens)
         active = windows.any(dim=-1)
-        counts = windows.sum(dim=(1, 2)) if leaf_mode else active.sum(dim=1)
-        image_of = torch.arange(len(active), device=active.device).repeat_interleave(counts)
-        return cls(active, image_of, tuple(counts.tolist()), token_mask, window, windows[active] if leaf_mode else None)
+        leaves = windows[active]
+        return cls(
+            token_mask,
+            window,
+            leaf_mode,
+            leaves,
+            window_index=active.flatten().nonzero()[:, 0],
+            leaf_index=leaves.flatten().nonzero()[:, 0],
+            windows_of=tuple(active.sum(dim=1).tolist()),
+            leaves_of=tuple(windows.sum(dim=(1, 2)).tolist()),
+        )
 
     @property
     def window_count(self) -> int:
         """Number of windows that contain an active token, over all images."""
-        return int(self.active.sum()) if self.leaves is None else len(self.leaves)
+        return sum(self.windows_of)
 
-    def chunks(self, size: int) -> list[WindowPlan]:
-        """The same rows in window mode, at most ``size`` windows at a time; for rows that were already gathered.
+    @property
+    def windows_in_all(self) -> int:
+        """Number of windows of the grid, over all images."""
+        return self.token_mask.numel() // self.window**2
 
-        In leaf mode there is one chunk: a window's tokens must stay together, and they are few.
-        """
-        if self.leaves is not None:
-            return [self]
-        ends = [0, *itertools.accumulate(self.rows_of)]
-        return [
+    @property
+    def rows_of(self) -> tuple[int, ...]:
+        """Number of rows of each of the B images; the rows of image 0 come first."""
+        return self.leaves_of if self.leaf_mode else self.windows_of
+
+    @property
+    def narrowed(self) -> WindowPlan:
+        """The same mask in leaf mode."""
+        return replace(self, leaf_mode=True)
+
+    def chunks(self, size: int) -> tuple[WindowPlan, ...]:
+        """Plans of at most ``size`` windows each, in order; together they are this one."""
+        if self.window_count <= size:
+            return (self,)
+        leaves_in = self.leaves.sum(dim=1).tolist()
+        image_of = [image for image, count in enumerate(self.windows_of) for _ in range(count)]
+        leaf_ends = [0, *itertools.accumulate(leaves_in)]
+        return tuple(
             replace(
                 self,
-                image_of=self.image_of[start : start + size],
-                rows_of=tuple(
-                    max(0, min(end, start + size) - max(begin, start)) for begin, end in itertools.pairwise(ends)
-                ),
+                leaves=self.leaves[start : start + size],
+                window_index=self.window_index[start : start + size],
+                leaf_index=self.leaf_index[leaf_ends[start] : leaf_ends[min(start + size, len(image_of))]]
+                - start * self.leaves.shape[1],
+                windows_of=self._per_image(image_of[start : start + size], itertools.repeat(1)),
+                leaves_of=self._per_image(image_of[start : start + size], leaves_in[start:]),
             )
-            for start in range(0, len(self.image_of), size)
-        ]
+            for start in range(0, self.window_count, size)
+        )
+
+    def _per_image(self, image_of: Iterable[int], counts: Iterable[int]) -> tuple[int, ...]:
+        """Sum counts of windows by image."""
+        total = [0] * len(self.windows_of)
+        for image, count in zip(image_of, counts, strict=False):
+            total[image] += count
+        return tuple(total)
+
+    def per_row(self, values: Tensor) -> Tensor:
+        """``(B, D)`` values of the images -> ``(R, 1, D)``, or ``(1, 1, D)`` where one image owns every row."""
+        if len(values) == 1:
+            return values[:, None]
+        counts = torch.tensor(self.rows_of, device="cpu")
+        index = torch.arange(len(values), device="cpu").repeat_interleave(counts)
+        return values.index_select(0, index.to(values.device, non_blocking=True))[:, None]
 
     def gather(self, grid: Tensor) -> Tensor:
         """``(B, rows, columns, D)`` -> ``(R, L, D)``: the rows that are computed; L is 1 in leaf mode."""
-        windows = to_windows(grid, self.window)[self.active]
-        return windows if self.leaves is None else windows[self.leaves][:, None]
+        windows = to_windows(grid, self.window).flatten(0, 1).index_select(0, self.window_index)
+        return self.narrow(windows) if self.leaf_mode else windows
 
-    def scatter(self, rows: Tensor) -> Tensor:
-        """``(R, L, D)`` -> ``(B, rows, columns, D)``, zero where nothing was computed."""
+    def scatter(self, leaves: Tensor) -> Tensor:
+        """``(K, 1, D)`` -> ``(B, rows, columns, D)``, zero beside the active leaves."""
         _, height, width = self.token_mask.shape
-        windows = self.meet(rows)
-        grid = windows.new_zeros((*self.active.shape, *windows.shape[1:]))
-        grid[self.active] = windows
-        return from_windows(grid, self.window, height, width)
+        windows = self.widen(leaves)
+        grid = windows.new_zeros((self.windows_in_all, *windows.shape[1:])).index_copy(0, self.window_index, windows)
+        return from_windows(grid.reshape(len(self.windows_of), -1, *grid.shape[1:]), self.window, height, width)
 
-    def meet(self, rows: Tensor) -> Tensor:
-        """``(R, L, D)`` -> ``(N, tokens, D)``: tokens in their windows, zero where there is none."""
-        if self.leaves is None:
-            return rows
-        windows = rows.new_zeros((*self.leaves.shape, rows.shape[-1]))
-        windows[self.leaves] = rows[:, 0]
-        return windows
+    def widen(self, leaves: Tensor) -> Tensor:
+        """``(K, 1, D)`` -> ``(N, tokens, D)``: active tokens in their windows, zero where there is none."""
+        flat = leaves.new_zeros((self.leaves.numel(), leaves.shape[-1])).index_copy(0, self.leaf_index, leaves[:, 0])
+        return flat.reshape(*self.leaves.shape, -1)
 
-    def part(self, windows: Tensor) -> Tensor:
-        """Undo :meth:`meet`."""
-        return windows if self.leaves is None else windows[self.leaves][:, None]
+    def narrow(self, windows: Tensor) -> Tensor:
+        """``(N, tokens, D)`` -> ``(K, 1, D)``: undo :meth:`widen`."""
+        return windows.flatten(0, 1).index_select(0, self.leaf_index)[:, None]

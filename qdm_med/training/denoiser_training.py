@@ -22,8 +22,9 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.metrics import psnr
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
-from qdm_med.models.conditioning import condition
+from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
 from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
 
@@ -36,7 +37,7 @@ class _StepDraw(NamedTuple):
 
     crop: int
     family: str
-    threshold: float
+    quadtree: Quadtree
 
 
 class DenoiserTask:
@@ -55,11 +56,13 @@ class DenoiserTask:
         name: str,
         scales: tuple[int, ...],
         threshold: float,
+        quadtree: QuadtreeKind = "paper",
         steps: tuple[int, ...],
         batch: int,
         seed: int,
         device: torch.device,
         perceptual: Distance | None = None,
+        initial: Checkpoint | None = None,
     ) -> None:
         if shape.latent_channels != base.card.autoencoder.latent_channels:
             raise ConfigError(
@@ -72,11 +75,22 @@ class DenoiserTask:
         self._schedule = ResidualShiftSchedule.from_config(schedule)
         self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
         denoiser = TwoStreamDenoiser(shape).to(device)
+        if initial is not None:
+            _start_from(denoiser, initial, base)
         self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, perceptual)
         self._store, self._device = store, device
         self._seed, self._vae_hash = seed, base.sha256
+        self._initial_hash = initial.sha256 if initial is not None else None
         self._card = ModelCard(
-            name, base.card.autoencoder, shape, schedule, base.card.intensity, scales, threshold, steps
+            name,
+            base.card.autoencoder,
+            shape,
+            schedule,
+            base.card.intensity,
+            scales,
+            threshold=threshold,
+            quadtree=quadtree,
+            steps=steps,
         )
         self._samplers = {
             (crop, family): PairSampler(
@@ -104,25 +118,39 @@ class DenoiserTask:
         weights = np.asarray(self._config.crop_weights) / sum(self._config.crop_weights)
         crop = int(rng.choice(self._config.crops, p=weights))
         family = "benchmark" if rng.random() < self._config.benchmark_share else "training"
-        return _StepDraw(crop, family, float(rng.choice(self._config.thresholds)))
+        threshold = float(rng.choice(self._config.thresholds))
+        adaptive = rng.random() < self._config.adaptive_share
+        return _StepDraw(crop, family, AdaptiveQuadtree(threshold) if adaptive else PaperQuadtree(threshold))
 
     def batch(self, step: int, share: Share) -> DenoiserBatch:
         """A share of the pairs of ``step``, encoded, with their timesteps and noise."""
-        crop, family, threshold = self._draw_step(step)
+        crop, family, quadtree = self._draw_step(step)
         size = self._size(crop)
         pairs = self._samplers[crop, family].batch(step, size, rank=share.index, world_size=share.count)
         low_res, high_res = pairs.low_res.to(self._device), pairs.high_res.to(self._device)
-        known = condition(self._autoencoder, self.objective.denoiser, low_res, scale=pairs.scale, threshold=threshold)
         with torch.no_grad():
             z_0 = self._autoencoder.encode(high_res)
         items = [np.random.default_rng([self._seed, 2, step, item]) for item in share.items(size)]
         t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
         noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
+        within = torch.from_numpy(np.stack([self._draw_within(item, low_res.shape[-1]) for item in items]))
+        patch = self.objective.denoiser.config.downstream_patch
+        grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), pairs.scale, patch)
+        leaves = active_leaves(low_res, quadtree, grid, within[:, None].to(self._device))
+        known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=pairs.scale)
         return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device))
 
     def _draw_timestep(self, rng: np.random.Generator) -> int:
         timestep = int(rng.integers(len(self._schedule)))
         return len(self._schedule) - 1 if rng.random() < self._config.last_timestep_share else timestep
+
+    def _draw_within(self, rng: np.random.Generator, side: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where leaves may be active, ``(side, side)`` bool: one side of a random line, or everywhere."""
+        if rng.random() >= self._config.withheld_share:
+            return np.ones((side, side), dtype=bool)
+        angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5) * side
+        row, column = np.mgrid[:side, :side] - (side - 1) / 2
+        return row * np.sin(angle) + column * np.cos(angle) >= offset
 
     @torch.no_grad()
     def validate(self, objective: DenoiserObjective) -> Validation:
@@ -148,9 +176,11 @@ class DenoiserTask:
     def _super_resolve(
         self, denoiser: TwoStreamDenoiser, low_res: Tensor, scale: int, schedule: ResidualShiftSchedule, key: str
     ) -> Tensor:
+        rows, columns = low_res.shape[-2:]
+        grid = leaf_grid((rows, columns), scale, denoiser.config.downstream_patch)
         draws = slice_draws(
             SliceNoise(self._seed, key, 0.0),
-            (low_res.shape[-2], low_res.shape[-1]),
+            (slice(0, rows), slice(0, columns)),
             channels=self._card.autoencoder.latent_channels,
             scale=scale,
             device=self._device,
@@ -159,11 +189,11 @@ class DenoiserTask:
             self._autoencoder,
             denoiser,
             low_res.to(self._device),
+            active_leaves(low_res, PaperQuadtree(self._card.threshold), grid).to(self._device),
             scale=scale,
             schedule=schedule,
-            threshold=self._card.threshold,
             noise=draws,
-        ).image.cpu()
+        ).cpu()
 
     def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Write autoencoder and averaged denoiser as one checkpoint."""
@@ -175,6 +205,23 @@ class DenoiserTask:
             "sources": sorted({record.source for record in self._store.records}),
             "store": hashlib.sha256("".join(record.sha256 for record in self._store.records).encode()).hexdigest(),
             "autoencoder_sha256": self._vae_hash,
+            "initial_sha256": self._initial_hash,
         }
         card = replace(self._card, training={**data, **training})
         save_checkpoint(path, card, self._autoencoder, objective.denoiser)
+
+
+def _start_from(denoiser: TwoStreamDenoiser, initial: Checkpoint, base: Checkpoint) -> None:
+    """Give a denoiser the weights of a trained one.
+
+    Raises:
+        ConfigError: If the trained one has another shape or speaks of another autoencoder's latents.
+    """
+    if initial.denoiser is None or initial.card.denoiser != denoiser.config:
+        raise ConfigError(f"model {initial.card.name} has no denoiser of the configured shape; start without --init")
+    ours, theirs = base.autoencoder.state_dict(), initial.autoencoder.state_dict()
+    if ours.keys() != theirs.keys() or any(not torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours):
+        raise ConfigError(
+            f"model {initial.card.name} was trained with another autoencoder than {base.card.name}; give it as --vae too"
+        )
+    denoiser.load_state_dict(initial.denoiser.state_dict())

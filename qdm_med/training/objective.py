@@ -28,6 +28,9 @@ class DenoiserTrainingConfig:
             that every batch has as many pixels as the loop's ``batch`` of the first.
         crop_weights: How often each crop is drawn, in relative numbers.
         thresholds: Quadtree thresholds; one is drawn a batch, so that the network is trained as it is run.
+        adaptive_share: Share of the batches whose leaves are marked by the adaptive quadtree instead of the paper's.
+        withheld_share: Share of the items in which the leaves beyond a random straight line are withheld, whatever they
+            hold: outside the anatomy an adaptive run computes none, and what lies there is answered without them.
         benchmark_share: Share of the batches degraded as the benchmarks are; the others with the training range.
         downstream_weight: lambda_1 of Eq. 6, on the merged answer (which is the downstream's where it is used).
         upstream_weight: lambda_2 of Eq. 6.
@@ -44,6 +47,8 @@ class DenoiserTrainingConfig:
     crops: tuple[int, ...] = (512,)
     crop_weights: tuple[float, ...] = (1.0,)
     thresholds: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.15, 0.3)
+    adaptive_share: float = 0.0
+    withheld_share: float = 0.0
     benchmark_share: float = 0.5
     downstream_weight: float = 1.0
     upstream_weight: float = 1.0

@@ -124,6 +124,39 @@ def test_upscale_prints_json_for_machines(run, series, checkpoint, tmp_path):
     assert summary["out"] == str(tmp_path / "out")
 
 
+def test_a_dry_run_tells_the_work_and_writes_nothing(run, series, checkpoint, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    good = ("upscale", "--series", series, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--dry-run")
+    code, told, err = run(*good)
+    assert (code, err) == (0, "")
+    assert "1 slices of 32x40 at x4" in told
+    assert "nothing was written" in told
+    told = json.loads(run(*good, "--json")[1])
+    assert told["windows"] <= told["windows_in_all"]
+    assert told["output_bytes"] == 2 * 128 * 160
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_pictures_explain_the_quadtree_beside_the_run(run, series, checkpoint, tmp_path):
+    good = ("upscale", "--series", series, "--checkpoint", checkpoint, "--quadtree", "adaptive")
+    pictures = ("--explain-quadtree", tmp_path / "why", "--noise-factor", 2)
+    assert run(*good, *pictures, "--out", tmp_path / "out")[0] == 0
+    assert [path.name for path in (tmp_path / "why").iterdir()] == ["00001.png"]
+    assert (tmp_path / "out").is_dir()
+    code, _, err = run(*good, *pictures, "--out", tmp_path / "other")
+    assert code == 1
+    assert "why" in err
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_quadtree_is_recorded_in_the_output(run, series, checkpoint, tmp_path):
+    good = ("upscale", "--series", series, "--checkpoint", checkpoint, "--quadtree", "adaptive", "--threshold", 0.2)
+    assert run(*good, "--out", tmp_path / "out")[0] == 0
+    written = pydicom.dcmread(next((tmp_path / "out").iterdir()))
+    assert "quadtree adaptive" in written.DerivationDescription
+    assert "threshold 0.2" in written.DerivationDescription
+
+
 def test_nifti_in_nifti_out(run, checkpoint, tmp_path):
     source = tmp_path / "ct.nii.gz"
     hu = np.random.default_rng(0).integers(-1000, 500, (20, 16, 3)).astype(np.int16)
@@ -225,6 +258,8 @@ def bad_calls(series, checkpoint, tmp_path):
             ("upscale", "--series", series, "--checkpoint", "no.safetensors", "--out", "o"),
             "no.safetensors",
         ),
+        "memory": (("upscale", "--series", series, "--max-memory", 0.01, *good), "--max-memory"),
+        "noise factor": (("upscale", "--series", series, "--noise-factor", 2, *good), "adaptive"),
         "steps": (("upscale", "--series", series, "--steps", 99, *good), "99"),
         "transfer syntax": (("upscale", "--series", series, "--transfer-syntax", "jpeg", *good), "transfer_syntax"),
         "device": (("upscale", "--series", series, "--device", "abacus", *good), "abacus"),
@@ -241,7 +276,7 @@ def bad_calls(series, checkpoint, tmp_path):
 
 
 CASES = [
-    "missing folder", "no CT", "output not empty", "other scale", "truncated", "absent checkpoint", "steps", "device",
+    "missing folder", "no CT", "output not empty", "other scale", "truncated", "absent checkpoint", "steps", "device", "memory", "noise factor",
     "transfer syntax",
     "config key", "no store", "benchmark", "info", "convert", "prepare",
 ]  # fmt: skip
@@ -266,6 +301,8 @@ def test_wrong_usage_exits_with_two(run):
     assert run("upscale")[0] == 2
     assert run("nonsense")[0] == 2
     assert run("upscale", "--series", "x", "--scale", "four")[0] == 2
+    assert run("upscale", "--series", "x", "--quadtree", "octree")[0] == 2
+    assert run("upscale", "--series", "x", "--precision", "float8")[0] == 2
 
 
 def test_info_lays_series_out_in_a_table_for_people(run, series):

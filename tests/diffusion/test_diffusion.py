@@ -121,7 +121,7 @@ def test_a_perfect_denoiser_recovers_the_target(seed, steps, density):
         z_y,
         mask,
         SCHEDULE.respaced(trailing_timesteps(15, steps)),
-        lambda k: noise.draw(k, (1, 3, 8, 8)),
+        lambda k: noise.draw(k, 3, slice(0, 8), slice(0, 8))[None],
     )
     torch.testing.assert_close(result, z_0, atol=1e-5, rtol=0)
 
@@ -138,11 +138,15 @@ def test_the_network_is_told_the_timesteps_of_the_schedule_that_it_was_trained_w
     assert told == [[14, 14], [7, 7], [3, 3]]
 
 
+def draw(noise, number, rows=8, columns=8):
+    return noise.draw(number, 3, slice(0, rows), slice(0, columns))
+
+
 def test_noise_is_a_function_of_its_key_alone():
     noise = SliceNoise(1, "1.2.3", 12.5)
-    first = noise.draw(4, (3, 8, 8))
-    noise.draw(9, (100,))
-    torch.testing.assert_close(SliceNoise(1, "1.2.3", 12.5).draw(4, (3, 8, 8)), first, atol=0, rtol=0)
+    first = draw(noise, 4)
+    draw(noise, 9, 10, 10)
+    torch.testing.assert_close(draw(SliceNoise(1, "1.2.3", 12.5), 4), first, atol=0, rtol=0)
     others = [
         SliceNoise(2, "1.2.3", 12.5),
         SliceNoise(1, "1.2.4", 12.5),
@@ -150,14 +154,25 @@ def test_noise_is_a_function_of_its_key_alone():
         SliceNoise(1, "1.2.3", 12.5, 1),
     ]
     for other in others:
-        assert not torch.equal(other.draw(4, (3, 8, 8)), first)
-    assert not torch.equal(noise.draw(5, (3, 8, 8)), first)
+        assert not torch.equal(draw(other, 4), first)
+    assert not torch.equal(draw(noise, 5), first)
 
 
-def test_noise_is_standard_normal():
-    values = SliceNoise(0, "series", 0.0).draw(0, (200_000,))
+@given(top=st.integers(0, 150), left=st.integers(0, 150), height=st.integers(1, 90), width=st.integers(1, 90))
+@settings(max_examples=40, deadline=None)
+def test_a_tile_draws_the_noise_of_its_part_of_the_slice(top, left, height, width):
+    noise = SliceNoise(1, "1.2.3", 0.0)
+    tile = noise.draw(0, 3, slice(top, top + height), slice(left, left + width))
+    whole = draw(noise, 0, top + height, left + width)
+    torch.testing.assert_close(tile, whole[:, top:, left:], atol=0, rtol=0)
+
+
+def test_noise_is_standard_normal_and_no_block_repeats_another():
+    values = draw(SliceNoise(0, "series", 0.0), 0, 256, 256)
     assert abs(float(values.mean())) < 0.01
     assert float(values.std()) == pytest.approx(1.0, abs=0.01)
+    blocks = values.unfold(1, 64, 64).unfold(2, 64, 64).permute(1, 2, 0, 3, 4).reshape(16, -1)
+    assert torch.corrcoef(blocks).fill_diagonal_(0).abs().max() < 0.05
 
 
 def test_an_impossible_schedule_is_refused():

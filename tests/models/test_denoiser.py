@@ -7,10 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from qdm_med.diffusion.sampler import sample
+from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.models.convert import denoiser_config_from_released, denoiser_from_released, denoiser_to_released
 from qdm_med.models.denoiser import PRESETS, DenoiserConfig, TwoStreamDenoiser, count_parameters, paper_preset
+from qdm_med.models.quadtree import on_finer_grid
+from qdm_med.models.windows import WindowPlan
 
 TOLERANCE = 1e-4  # the golden README's: summation order alone gives 1e-5
 
@@ -140,20 +145,76 @@ def test_the_tiny_preset_does_not_look_at_the_noisy_latent_outside_the_mask():
     torch.testing.assert_close(first, second, atol=0, rtol=0)
 
 
-def test_attention_among_active_leaves_ignores_the_others():
-    network = awakened(replace(TINY_T, trunk_blocks=0, head_blocks=0))
+def block_inputs(leaves, *, leaf_mode, hidden=32):
+    """Rows of the grid's active windows or leaves, and what a block of the downstream needs beside them."""
+    generator = torch.Generator().manual_seed(4)
+    plan = WindowPlan.from_mask(leaves, window=8, leaf_mode=leaf_mode)
+    grid = torch.randn(*leaves.shape, hidden, generator=generator)
+    condition, context = (torch.randn(len(leaves), *size, generator=generator) for size in ((hidden,), (4, hidden)))
+    return plan, plan.gather(grid), condition, context
+
+
+def test_attention_among_active_leaves_is_attention_with_the_others_hidden():
+    block = awakened(TINY_T).downstream.blocks[0]
     leaves = torch.zeros(1, 8, 8, dtype=torch.bool)
-    leaves[:, 0, :3] = True
-    plan = network.plan(leaves)
-    tokens = torch.randn(1, 64, 32, generator=torch.Generator().manual_seed(4))
-    other = tokens.clone()
-    other[:, 3:] = 7.0
-    condition, context = torch.randn(1, 32), torch.randn(1, 4, 32)
-    block = network.downstream.blocks[0]
+    leaves[:, 0, :3] = leaves[:, 5, 5] = True
+    plan, rows, *_ = block_inputs(leaves, leaf_mode=True)
     with torch.no_grad():
-        keys_values = block.context_attention.keys_values(context)
-        first, second = (block(each, condition, keys_values, plan)[:, :3] for each in (tokens, other))
-    torch.testing.assert_close(first, second, atol=0, rtol=0)
+        attention = block.window_attention
+        query, key, value = attention.qkv(rows[:, 0]).chunk(3, dim=-1)
+        heads = [(slice(None), slice(16 * head, 16 * head + 16)) for head in range(2)]
+        weights = [(query[head] @ key[head].T / 4).softmax(dim=-1) @ value[head] for head in heads]
+        expected = attention.out(torch.cat(weights, dim=-1))
+        torch.testing.assert_close(attention(rows, plan, plan)[:, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_leaving_out_inactive_tokens_behind_the_last_attention_changes_nothing():
+    block = awakened(replace(PRESETS["s"], hidden=32, depth=1, heads=2)).downstream.blocks[0]
+    leaves = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(7)) < 0.1
+    leaves[1] = False
+    plan, rows, condition, context = block_inputs(leaves, leaf_mode=False)
+    with torch.no_grad():
+        known = block.context_attention.keys_values(context)
+        whole = plan.narrow(block(rows, condition, known, plan, plan))
+        narrowed = block(rows, condition, known, plan, plan.narrowed)
+    torch.testing.assert_close(narrowed, whole, atol=1e-5, rtol=0)
+
+
+class WaitsForDevice(TorchDispatchMode):
+    """Collects the operators after which a program on an accelerator has to wait for its result."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if name in self.WAITING or by_mask:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("config", [TINY_T, replace(PRESETS["s"], hidden=32, depth=2, heads=2)], ids=["t", "paper"])
+@pytest.mark.parametrize("items", [1, 3])
+def test_no_step_of_the_sampler_waits_for_the_device(config, items):
+    network = awakened(config)
+    generator = torch.Generator().manual_seed(8)
+    z_y = torch.randn(items, config.latent_channels, 32, 32, generator=generator)
+    leaves = torch.rand(items, 16, 16, generator=generator) < 0.3
+    schedule = ResidualShiftSchedule.from_config(ScheduleConfig()).respaced([4, 14])
+    plan = network.plan(leaves)
+    mask = on_finer_grid(leaves, 2)[:, None]
+    with WaitsForDevice() as waits:
+        sample(lambda x, t: network(x, t, z_y[:, :1], z_y, plan).merged, z_y, mask, schedule, lambda _: z_y)
+    assert waits.found == []
+    with WaitsForDevice() as waits:
+        network.plan(leaves)
+    assert waits.found  # the plan itself waits, once a slice: the test can fail
 
 
 def test_a_fresh_tiny_network_is_the_identity_on_the_upsampled_latent():

@@ -1,0 +1,35 @@
+"""The bound that is told of a run's memory, against the operating system's count."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+RUN = """
+import resource, sys
+import numpy as np, torch
+from qdm_med.inference.memory import peak_bytes
+from qdm_med.inference.upscale import UpscaleOptions, load_upscaler
+from qdm_med.volume import CtSlice
+side, scale, tile = map(int, sys.argv[1:])
+upscaler = load_upscaler(options=UpscaleOptions(scale=scale, steps=1, tile=tile), device="cpu")
+hu = np.full((side, side), -1000.0, np.float32)
+hu[: min(side, 96), : min(side, 96)] = np.random.default_rng(0).normal(0, 200, (min(side, 96),) * 2)
+upscaler.upscale_slice(CtSlice(hu, np.zeros(hu.shape, bool), 0.0), "series")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_bytes(upscaler.card, hu.shape, upscaler.tiling, scale))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+@pytest.mark.parametrize(("side", "scale", "tile"), [(64, 8, 64), (128, 4, 128), (320, 8, 64)])
+def test_a_run_stays_below_the_bound_and_the_bound_is_no_fantasy(side, scale, tile):
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(side), str(scale), str(tile)], check=True, capture_output=True, text=True
+    )
+    measured, bound = map(int, done.stdout.split())
+    assert measured <= bound
+    assert measured > 0.25 * bound  # builds of PyTorch differ in size
