@@ -140,7 +140,7 @@ def test_an_unexpected_error_puts_one_job_aside_and_keeps_its_text_to_itself(
     def broken(*arguments):
         raise ValueError("SECRET^PATIENT")
 
-    monkeypatch.setattr(upscaler, "upscale_slice", broken)
+    monkeypatch.setattr(upscaler, "compute", broken)
     node = listener(archive().node)
     push(node, series)
     wait(30, lambda: node.told("ValueError"))
