@@ -22,7 +22,8 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic, lanczos
 from qdm_med.evaluation.evaluate import Method, SliceScore, Summary, evaluate, summarise
 from qdm_med.evaluation.perceptual import LpipsSqueeze
-from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.upscale import Upscaler
 from qdm_med.volume import CtSlice
 
 BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8": 8})

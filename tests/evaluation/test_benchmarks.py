@@ -14,7 +14,8 @@ from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_ch
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.benchmarks import BenchmarkOptions, qdm_methods, run_benchmark, save_results, table
 from qdm_med.evaluation.evaluate import summarise
-from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.upscale import Upscaler
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 from qdm_med.volume import CtSlice
