@@ -20,7 +20,7 @@ SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window in pixels (Wang et al., IEEE TIP 13, 2004)."""
 SSIM_SIGMA = 1.5
 
-SMALLEST_MS_SSIM_SIDE = (SSIM_WINDOW - 1) * 2**4 + 1
+SMALLEST_MS_SSIM_SIDE = SSIM_WINDOW * 2**4
 """Multi-scale SSIM halves the image four times and must still hold a window."""
 
 
@@ -75,7 +75,7 @@ def masked_mean(similarity: Tensor, mask: Tensor | None) -> Tensor:
 def ms_ssim(prediction: Tensor, reference: Tensor, data_range: float = DATA_RANGE) -> Tensor:
     """Multi-scale SSIM of ``(B, C, H, W)`` images with the five weights of its paper, ``(B,)``.
 
-    NaN for images with a side below 161 pixels, which do not hold five scales.
+    NaN for images with a side below 176 pixels, which do not hold five scales.
     """
     if min(prediction.shape[-2:]) < SMALLEST_MS_SSIM_SIDE:
         return torch.full((len(prediction),), float("nan"))
