@@ -34,7 +34,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     lpips_backbone: Annotated[
         Path | None,
-        typer.Option(help="SqueezeNet 1.1, AlexNet or VGG16 features (.npz, .safetensors) for the column lpips_..."),
+        typer.Option(help="SqueezeNet 1.1 or AlexNet features (.npz, .safetensors) for the column lpips_..."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for receipt, cases, summary, manifest; a killed run goes on there.")

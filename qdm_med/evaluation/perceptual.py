@@ -19,10 +19,9 @@ from qdm_med.errors import CheckpointError, ConfigError
 
 _BACKBONES = {
     "squeeze": ("features.12.expand3x3.bias", "torchvision's squeezenet1_1"),
-    "vgg": ("features.28.weight", "torchvision's vgg16"),
     "alex": ("features.10.weight", "torchvision's alexnet"),
 }
-"""Name in the ``lpips`` package -> a layer that none of the later ones has, and whose features they are."""
+"""Name in the ``lpips`` package -> a layer that only it has, and whose features they are."""
 
 
 class Lpips(nn.Module):
@@ -31,11 +30,11 @@ class Lpips(nn.Module):
     Values of different backbones are not comparable; published ones are mostly AlexNet's.
 
     Args:
-        backbone: ``.npz`` or ``.safetensors`` with the convolutions of torchvision's ``squeezenet1_1``, ``alexnet`` or
-            ``vgg16`` trained on ImageNet, keyed ``features.<layer>...``.
+        backbone: ``.npz`` or ``.safetensors`` with the convolutions of torchvision's ``squeezenet1_1`` or
+            ``alexnet`` trained on ImageNet, keyed ``features.<layer>...``.
 
     Attributes:
-        column: Title of its column, which names the backbone: ``lpips_squeeze``, ``lpips_alex`` or ``lpips_vgg``.
+        column: Title of its column, which names the backbone: ``lpips_squeeze`` or ``lpips_alex``.
         sha256: Checksum of the file.
 
     Raises:

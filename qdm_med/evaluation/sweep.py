@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -77,8 +78,8 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
     return Table("Threshold ablation (multiply-accumulates counted by operator; see evaluation/cost.py)", head, body)
 
 
-def draw_sweep(points: Sequence[SweepPoint], path: Path) -> None:
-    """Draw quality and time against cost, a point a threshold.
+def draw_sweep(points: Sequence[SweepPoint], target: Path | BinaryIO) -> None:
+    """Draw quality and time against cost, a point a threshold, as PNG.
 
     Raises:
         ConfigError: If matplotlib is not installed.
@@ -102,4 +103,4 @@ def draw_sweep(points: Sequence[SweepPoint], path: Path) -> None:
         axis.set_ylabel("s a slice" if name == "seconds" else name)
         axis.grid(alpha=0.3)
     axes[0].legend(title="labels: threshold s", fontsize=8)
-    figure.savefig(path, dpi=120)
+    figure.savefig(target, format="png", dpi=120)

@@ -10,11 +10,11 @@ from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceStore
 from qdm_med.errors import DataError
 from qdm_med.evaluation.archive import manifest
+from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.cases import make_case, manifest_cases, rebuild_case
-from qdm_med.evaluation.methods.interpolation import Interpolation
-from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.evaluate import evaluate
+from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.intensity import CompandedRange
 
 INTENSITY = CompandedRange()
@@ -25,7 +25,11 @@ def written(request, store):
     """Cases of a benchmark, and its manifest after a journey through JSON."""
     options = BenchmarkOptions("med-sr4", degrade_in=request.param, methods=("bicubic",), seed=3)
     cases = [make_case(store, index, 4, 3, options.degraded_in(INTENSITY)) for index in range(4)]
-    rows = [row for rows in evaluate([Interpolation("bicubic", bicubic, INTENSITY)], cases, intensity=INTENSITY) for row in rows]
+    rows = [
+        row
+        for rows in evaluate([Interpolation("bicubic", bicubic, INTENSITY)], cases, intensity=INTENSITY)
+        for row in rows
+    ]
     return cases, json.loads(json.dumps(manifest(rows, options, INTENSITY)))
 
 

@@ -26,9 +26,7 @@ def test_products_convolutions_and_attention_by_hand():
     assert (none, float(result.sum())) == (0, 35.0)
 
 
-@pytest.mark.parametrize(
-    ("preset", "dense", "upstream"), [("s", 89.4, 3.1), ("b", 344.6, 11.6), ("l", 1213.3, 40.5)]
-)
+@pytest.mark.parametrize(("preset", "dense", "upstream"), [("s", 89.4, 3.1), ("b", 344.6, 11.6), ("l", 1213.3, 40.5)])
 def test_a_dense_step_costs_what_was_counted_on_the_released_network(preset, dense, upstream):
     config = paper_preset(preset)
     full, none = step_cost(config, leaves(64)), step_cost(config, leaves(0))

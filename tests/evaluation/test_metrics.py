@@ -58,7 +58,8 @@ def written_out_ms_ssim(first: np.ndarray, second: np.ndarray, data_range: float
     for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
         if scale:
             first, second = (
-                image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean(axis=(1, 3)) for image in (first, second)
+                image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean(axis=(1, 3))
+                for image in (first, second)
             )
         mean = gaussian_windows(first), gaussian_windows(second)
         variance = gaussian_windows(first**2) - mean[0] ** 2, gaussian_windows(second**2) - mean[1] ** 2

@@ -27,6 +27,23 @@ def layer_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def test_the_column_names_the_backbone_that_the_file_holds(tmp_path, backbone):
+    rng = np.random.default_rng(0)
+    # AlexNet's convolutions in torchvision: layer -> outputs, inputs, side.
+    layers = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+    values = {}
+    for layer, (channels, before, side) in layers.items():
+        values[f"features.{layer}.weight"] = rng.normal(0, 0.05, (channels, before, side, side)).astype(np.float32)
+        values[f"features.{layer}.bias"] = np.zeros(channels, dtype=np.float32)
+    np.savez(tmp_path / "alexnet.npz", **values)
+    metric = Lpips(tmp_path / "alexnet.npz")
+    assert (metric.column, Lpips(backbone).column) == ("lpips_alex", "lpips_squeeze")
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert float(metric(images[:1], images[:1])) == 0.0
+    assert float(metric(images[:1], images[1:])) > 0.0
+    assert metric.sha256 != Lpips(backbone).sha256
+
+
 @pytest.fixture
 def backbone(tmp_path):
     rng = np.random.default_rng(0)

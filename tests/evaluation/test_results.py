@@ -46,7 +46,7 @@ def test_other_options_are_refused_by_name(tmp_path):
 
 def test_foreign_and_damaged_files_are_refused(tmp_path):
     (tmp_path / "cases.jsonl").write_text("mine\n")
-    with pytest.raises(DataError, match="without receipt.json; give another --out"):
+    with pytest.raises(DataError, match=r"without receipt\.json; give another --out"):
         ResultsFolder(tmp_path, RECEIPT)
     (tmp_path / "receipt.json").write_text(json.dumps(RECEIPT))
     with pytest.raises(DataError, match="line 1 is damaged"):

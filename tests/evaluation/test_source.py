@@ -48,8 +48,9 @@ def test_a_store_is_opened_as_it_is(store):
 
 def test_a_folder_with_neither_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("no image")
-    with pytest.raises(DataError, match="holds neither a slice store nor CT that can be used"), benchmark_store(
-        tmp_path, "val"
+    with (
+        pytest.raises(DataError, match="holds neither a slice store nor CT that can be used"),
+        benchmark_store(tmp_path, "val"),
     ):
         pass
     with pytest.raises(DataError, match="is no folder"), benchmark_store(tmp_path / "absent", "val"):

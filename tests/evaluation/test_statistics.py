@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_interval():
 def test_limits_of_agreement_are_taken_over_patients():
     rows = [score("m", "a", 0, 1.0, "bias_bone_hu"), score("m", "a", 1, 3.0, "bias_bone_hu")]
     rows += [score("m", "b", 2, 4.0, "bias_bone_hu"), score("m", "c", 3, math.nan, "bias_bone_hu")]
-    (key, agreement), = agreements(rows).items()
+    ((key, agreement),) = agreements(rows).items()
     assert key == ("m", "bone")
     assert (agreement.bias, agreement.count) == (3.0, 2)
     assert agreement.high - agreement.bias == pytest.approx(1.96 * 2**0.5)

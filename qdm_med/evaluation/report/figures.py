@@ -13,6 +13,7 @@ import numpy as np
 from qdm_med.evaluation.fidelity.agreement import limits_of_agreement
 from qdm_med.evaluation.report.pictures import INPUT, Picture, PictureCase, as_data_uri
 from qdm_med.evaluation.results import SliceScore
+from qdm_med.evaluation.sweep import draw_sweep, sweep_points
 from qdm_med.evaluation.tissues import TISSUES
 
 
@@ -30,7 +31,9 @@ class Drawing:
 
 
 def draw_figures(rows: Sequence[SliceScore], cases: Sequence[PictureCase]) -> list[Drawing]:
-    """All figures; none where matplotlib, an extra, is not installed."""
+    """All figures; none where there are no rows, or where matplotlib, an extra, is not installed."""
+    if not rows:
+        return []
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -38,7 +41,7 @@ def draw_figures(rows: Sequence[SliceScore], cases: Sequence[PictureCase]) -> li
     new: Callable[[float, float], Any] = lambda width, height: Figure(  # noqa: E731
         figsize=(width, height), layout="constrained"
     )
-    return [
+    figures = [
         Drawing(_draw_curves(new(10, 4), cases), "Edge response and noise power, means over the slices shown above."),
         Drawing(
             _draw_agreement(new(10, 4.5), rows),
@@ -46,6 +49,11 @@ def draw_figures(rows: Sequence[SliceScore], cases: Sequence[PictureCase]) -> li
             "lines: bias and 95 % limits of agreement over all of a method's points.",
         ),
     ]
+    if points := sweep_points(rows):
+        buffer = io.BytesIO()
+        draw_sweep(points, buffer)
+        figures.append(Drawing(as_data_uri(buffer.getvalue()), "Quality and time against cost, a point a threshold."))
+    return figures
 
 
 # The trend is subtracted before the spectrum is taken: frequency 0 is empty and left out.
@@ -60,7 +68,7 @@ def _draw_curves(figure: Any, cases: Sequence[PictureCase]) -> str:
     noise.set(xlabel="cycles a pixel", ylabel="noise power, HU² pixel²", yscale="log")
     for axis in (edges, noise):
         axis.grid(alpha=0.3)
-    edges.legend(fontsize=8)
+    _add_legend(edges)
     return _finished(figure)
 
 
@@ -94,8 +102,14 @@ def _draw_agreement(figure: Any, rows: Sequence[SliceScore]) -> str:
         axis.set_xlabel("mean HU")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("method - truth, HU")
-    axes[0].legend(fontsize=8)
+    _add_legend(axes[0])
     return _finished(figure)
+
+
+def _add_legend(axis: Any) -> None:
+    """Slices too small to measure leave a figure without curves."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8)
 
 
 def _finished(figure: Any) -> str:
