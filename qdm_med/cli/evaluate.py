@@ -15,7 +15,7 @@ def evaluate(
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
     split: Annotated[str, typer.Option(help="Split of the store.")] = "val",
     methods: Annotated[
-        str, typer.Option(help="Of bicubic, lanczos, qdm, dense, downstream-only.")
+        str, typer.Option(help="Of bicubic, lanczos, qdm, dense, downstream-only, soft, hard (consistency).")
     ] = "bicubic,lanczos,qdm,dense",
     image_model: Annotated[
         list[Path] | None, typer.Option(help="Weights of BSRGAN, SwinIR or another image network, for spandrel.")

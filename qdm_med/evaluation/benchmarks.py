@@ -16,6 +16,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic, lanczos
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.evaluate import evaluate
+from qdm_med.evaluation.methods.consistent import hard, soft
 from qdm_med.evaluation.methods.image_model import load_image_model
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Method
@@ -30,7 +31,7 @@ from qdm_med.intensity import IntensityMap
 BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8": 8})
 """Benchmark name -> magnification."""
 
-METHODS = ("bicubic", "lanczos", "qdm", "dense", "downstream-only")
+METHODS = ("bicubic", "lanczos", "qdm", "dense", "downstream-only", "soft", "hard")
 
 
 @dataclass(frozen=True)
@@ -108,17 +109,26 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
 
 
 def _qdm_variants(name: str, checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
-    """The checkpoint, or an ablation of it, at every combination of steps and thresholds."""
+    """The checkpoint, or a variant of it, at every combination of steps and thresholds."""
     thresholds: Sequence[float | None] = options.thresholds or (None,)
     steps: Sequence[int | None] = options.steps or (None,)
     found: list[Method] = []
-    for threshold, number in itertools.product(thresholds if name == "qdm" else (None,), steps):
+    swept = thresholds if name in ("qdm", "soft", "hard") else (None,)
+    for threshold, number in itertools.product(swept, steps):
         how = UpscaleOptions(scale=options.scale, seed=options.seed, steps=number, threshold=threshold)
-        if name == "qdm":
-            found.append(qdm(checkpoint, how, device, counted=options.count_macs))
-        else:
-            found.append((dense if name == "dense" else downstream_only)(checkpoint, how, device))
+        found.append(_qdm_variant(name, checkpoint, how, device, counted=options.count_macs))
     return found
+
+
+def _qdm_variant(
+    name: str, checkpoint: Checkpoint, how: UpscaleOptions, device: torch.device, *, counted: bool
+) -> Method:
+    if name == "dense":
+        return dense(checkpoint, how, device)
+    if name == "downstream-only":
+        return downstream_only(checkpoint, how, device)
+    method = qdm(checkpoint, how, device, counted=counted)
+    return {"soft": soft, "hard": hard}[name](method) if name != "qdm" else method
 
 
 def run_benchmark(

@@ -47,7 +47,11 @@ def column(name: str) -> Column:
     plain = name.removeprefix(f"{group}_") if group else name
     if not group:
         group = "network" if plain.startswith(("psnr", "ssim", "ms_ssim", "lpips")) else "fidelity"
-        group = "hu" if plain.endswith("mae_hu") and not plain.startswith(("consistency", _OF_THE_TRUTH)) else group
+        group = (
+            "hu"
+            if plain.endswith("mae_hu") and not plain.startswith(("consistency", "area_", _OF_THE_TRUTH))
+            else group
+        )
     digits = 2 if plain.endswith(("_db", "_hu", "_px", "_ratio")) else 4
     return Column(name, group, digits, _best(plain))
 

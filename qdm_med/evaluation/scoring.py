@@ -20,6 +20,7 @@ from qdm_med.evaluation.metrics import mae_hu
 from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.evaluation.protocols import protocols, score_in
 from qdm_med.evaluation.tissues import TISSUES, body_mask
+from qdm_med.inference.consistency import block_mean
 from qdm_med.intensity import IntensityMap
 from qdm_med.volume import BoolArray, FloatArray
 
@@ -133,6 +134,7 @@ def fidelity_scores(hu: FloatArray, truth: Truth) -> dict[str, float]:
     found = truth.hallucinations_in(hu)
     return {
         **_consistency(truth.consistency_of(hu), truth.consistency),
+        "area_mae_hu": float(np.abs(block_mean(hu, truth.case.scale) - truth.case.low_hu).mean()),
         **{f"bias_{name}_hu": pair[0] - pair[1] if pair else NAN for name, pair in means.items()},
         **{f"truth_{name}_hu": pair[1] if pair else NAN for name, pair in means.items()},
         "shift_px": float(np.hypot(*displacement(hu, truth.hu))),

@@ -62,6 +62,14 @@ def test_fidelity_can_be_left_out(run):
     assert "mae_hu" in without[0].scores
 
 
+def test_consistency_is_a_method_of_its_own_and_does_what_it_says(run):
+    rows = run(BenchmarkOptions("med-sr4", every=2, methods=("qdm", "soft", "hard")))
+    names = list(dict.fromkeys(row.method for row in rows))
+    assert names == [f"tiny, 2 steps, s = 0.15{end}" for end in ("", ", soft consistency", ", hard consistency")]
+    apart = [np.mean([row.scores["area_mae_hu"] for row in rows if row.method == name]) for name in names]
+    assert apart[2] < 1e-3 < apart[1] <= apart[0]
+
+
 class Fixed:
     """A method that returns what it is told."""
 

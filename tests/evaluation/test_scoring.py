@@ -61,10 +61,12 @@ def test_the_unchanged_slice_is_perfect_in_every_column(truth):
         if described.best == "high":
             assert value == (math.inf if "psnr" in name else pytest.approx(1.0)), name
         # A(truth) - LR is the noise of the input: nobody is better than that without seeing it.
-        elif described.best and not name.startswith("consistency_"):
+        elif described.best and not name.startswith(("consistency_", "area_")):
             assert value == best[described.best], name
     assert perfect["consistency_mae_hu"] == perfect["truth_consistency_mae_hu"]
     assert perfect["consistency_excess_hu"] == 0.0
+    area_means = truth.hu.reshape(64, 4, 64, 4).mean(axis=(1, 3))
+    assert perfect["area_mae_hu"] == pytest.approx(np.abs(area_means - truth.case.low_hu).mean(), abs=1e-3)
 
 
 def test_errors_by_tissue_are_those_that_were_made(truth):

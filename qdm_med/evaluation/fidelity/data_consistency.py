@@ -1,4 +1,7 @@
-"""Data consistency: what the super-resolved slice would have looked like to the worse scanner, against what it saw."""
+"""Data consistency: what the super-resolved slice would have looked like to the worse scanner, against what it saw.
+
+(The column ``area_mae_hu`` beside it takes the area mean for the scanner, which needs no parameters.)
+"""
 
 from __future__ import annotations
 
