@@ -29,6 +29,9 @@ def evaluate(
         str, typer.Option(help="Range in which slices are degraded: network (the model's) or window (the paper's).")
     ] = "network",
     fidelity: Annotated[bool, typer.Option(help="Measure fidelity too.")] = True,
+    samples: Annotated[
+        int, typer.Option(help="Score the mean of so many samples too, and how right their standard deviation is.")
+    ] = 0,
     every: Annotated[int, typer.Option(help="Take every n-th slice only.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of degradation and sampler.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -60,6 +63,7 @@ def evaluate(
         image_models=tuple(image_model or ()),
         degrade_in=degrade_in,
         fidelity=fidelity,
+        samples=samples,
     )
     perceptual = Lpips(lpips_backbone) if lpips_backbone else None
     with CountProgress("slices") as progress:

@@ -17,6 +17,7 @@ from qdm_med.evaluation.baselines import bicubic, lanczos
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.evaluate import evaluate
 from qdm_med.evaluation.methods.consistent import hard, soft
+from qdm_med.evaluation.methods.ensemble import sampled
 from qdm_med.evaluation.methods.image_model import load_image_model
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Method
@@ -50,6 +51,7 @@ class BenchmarkOptions:
         degrade_in: ``"network"``: slices are degraded in the model's range; ``"window"``: in the paper's window, outside
             of which there is then neither truth nor input.
         fidelity: Whether fidelity is measured.
+        samples: If not 0, the mean of so many samples is a method, with an uncertainty map.
         count_macs: Whether multiply-accumulates are counted.
     """
 
@@ -63,6 +65,7 @@ class BenchmarkOptions:
     image_models: tuple[Path, ...] = ()
     degrade_in: str = "network"
     fidelity: bool = True
+    samples: int = 0
     count_macs: bool = False
 
     def __post_init__(self) -> None:
@@ -104,6 +107,9 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
             methods.append(Interpolation("lanczos", lanczos, intensity))
         else:
             methods += _qdm_variants(name, checkpoint, options, device)
+    if options.samples:
+        how = UpscaleOptions(scale=options.scale, seed=options.seed)
+        methods.append(sampled(checkpoint, how, device, options.samples))
     methods += [load_image_model(path, options.scale, intensity, device) for path in options.image_models]
     return list({method.name: method for method in reversed(methods)}.values())[::-1]
 

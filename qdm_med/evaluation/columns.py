@@ -10,7 +10,7 @@ GROUPS = ("network", "hu", "paper", "fidelity")
 
 _ZERO_IS_BEST = ("bias_", "consistency_bias", "consistency_excess", "shift_")
 _ONE_IS_BEST = ("mtf50_ratio", "noise_ratio", "noise_frequency_ratio")
-_HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim", "lung_dice", "bone_dice")
+_HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim", "lung_dice", "bone_dice", "error_std_correlation")
 _OF_THE_TRUTH = "truth_"
 
 
@@ -57,7 +57,7 @@ def column(name: str) -> Column:
 
 
 def _best(plain: str) -> str:
-    if plain.startswith(_OF_THE_TRUTH):
+    if plain.startswith((_OF_THE_TRUTH, "coverage", "sample_std")):
         return ""
     if plain.startswith(_HIGHER_IS_BETTER):
         return "high"

@@ -13,7 +13,7 @@ from qdm_med.evaluation.cases import Case
 from qdm_med.evaluation.methods.method import Method, Restored
 from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.evaluation.results import SliceScore
-from qdm_med.evaluation.scoring import Truth, score_slice
+from qdm_med.evaluation.scoring import Truth, calibration_scores, score_slice
 from qdm_med.intensity import IntensityMap
 from qdm_med.records import to_mapping
 
@@ -47,6 +47,8 @@ def evaluate(
         for method in methods:
             restored, seconds = run_method(method, case)
             scores = score_slice(restored.hu, truth, intensity, perceptual=perceptual, fidelity=fidelity)
+            if fidelity:
+                scores |= calibration_scores(restored, truth)
             rows.append(
                 SliceScore(
                     method=method.name,

@@ -10,12 +10,14 @@ import numpy as np
 from qdm_med.errors import DataError
 from qdm_med.evaluation.cases import Case
 from qdm_med.evaluation.fidelity.agreement import tissue_means
+from qdm_med.evaluation.fidelity.calibration import calibration
 from qdm_med.evaluation.fidelity.data_consistency import Consistency, data_consistency
 from qdm_med.evaluation.fidelity.displacement import displacement
 from qdm_med.evaluation.fidelity.edge_response import EdgeResponse, EdgeSet, edge_response, find_edges
 from qdm_med.evaluation.fidelity.hallucination import Hallucinations, find_hallucinations
 from qdm_med.evaluation.fidelity.noise_power import NoisePower, noise_power, uniform_regions
 from qdm_med.evaluation.fidelity.segmentation import bone_dice, lung_dice
+from qdm_med.evaluation.methods.method import Restored
 from qdm_med.evaluation.metrics import mae_hu
 from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.evaluation.protocols import protocols, score_in
@@ -146,6 +148,23 @@ def fidelity_scores(hu: FloatArray, truth: Truth) -> dict[str, float]:
         "hallucinated_patches": float(len(found.boxes)),
         "hallucinated_share": found.share,
     }
+
+
+def calibration_scores(restored: Restored, truth: Truth) -> dict[str, float]:
+    """How right an uncertainty map is, within the body and where detail was generated; empty without a map."""
+    if restored.std_hu is None:
+        return {}
+    everywhere = calibration(restored.hu, restored.std_hu, truth.hu, restored.samples, truth.body)
+    scores = {
+        "coverage_95": everywhere.coverage if everywhere else NAN,
+        "sample_std_hu": everywhere.std_hu if everywhere else NAN,
+        "error_std_correlation": everywhere.correlation if everywhere else NAN,
+    }
+    if restored.leaves is not None:
+        active = truth.body & np.kron(restored.leaves, np.ones((truth.case.scale,) * 2, dtype=bool))
+        generated = calibration(restored.hu, restored.std_hu, truth.hu, restored.samples, active)
+        scores["coverage_95_leaves"] = generated.coverage if generated else NAN
+    return scores
 
 
 def _consistency(own: Consistency, of_truth: Consistency) -> dict[str, float]:

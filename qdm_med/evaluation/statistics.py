@@ -43,7 +43,7 @@ class Summary:
 
 
 def differences(rows: Sequence[SliceScore], baseline: str) -> list[SliceScore]:
-    """Every other method's scores minus the baseline's on the same slice and scale.
+    """Every other method's scores minus the baseline's on the same slice and scale, for columns of both.
 
     Raises:
         DataError: If the baseline lacks a slice that another method has.
@@ -56,7 +56,9 @@ def differences(rows: Sequence[SliceScore], baseline: str) -> list[SliceScore]:
         if (row.scale, row.sha256) not in base:
             raise DataError(f"{baseline} was not run on a slice that {row.method} was run on; evaluate them together")
         reference = base[row.scale, row.sha256]
-        result.append(replace(row, scores={key: value - reference[key] for key, value in row.scores.items()}))
+        result.append(
+            replace(row, scores={key: value - reference[key] for key, value in row.scores.items() if key in reference})
+        )
     return result
 
 

@@ -17,11 +17,15 @@ class Restored:
         leaves: ``(rows, columns)`` bool, where detail was generated, if the method knows such places.
         cost: What it cost and what that depends on, by name: ``threshold``, ``steps``, ``leaf_density`` (0 to 1),
             ``windows``, ``windows_in_all``, ``macs``.
+        std_hu: ``(scale rows, scale columns)`` standard deviation of the samples that ``hu`` is the mean of, if several.
+        samples: How many.
     """
 
     hu: FloatArray
     leaves: BoolArray | None = None
     cost: dict[str, float] = field(default_factory=dict)
+    std_hu: FloatArray | None = None
+    samples: int = 1
 
 
 class Method(Protocol):

@@ -74,6 +74,7 @@ def viewer_data(cases: Sequence[PictureCase]) -> dict[str, Any]:
                         "name": picture.name,
                         "png": picture.png,
                         "leaves": picture.leaves,
+                        "std": picture.std,
                         "boxes": [asdict(box) for box in picture.boxes],
                     }
                     for picture in case.pictures

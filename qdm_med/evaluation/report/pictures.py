@@ -17,10 +17,10 @@ from qdm_med.evaluation.evaluate import run_method
 from qdm_med.evaluation.fidelity.edge_response import EdgeResponse, edge_response
 from qdm_med.evaluation.fidelity.hallucination import Box
 from qdm_med.evaluation.fidelity.noise_power import NoisePower, noise_power
-from qdm_med.evaluation.methods.method import Method
+from qdm_med.evaluation.methods.method import Method, Restored
 from qdm_med.evaluation.scoring import Truth
 from qdm_med.intensity import HU_MAX, HU_MIN, IntensityMap
-from qdm_med.volume import BoolArray, FloatArray
+from qdm_med.volume import FloatArray
 
 MOST_CASES = 3
 """A slice takes about two megabytes of a report."""
@@ -37,6 +37,7 @@ class Picture:
         name: Method, :data:`TRUTH` or :data:`INPUT`.
         png: Data URI of the image in HU, from :func:`hu_png`.
         leaves: Data URI of the active leaves on the low-resolution grid, if the method has any.
+        std: Data URI of its standard deviation in HU, from :func:`hu_png`, if it is a mean of samples.
         boxes: Flagged patches.
         edges: Edge response, where it could be measured.
         noise: Noise power, where it could be measured.
@@ -45,6 +46,7 @@ class Picture:
     name: str
     png: str
     leaves: str | None = None
+    std: str | None = None
     boxes: tuple[Box, ...] = ()
     edges: EdgeResponse | None = None
     noise: NoisePower | None = None
@@ -93,20 +95,22 @@ def picture_cases(
         ]
         for method in methods:
             restored, _ = run_method(method, case)
-            pictures.append(_picture(method.name, restored.hu, restored.leaves, truth))
+            pictures.append(_picture(method.name, restored, truth))
         title = f"slice {index}, patient {case.record.patient[:8]}, {case.record.pixel_spacing_mm:.3g} mm"
         cases.append(PictureCase(title, case.scale, tuple(pictures)))
     return cases
 
 
-def _picture(name: str, hu: FloatArray, leaves: BoolArray | None, truth: Truth) -> Picture:
+def _picture(name: str, restored: Restored, truth: Truth) -> Picture:
+    hu, leaves, std = restored.hu, restored.leaves, restored.std_hu
     return Picture(
         name,
         hu_png(hu),
-        None if leaves is None else _data_uri(Image.fromarray(leaves.astype(np.uint8) * 255)),
-        truth.hallucinations_in(hu).boxes,
-        edge_response(hu, truth.edges),
-        noise_power(hu, truth.regions),
+        leaves=None if leaves is None else _data_uri(Image.fromarray(leaves.astype(np.uint8) * 255)),
+        std=None if std is None else hu_png(std),
+        boxes=truth.hallucinations_in(hu).boxes,
+        edges=edge_response(hu, truth.edges),
+        noise=noise_power(hu, truth.regions),
     )
 
 

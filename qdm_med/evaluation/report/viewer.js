@@ -1,13 +1,14 @@
 "use strict";
 (() => {
   const LARGEST_ERROR_HU = 200;
+  const LARGEST_STD_HU = 100;
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const canvas = $("canvas");
   const overlay = $("overlay");
   const context = canvas.getContext("2d");
   const decoded = new Map();
-  let shown = null; // { truth, left, right, leaves }
+  let shown = null; // { truth, left, right, std, leaves }
 
   // Pixels of a data URI, decoded once: HU from the red (high) and green (low) bytes, or 0 and 255 of a mask.
   async function pixels(uri, isHu) {
@@ -47,13 +48,14 @@
 
   function draw() {
     if (!shown) return;
-    const { truth, left, right, leaves } = shown;
+    const { truth, left, right, std, leaves } = shown;
     canvas.width = truth.width;
     canvas.height = truth.height;
     const centre = Number($("centre").value);
     const width = Math.max(1, Number($("width").value));
     const divider = Math.round((truth.width * Number($("split").value)) / 100);
     const isError = $("error").checked;
+    const hasStd = $("std").checked && std;
     const hasLeaves = $("leaves").checked && leaves;
     const sheet = context.createImageData(truth.width, truth.height);
     for (let row = 0, i = 0; row < truth.height; row += 1) {
@@ -63,6 +65,9 @@
         let colour;
         if (isRight && isError) {
           colour = colourOfError(hu - at(truth, row, column));
+        } else if (isRight && hasStd) {
+          const share = Math.min(1, at(std, row, column) / LARGEST_STD_HU);
+          colour = [255 * share, 200 * share, 60 * share];
         } else {
           const grey = (255 * (hu - centre + width / 2)) / width;
           colour = [grey, grey, grey];
@@ -103,6 +108,9 @@
     const parts = [`Left: ${picture("left").name}. Right: ${right.name}.`];
     parts.push(`Window ${centre - width / 2} to ${centre + width / 2} HU.`);
     if (isError) parts.push(`Error map: blue ${-LARGEST_ERROR_HU}, white 0, red +${LARGEST_ERROR_HU} HU.`);
+    if ($("std").checked) {
+      parts.push(right.std ? `Uncertainty: black 0, yellow ${LARGEST_STD_HU} HU of standard deviation.` : "One sample: no uncertainty.");
+    }
     if ($("leaves").checked) parts.push(right.leaves ? "Teal: leaves where detail was generated." : "No quadtree here.");
     if ($("boxes").checked) parts.push(`${right.boxes.length} patches differ from the true slice (sFRC).`);
     $("caption").textContent = parts.join(" ");
@@ -116,6 +124,7 @@
       truth: await pixels(truth.png, true),
       left: await pixels(picture("left").png, true),
       right: await pixels(right.png, true),
+      std: right.std ? await pixels(right.std, true) : null,
       leaves: right.leaves ? await pixels(right.leaves, false) : null,
     };
     draw();
@@ -143,7 +152,7 @@
   }
   for (const id of ["case", "left", "right"]) $(id).addEventListener("change", load);
   for (const id of ["split", "centre", "width"]) $(id).addEventListener("input", draw);
-  for (const id of ["error", "leaves", "boxes"]) $(id).addEventListener("change", draw);
+  for (const id of ["error", "std", "leaves", "boxes"]) $(id).addEventListener("change", draw);
   const radios = [...document.querySelectorAll("input[name=window]")];
   for (const radio of radios) radio.addEventListener("change", () => chooseWindow(radio));
   for (const id of ["centre", "width"]) {
@@ -155,7 +164,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("select, input[type=number]")) return;
-    const boxes = { e: "error", q: "leaves", b: "boxes" };
+    const boxes = { e: "error", u: "std", q: "leaves", b: "boxes" };
     if ("123".includes(event.key)) chooseWindow(radios[Number(event.key) - 1]);
     if (boxes[event.key]) $(boxes[event.key]).click();
   });

@@ -27,7 +27,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 @pytest.fixture(scope="module")
 def report(store, checkpoint, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "deep" / "report.html"
-    options = BenchmarkOptions("med-sr4", methods=("bicubic", "qdm"))
+    options = BenchmarkOptions("med-sr4", methods=("bicubic", "qdm"), samples=2)
     evaluate_checkpoint(store.path, checkpoint, options, device=torch.device("cpu"), report=path)
     return path
 
@@ -72,7 +72,7 @@ def test_images_carry_hu_exactly_and_no_identifier(report, store, checkpoint):
     data = viewer_data(report)
     assert [case["title"].split(",")[0] for case in data["cases"]] == ["slice 1", "slice 3"]
     names = [picture["name"] for picture in data["cases"][0]["pictures"]]
-    assert names == [TRUTH, INPUT, "bicubic", "tiny, 2 steps, s = 0.15"]
+    assert names == [TRUTH, INPUT, "bicubic", "tiny, 2 steps, s = 0.15", "tiny, 2 steps, s = 0.15, mean of 2 samples"]
     case = make_case(store, 1, 4, 0, checkpoint.card.intensity)
     np.testing.assert_array_equal(decoded(data["cases"][0]["pictures"][0]["png"]), case.reference_hu)
     np.testing.assert_array_equal(decoded(data["cases"][0]["pictures"][1]["png"]), np.rint(case.low_hu))
@@ -203,9 +203,29 @@ def test_the_viewer_works_by_keyboard_and_shows_the_hu(browser, report):
 
 
 @needs_browser
+def test_the_uncertainty_map_is_shown_where_there_is_one(browser, report):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.select import Select
+
+    name = "tiny, 2 steps, s = 0.15, mean of 2 samples"
+    std = next(decoded(one["std"]) for one in viewer_data(report)["cases"][0]["pictures"] if one["name"] == name)
+    browser.execute_script("document.getElementById('split').value = 0; document.activeElement.blur()")
+    press(browser, "u")
+    assert "One sample: no uncertainty." in browser.find_element(By.ID, "caption").text
+    Select(browser.find_element(By.ID, "right")).select_by_visible_text(name)
+    browser.find_element(By.ID, "split").click()  # away from the list, whose keys choose entries
+    browser.execute_script(
+        "const s = document.getElementById('split'); s.value = 0; s.dispatchEvent(new Event('input'))"
+    )
+    assert "black 0, yellow 100 HU" in browser.find_element(By.ID, "caption").text
+    shown = np.array([pixel(browser, row, 40) for row in range(0, 64, 8)])
+    np.testing.assert_allclose(shown[:, 0], np.minimum(255, 255 * std[::8, 40] / 100), atol=1)
+
+
+@needs_browser
 def test_tab_reaches_every_control_and_each_has_a_name(browser):
     controls = browser.execute_script(
         "return [...document.querySelectorAll('select, input')].map(e => [e.id || e.name, e.labels.length, e.tabIndex])"
     )
-    assert len(controls) >= 13
+    assert len(controls) >= 14
     assert all(labels == 1 and index == 0 for _, labels, index in controls)
