@@ -37,11 +37,12 @@ def receipt(
     perceptual: Lpips | None,
 ) -> dict[str, Any]:
     """What makes rows of two runs comparable, in JSON types."""
-    stated = {key: str(value) if key == "image_models" else value for key, value in asdict(options).items()}
+    weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in options.image_models]
     return {
         "qdm_med": __version__,
         "torch": torch.__version__,
-        **stated,
+        **asdict(options),
+        "image_models": weights,
         "methods": len(methods),
         "method_names": [method.name for method in methods],
         "model": checkpoint.card.name,
