@@ -82,4 +82,4 @@ def run_method(method: Method, case: Case) -> tuple[Restored, float]:
         )
     if not np.isfinite(restored.hu).all():
         raise DataError(f"method {method.name} made an image with values that are not numbers for slice {case.index}")
-    return restored, seconds
+    return restored, seconds if restored.seconds is None else restored.seconds

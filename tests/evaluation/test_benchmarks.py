@@ -9,7 +9,7 @@ import torch
 from qdm_med.errors import CheckpointError, ConfigError, DataError
 from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_methods, run_benchmark
 from qdm_med.evaluation.cases import make_case
-from qdm_med.evaluation.evaluate import evaluate
+from qdm_med.evaluation.evaluate import evaluate, run_method
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.evaluation.source import select_slices
 
@@ -92,6 +92,14 @@ def test_an_oracle_is_perfect(store, checkpoint):
     rows = score_with(store, checkpoint, lambda low_hu, scale: next(truth))
     assert {row.scores["mae_hu"] for row in rows} == {0.0}
     assert {row.scores["psnr_db"] for row in rows} == {float("inf")}
+
+
+def test_a_method_that_did_more_than_restore_tells_its_own_time(store, checkpoint):
+    case = make_case(store, 0, 4, 0, checkpoint.card.intensity)
+    method = Fixed(lambda low_hu, scale: np.zeros((64, 64), dtype=np.float32))
+    assert 0 < run_method(method, case)[1] < 5
+    method.restore = lambda low_hu, scale: Restored(np.zeros((64, 64), dtype=np.float32), seconds=7.0)
+    assert run_method(method, case)[1] == 7.0
 
 
 def test_a_method_of_the_wrong_size_or_with_nan_is_named(store, checkpoint):

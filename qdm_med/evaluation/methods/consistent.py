@@ -27,7 +27,7 @@ class Consistent:
     def restore(self, low_hu: FloatArray, scale: int) -> Restored:
         """Super-resolve one slice and match its block means."""
         restored = self.method.restore(low_hu, scale)
-        return replace(restored, hu=self.match(restored.hu, low_hu, scale))
+        return replace(restored, hu=self.match(restored.hu, low_hu, scale), seconds=None)
 
 
 def hard(method: Method) -> Consistent:

@@ -40,6 +40,7 @@ class Ensemble:
             std_hu=samples.std(axis=0, ddof=1).astype(np.float32),
             samples=len(samples),
             cost=cost,
+            seconds=None,
         )
 
 

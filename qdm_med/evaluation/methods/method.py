@@ -19,6 +19,7 @@ class Restored:
             ``windows``, ``windows_in_all``, ``macs``.
         std_hu: ``(scale rows, scale columns)`` standard deviation of the samples that ``hu`` is the mean of, if several.
         samples: How many.
+        seconds: Wall time, if the call took longer than the method does, because it was counted too.
     """
 
     hu: FloatArray
@@ -26,6 +27,7 @@ class Restored:
     cost: dict[str, float] = field(default_factory=dict)
     std_hu: FloatArray | None = None
     samples: int = 1
+    seconds: float | None = None
 
 
 class Method(Protocol):
