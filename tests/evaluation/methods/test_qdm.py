@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -22,11 +23,12 @@ LOW_HU = np.random.default_rng(0).integers(-900, 900, (16, 16)).astype(np.float3
 def lively(checkpoint):
     """The tiny network with every path alive: fresh ones end in zeros."""
     generator = torch.Generator().manual_seed(1)
+    denoiser = deepcopy(checkpoint.denoiser)
     with torch.no_grad():
-        for parameter in checkpoint.denoiser.parameters():
+        for parameter in denoiser.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.05, generator=generator)
-    return checkpoint
+    return replace(checkpoint, denoiser=denoiser)
 
 
 def test_the_model_is_scored_as_upscale_runs_it(lively):
@@ -80,8 +82,6 @@ def test_downstream_only_does_not_depend_on_the_upstream(lively):
 
 def other_upstream(denoiser):
     """The network with another upstream."""
-    from copy import deepcopy
-
     changed = deepcopy(denoiser)
     with torch.no_grad():
         for parameter in changed.upstream.parameters():
