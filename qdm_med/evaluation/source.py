@@ -56,7 +56,12 @@ def benchmark_store(data: Path, split: str, keep: Path | None = None) -> Iterato
         place = keep or Path(temporary) / "store"
         if not (place / HEADER_FILE).is_file():
             build_store(tree.series, place, WholeTree(split), left_out=tree.left_out)
-        yield SliceStore.open(place)
+        store = SliceStore.open(place)
+        if foreign := {record.series for record in store.records} - {one.series for one in tree.series}:
+            raise DataError(
+                f"{place} holds {len(foreign)} series that are not in {data}; delete it or give another --out"
+            )
+        yield store
 
 
 def store_sha256(store: SliceStore) -> str:

@@ -41,6 +41,19 @@ def test_a_kept_store_is_made_once(tree, tmp_path):
         assert (store_sha256(store), (store.path / "store.json").stat().st_mtime_ns) == (first, made)
 
 
+def test_a_kept_store_of_other_files_is_refused(tree, tmp_path):
+    with benchmark_store(tree, "val", tmp_path / "store"):
+        pass
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "other.nii.gz").write_bytes((tree / "0.nii.gz").read_bytes())
+    with (
+        pytest.raises(DataError, match="holds 2 series that are not in"),
+        benchmark_store(other, "val", tmp_path / "store"),
+    ):
+        pass
+
+
 def test_a_store_is_opened_as_it_is(store):
     with benchmark_store(store.path, "val") as opened:
         assert opened.records == store.records
