@@ -179,3 +179,26 @@ def _with_block_means(
         shifted.astype(np.float32), "row column (sy sx) -> (row sy) (column sx)", sy=scale, sx=scale
     )
     return matched
+
+
+def back_projected(fine: FloatArray, source: FloatArray, scale: int, how: str) -> FloatArray:
+    """Make a super-resolved slice agree with its source as far as is asked.
+
+    Args:
+        fine: ``(scale rows, scale columns)`` super-resolved HU.
+        source: ``(rows, columns)`` source HU, padding filled.
+        scale: Magnification.
+        how: ``"off"``: bounded by the source's neighbourhoods only; ``"local"``: :func:`agree_with_source`; ``"soft"`` and
+            ``"hard"``: after that :func:`soft_consistency` and :func:`hard_consistency`.
+
+    Returns:
+        ``(scale rows, scale columns)`` float32 HU.
+    """
+    if how == "off":
+        return limit_overshoot(fine, source, scale)
+    agreed = agree_with_source(fine, source, scale)
+    return {"local": _as_it_is, "soft": soft_consistency, "hard": hard_consistency}[how](agreed, source, scale)
+
+
+def _as_it_is(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
+    return fine
