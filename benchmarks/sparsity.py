@@ -21,7 +21,8 @@ from qdm_med.data.degradation import BENCHMARK
 from qdm_med.data.pairs import SlicePair, full_pairs
 from qdm_med.data.slices import SliceStore
 from qdm_med.evaluation.metrics import psnr, ssim
-from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.upscale import Upscaler
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
 from qdm_med.models.quadtree import PaperQuadtree
 from qdm_med.volume import CtSlice

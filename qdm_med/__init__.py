@@ -8,13 +8,14 @@ from qdm_med._version import __version__
 from qdm_med.volume import Geometry, Volume
 
 if TYPE_CHECKING:
-    from qdm_med.inference.upscale import UpscaleOptions, Upscaler, load_upscaler
+    from qdm_med.inference.options import UpscaleOptions
+    from qdm_med.inference.upscale import Upscaler, load_upscaler
     from qdm_med.io.read import read_volume
 
 __all__ = ["Geometry", "UpscaleOptions", "Upscaler", "Volume", "__version__", "load_upscaler", "read_volume"]
 
 _LAZY = {
-    "UpscaleOptions": "qdm_med.inference.upscale",
+    "UpscaleOptions": "qdm_med.inference.options",
     "Upscaler": "qdm_med.inference.upscale",
     "load_upscaler": "qdm_med.inference.upscale",
     "read_volume": "qdm_med.io.read",

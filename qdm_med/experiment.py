@@ -11,7 +11,7 @@ from qdm_med.config import ExperimentConfig, load_config, save_config
 from qdm_med.data.slices import SliceStore
 from qdm_med.device import pick_device
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.perceptual import LpipsSqueeze
+from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.training.denoiser_training import DenoiserTask
 from qdm_med.training.loop import CHECKPOINT_FILE, Trainer
 from qdm_med.training.state import STATE_FILE
@@ -66,7 +66,7 @@ def run_denoiser(
 ) -> None:
     """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`.
 
-    ``lpips_backbone`` is the file that :class:`qdm_med.evaluation.perceptual.LpipsSqueeze` reads, for Eq. 7's term;
+    ``lpips_backbone`` is the file that :class:`qdm_med.evaluation.perceptual.Lpips` reads, for Eq. 7's term;
     ``initial`` a checkpoint whose denoiser the run starts from instead of from random weights.
     """
     if config.denoiser is None:
@@ -87,7 +87,7 @@ def run_denoiser(
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
-        perceptual=LpipsSqueeze(lpips_backbone).to(target) if lpips_backbone else None,
+        perceptual=Lpips(lpips_backbone).to(target) if lpips_backbone else None,
         initial=load_checkpoint(initial) if initial else None,
     )
     _run(config, task, out, resume=resume, report=report)

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+ModeName = Literal["faithful", "balanced", "detailed"]
+ConsistencyName = Literal["off", "local", "soft", "hard"]
 QuadtreeName = Literal["paper", "adaptive"]
 PrecisionName = Literal["float32", "bfloat16"]
 
@@ -22,7 +24,16 @@ def upscale(
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the model's for the scale.")] = None,
+    mode: Annotated[
+        ModeName, typer.Option(help="faithful (least error and invention), balanced, or detailed (most detail).")
+    ] = "balanced",
+    steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the mode's.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples whose mean is taken. Default: the mode's.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Factor on the noise. Default: the mode's.")] = None,
+    consistency: Annotated[
+        ConsistencyName,
+        typer.Option(help="Agreement with the source's HU: off, local (neighbourhoods), soft or hard (every pixel)."),
+    ] = "local",
     quadtree: Annotated[
         QuadtreeName | None,
         typer.Option(help="paper (one level) or adaptive (above the noise, patient only). Default: the model's."),
@@ -70,14 +81,19 @@ def upscale(
     from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
     from qdm_med.inference.estimate import estimate_series
     from qdm_med.inference.explain import explain_series
+    from qdm_med.inference.options import UpscaleOptions
     from qdm_med.inference.series import upscale_series
-    from qdm_med.inference.upscale import UpscaleOptions, load_upscaler
+    from qdm_med.inference.upscale import load_upscaler
     from qdm_med.io.write import default_output
 
     options = UpscaleOptions(
         scale=scale,
         seed=seed,
+        mode=mode,
         steps=steps,
+        samples=samples,
+        temperature=temperature,
+        consistency=consistency,
         quadtree=quadtree,
         threshold=threshold,
         noise_factor=noise_factor,

@@ -53,8 +53,12 @@ def derivation_of(upscaler: Upscaler) -> Derivation:
         model=upscaler.card.name,
         model_sha256=upscaler.sha256,
         parameters=(
+            ("mode", upscaler.mode),
             ("steps", str(upscaler.steps)),
+            ("samples", str(upscaler.samples)),
+            ("temperature", f"{upscaler.temperature:g}"),
             ("seed", str(upscaler.seed)),
+            ("consistency", upscaler.consistency),
             ("quadtree", upscaler.quadtree.kind),
             ("threshold", f"{upscaler.quadtree.threshold:g}"),
             ("tile", str(upscaler.tiling.tile)),

@@ -5,91 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qdm_med.checkpoint import Checkpoint, ModelCard, default_checkpoint, load_checkpoint
+from qdm_med.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from qdm_med.device import pick_device
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
-from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.inference.consistency import agree_with_source
+from qdm_med.errors import CheckpointError
+from qdm_med.inference.consistency import back_projected
 from qdm_med.inference.fusion import GaussianTileFusion, fade_in
 from qdm_med.inference.memory import tile_within
+from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.inference.work import MARGIN, Region, SliceWork, Tile, WorkPlanner
 from qdm_med.models.autoencoder import DOWNSAMPLING
 from qdm_med.models.conditioning import upsample
-from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
-
-Precision = Literal["float32", "bfloat16"]
 
 GPU_BATCH_LEAVES = 16 * 4096
 """Active leaves that fill an accelerator: those of sixteen dense tiles of the trained size. A CPU is full with one tile."""
-
-
-@dataclass(frozen=True)
-class UpscaleOptions:
-    """How to run a checkpoint.
-
-    Attributes:
-        scale: Magnification along rows and columns.
-        seed: Key of the noise; the same seed gives the same images.
-        steps: Sampling steps; ``None``: the checkpoint's default for the scale.
-        quadtree: ``"paper"`` (one level, the whole slice) or ``"adaptive"`` (several levels, above the noise, in the
-            patient only); ``None``: the checkpoint's default.
-        threshold: Quadtree threshold s; ``None``: the checkpoint's default for its own quadtree, else the quadtree's;
-            0 refines everything.
-        noise_factor: Adaptive only: multiple of the range expected of noise alone; ``None``: the quadtree's default.
-        tile: Side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at x8.
-            Slices that fit into one tile do not depend on it.
-        precision: ``"bfloat16"`` computes the networks' layers in bfloat16 (:func:`torch.autocast`): faster on GPUs,
-            much slower on CPUs, and HU differ a little.
-        batch_leaves: Active leaves that are computed together, over tiles and slices; ``None``: what suits the device, on
-            a CPU 0, that is, tile by tile.
-    """
-
-    scale: int = 4
-    seed: int = 0
-    steps: int | None = None
-    quadtree: QuadtreeKind | None = None
-    threshold: float | None = None
-    noise_factor: float | None = None
-    tile: int | None = None
-    precision: Precision = "float32"
-    batch_leaves: int | None = None
-
-    def __post_init__(self) -> None:
-        """Reject what no checkpoint can be run with."""
-        if self.seed < 0:
-            raise ConfigError(f"seed must not be negative, got {self.seed}")
-        if self.batch_leaves is not None and self.batch_leaves < 0:
-            raise ConfigError(f"batch_leaves must not be negative, got {self.batch_leaves}")
-        if self.quadtree not in (None, "paper", "adaptive"):
-            raise ConfigError(f"quadtree {self.quadtree!r} is unknown; known: paper, adaptive")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision {self.precision!r} is unknown; known: float32, bfloat16")
-
-    def quadtree_for(self, card: ModelCard) -> Quadtree:
-        """The quadtree that these options ask of a model.
-
-        Raises:
-            ConfigError: If a number is out of range, or a noise factor is given to the paper's quadtree.
-        """
-        kind = self.quadtree or card.quadtree
-        threshold = card.threshold if self.threshold is None and kind == card.quadtree else self.threshold
-        given = {"threshold": threshold, "noise_factor": self.noise_factor}
-        numbers = {name: number for name, number in given.items() if number is not None}
-        if kind == "adaptive":
-            return AdaptiveQuadtree(**numbers)
-        if self.noise_factor is not None:
-            raise ConfigError("noise factor belongs to the adaptive quadtree; add --quadtree adaptive or leave it out")
-        return PaperQuadtree(**numbers)
 
 
 @dataclass(frozen=True)
@@ -139,10 +78,10 @@ class Upscaler:
             raise CheckpointError(
                 f"model {checkpoint.card.name} is an autoencoder without a denoiser; train one with `qdm-med train`"
             )
-        default_steps = checkpoint.card.steps_for(options.scale)
         self.card, self.sha256 = checkpoint.card, checkpoint.sha256
         self.scale, self.seed = options.scale, options.seed
-        self.steps = default_steps if options.steps is None else options.steps
+        self.mode, self.consistency = options.mode, options.consistency
+        self.steps, self.samples, self.temperature = options.sampling_for(self.card)
         self.quadtree = options.quadtree_for(self.card)
         trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
         self.tiling = Tiling.of(trained if options.tile is None else options.tile)
@@ -192,7 +131,8 @@ class Upscaler:
     def _finish(self, work: SliceWork, fine: Mapping[Tile, Tensor]) -> UpscaledSlice:
         low, high = self.card.intensity.hu_range
         inside = np.clip(work.source, low, high)
-        hu = agree_with_source(self.card.intensity.to_hu(self._fuse(work, fine).numpy()), inside, self.scale)
+        answer = self.card.intensity.to_hu(self._fuse(work, fine).numpy())
+        hu = back_projected(answer, inside, self.scale, self.consistency)
         # Beyond the mapped range (metal on an extended scale) there is no network: those HU are magnified as they are.
         if (work.source != inside).any():
             hu = hu + np.kron(work.source - inside, np.ones((self.scale, self.scale), dtype=np.float32))
@@ -243,10 +183,17 @@ class Upscaler:
             yield batch
 
     def _batch(self, tiles: Sequence[tuple[Job, Tile]]) -> Tensor:
-        """Super-resolve tiles of one size together, ``(B, 1, h, w)``."""
+        """Super-resolve tiles of one size together, ``(B, 1, h, w)``: the mean of the samples."""
+        samples = (self._sample(tiles, number) for number in range(self.samples))
+        total = next(samples)
+        for another in samples:
+            total += another
+        return total / self.samples
+
+    def _sample(self, tiles: Sequence[tuple[Job, Tile]], number: int) -> Tensor:
         draws = [
             slice_draws(
-                job.noise,
+                replace(job.noise, sample=number),
                 tile.region,
                 channels=self.card.autoencoder.latent_channels,
                 scale=self.scale,
@@ -264,7 +211,7 @@ class Upscaler:
                 torch.cat([tile.leaves for _, tile in tiles]).to(self._device),
                 scale=self.scale,
                 schedule=self._schedule,
-                noise=lambda number: torch.cat([draw(number) for draw in draws]),
+                noise=lambda step: self.temperature * torch.cat([draw(step) for draw in draws]),
             )
         return fine.float().cpu()
 

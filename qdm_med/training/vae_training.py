@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from qdm_med.checkpoint import ModelCard, save_checkpoint
 from qdm_med.data.slices import SliceStore
 from qdm_med.errors import DataError
-from qdm_med.evaluation.metrics import SOFT_TISSUE_HU, mae_hu, psnr
+from qdm_med.evaluation.metrics import mae_hu, psnr
+from qdm_med.evaluation.tissues import SOFT_TISSUE_HU
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.training.task import Share, Validation, require_item_for_every_process

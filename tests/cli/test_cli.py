@@ -153,6 +153,7 @@ def test_the_quadtree_is_recorded_in_the_output(run, series, checkpoint, tmp_pat
     good = ("upscale", "--series", series, "--checkpoint", checkpoint, "--quadtree", "adaptive", "--threshold", 0.2)
     assert run(*good, "--out", tmp_path / "out")[0] == 0
     written = pydicom.dcmread(next((tmp_path / "out").iterdir()))
+    assert "mode balanced" in written.DerivationDescription
     assert "quadtree adaptive" in written.DerivationDescription
     assert "threshold 0.2" in written.DerivationDescription
 

@@ -12,8 +12,9 @@ from qdm_med.errors import ConfigError, SeriesError
 from qdm_med.inference.estimate import SAMPLED, estimate_volume
 from qdm_med.inference.explain import ACTIVE, explain_series, overlay
 from qdm_med.inference.memory import peak_bytes, tile_within
+from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.tiling import Tiling
-from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.inference.upscale import Upscaler
 from qdm_med.volume import Geometry, Volume
 
 

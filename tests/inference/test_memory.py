@@ -11,7 +11,8 @@ RUN = """
 import resource, sys
 import numpy as np, torch
 from qdm_med.inference.memory import peak_bytes
-from qdm_med.inference.upscale import UpscaleOptions, load_upscaler
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.upscale import load_upscaler
 from qdm_med.volume import CtSlice
 side, scale, tile = map(int, sys.argv[1:])
 upscaler = load_upscaler(options=UpscaleOptions(scale=scale, steps=1, tile=tile), device="cpu")

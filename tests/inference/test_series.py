@@ -12,8 +12,9 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from qdm_med.errors import SeriesError
+from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.series import upscale_series
-from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.inference.upscale import Upscaler
 
 SLICES = 4
 

@@ -9,8 +9,9 @@ import torch
 from qdm_med.checkpoint import Checkpoint
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import block_mean, keep_local_mean, limit_overshoot
+from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.padding import fill_padding
-from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.inference.upscale import Upscaler
 from qdm_med.volume import CtSlice
 
 CPU = torch.device("cpu")

@@ -12,8 +12,9 @@ from qdm_med.errors import ConfigError
 from qdm_med.inference.anatomy import anatomy_mask
 from qdm_med.inference.consistency import agree_with_source
 from qdm_med.inference.fusion import fade_in
+from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.tiling import Tiling
-from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.inference.upscale import Upscaler
 from qdm_med.inference.work import WorkPlanner
 from qdm_med.intensity import CompandedRange
 from qdm_med.models.denoiser import PRESETS

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from derived_contract import files, grid_and_pixels, identity, kept, provenance
-from derived_contract.slices import Mutate, Mutations, Rule, Slice
-from derived_contract.source import SCALE, everything
+from tests.io.derived_contract import files, grid_and_pixels, identity, kept, provenance
+from tests.io.derived_contract.slices import Mutate, Mutations, Rule, Slice
+from tests.io.derived_contract.source import SCALE, everything
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydicom.tag import Tag
 
-from derived_contract.slices import Mutate, Mutations, Rule
-from derived_contract.source import SOURCE_ROOT
+from tests.io.derived_contract.slices import Mutate, Mutations, Rule
+from tests.io.derived_contract.source import SOURCE_ROOT
 
 
 def private_kept(pair):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from derived_contract.slices import Mutate, Mutations, Rule, put
-from derived_contract.source import SCALE
+from tests.io.derived_contract.slices import Mutate, Mutations, Rule, put
+from tests.io.derived_contract.source import SCALE
 
 
 def corners(ds) -> np.ndarray:

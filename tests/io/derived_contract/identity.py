@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from derived_contract.slices import Mutations, Rule, constant, put, put_all
-from derived_contract.source import SCALE, SOURCE_ROOT, SOURCE_UID
+from tests.io.derived_contract.slices import Mutations, Rule, constant, put, put_all
+from tests.io.derived_contract.source import SCALE, SOURCE_ROOT, SOURCE_UID
 
 
 def in_order(pair):

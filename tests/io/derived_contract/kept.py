@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pydicom
 
-from derived_contract.slices import Mutations, Rule, cut, put
-from derived_contract.source import ALSO_KEPT, DROPPED, KEPT
+from tests.io.derived_contract.slices import Mutations, Rule, cut, put
+from tests.io.derived_contract.source import ALSO_KEPT, DROPPED, KEPT
 
 CHECKED_DROPS = {
     **dict.fromkeys(("IconImageSequence", "DigitalSignaturesSequence", "MACParametersSequence"), "drop.pixel_bound"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-from derived_contract.slices import Mutate, Mutations, Rule, constant, cut, put, put_all
-from derived_contract.source import SOURCE_ROOT, code
+from tests.io.derived_contract.slices import Mutate, Mutations, Rule, constant, cut, put, put_all
+from tests.io.derived_contract.source import SOURCE_ROOT, code
 
 CHANGED = {
     *("ImageType", "InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime", "SeriesDate"),

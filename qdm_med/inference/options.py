@@ -1,0 +1,150 @@
+"""How a checkpoint is run: single options, and modes that name useful combinations of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple, get_args
+
+from qdm_med.checkpoint import ModelCard
+from qdm_med.errors import ConfigError
+from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
+
+Precision = Literal["float32", "bfloat16"]
+ModeName = Literal["faithful", "balanced", "detailed"]
+ConsistencyName = Literal["off", "local", "soft", "hard"]
+
+
+class Mode(NamedTuple):
+    """A place on the curve between the smallest error and the most detail.
+
+    A sample of what is likely has more error than the mean of many, and looks more like a CT slice: no setting is best
+    in both (PAPER section 11).
+
+    Attributes:
+        steps: Sampling steps; ``None``: the checkpoint's default for the scale.
+        samples: Samples whose mean is taken.
+        temperature: Factor on all noise of the sampler.
+    """
+
+    steps: int | None = None
+    samples: int = 1
+    temperature: float = 1.0
+
+
+class Sampling(NamedTuple):
+    """A mode with all its numbers known; attributes as of :class:`Mode`."""
+
+    steps: int
+    samples: int
+    temperature: float
+
+
+MODES: Mapping[str, Mode] = MappingProxyType(
+    {
+        "faithful": Mode(steps=1, samples=4),
+        "balanced": Mode(),
+        "detailed": Mode(steps=4),
+    }
+)
+"""Measured on the embedded model (its card has the curve): ``faithful`` comes near the mean of what is likely, and invents
+least; ``balanced`` is the default; ``detailed`` is sampled in more steps."""
+
+
+_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "mode": get_args(ModeName),
+        "consistency": get_args(ConsistencyName),
+        "quadtree": get_args(QuadtreeKind),
+        "precision": get_args(Precision),
+    }
+)
+"""Options that are names, and the names they know."""
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """How to run a checkpoint.
+
+    Attributes:
+        scale: Magnification along rows and columns.
+        seed: Key of the noise; the same seed gives the same images.
+        mode: Names a combination of steps, samples and temperature; each can be given by itself as well.
+        steps: Sampling steps; ``None``: the mode's.
+        samples: Samples whose mean is taken; ``None``: the mode's. The more, the closer to what is expected of the source
+            and the less invented detail; time grows with them.
+        temperature: Factor on all noise of the sampler; ``None``: the mode's. Below 1 samples are smoother.
+        consistency: How far the slice agrees with its source in HU, see :mod:`qdm_med.inference.consistency`: ``"off"`` (the
+            networks' answer within plausible bounds), ``"local"`` (the mean of every neighbourhood), ``"soft"`` (the mean
+            of every source pixel to within the source's noise) or ``"hard"`` (exactly, its noise included).
+        quadtree: ``"paper"`` (one level, the whole slice) or ``"adaptive"`` (several levels, above the noise, in the
+            patient only); ``None``: the checkpoint's default.
+        threshold: Quadtree threshold s; ``None``: the checkpoint's default for its own quadtree, else the quadtree's;
+            0 refines everything.
+        noise_factor: Adaptive only: multiple of the range expected of noise alone; ``None``: the quadtree's default.
+        tile: Side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at x8.
+            Slices that fit into one tile do not depend on it.
+        precision: ``"bfloat16"`` computes the networks' layers in bfloat16 (:func:`torch.autocast`): faster on GPUs,
+            much slower on CPUs, and HU differ a little.
+        batch_leaves: Active leaves that are computed together, over tiles and slices; ``None``: what suits the device, on
+            a CPU 0, that is, tile by tile.
+    """
+
+    scale: int = 4
+    seed: int = 0
+    mode: ModeName = "balanced"
+    steps: int | None = None
+    samples: int | None = None
+    temperature: float | None = None
+    consistency: ConsistencyName = "local"
+    quadtree: QuadtreeKind | None = None
+    threshold: float | None = None
+    noise_factor: float | None = None
+    tile: int | None = None
+    precision: Precision = "float32"
+    batch_leaves: int | None = None
+
+    def __post_init__(self) -> None:
+        """Reject what no checkpoint can be run with."""
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, got {self.seed}")
+        if self.batch_leaves is not None and self.batch_leaves < 0:
+            raise ConfigError(f"batch_leaves must not be negative, got {self.batch_leaves}")
+        if self.samples is not None and self.samples < 1:
+            raise ConfigError(f"samples must be at least 1, got {self.samples}")
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise ConfigError(f"temperature must lie in [0, 2], got {self.temperature}")
+        for name, known in _NAMES.items():
+            if (given := getattr(self, name)) not in known and given is not None:
+                raise ConfigError(f"{name} {given!r} is unknown; known: {', '.join(known)}")
+
+    def sampling_for(self, card: ModelCard) -> Sampling:
+        """Steps, samples and temperature that these options ask of a model.
+
+        Raises:
+            CheckpointError: If the model was not trained for the scale.
+        """
+        mode = MODES[self.mode]
+        default_steps = card.steps_for(self.scale)
+        return Sampling(
+            steps=next(steps for steps in (self.steps, mode.steps, default_steps) if steps is not None),
+            samples=self.samples or mode.samples,
+            temperature=mode.temperature if self.temperature is None else self.temperature,
+        )
+
+    def quadtree_for(self, card: ModelCard) -> Quadtree:
+        """The quadtree that these options ask of a model.
+
+        Raises:
+            ConfigError: If a number is out of range, or a noise factor is given to the paper's quadtree.
+        """
+        kind = self.quadtree or card.quadtree
+        threshold = card.threshold if self.threshold is None and kind == card.quadtree else self.threshold
+        given = {"threshold": threshold, "noise_factor": self.noise_factor}
+        numbers = {name: number for name, number in given.items() if number is not None}
+        if kind == "adaptive":
+            return AdaptiveQuadtree(**numbers)
+        if self.noise_factor is not None:
+            raise ConfigError("noise factor belongs to the adaptive quadtree; add --quadtree adaptive or leave it out")
+        return PaperQuadtree(**numbers)

@@ -1,0 +1,107 @@
+"""Training as it is run: both quadtrees, withheld leaves, and a start from a trained checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_med.checkpoint import Checkpoint, ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
+from qdm_med.diffusion.schedule import ScheduleConfig
+from qdm_med.errors import ConfigError
+from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.training.denoiser_training import DenoiserTask
+from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.task import Share
+
+SHAPE = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+WHOLE = Share(0, 1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "store"
+    hu = np.random.default_rng(0).integers(-900, 900, (64, 64)).astype(np.int16)
+    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
+        key = anonymous_key("patient")
+        writer.add(hu, SliceRecord("train", key, key, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
+    return SliceStore.open(folder)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    torch.manual_seed(1)
+    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
+    networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(SHAPE).eval()
+    return Checkpoint(ModelCard("trained", autoencoder, SHAPE), *networks, sha256="1" * 64)
+
+
+def task(store, base, initial=None, shape=SHAPE, **training):
+    return DenoiserTask(
+        store,
+        base,
+        shape,
+        DenoiserTrainingConfig(crops=(64,), **training),
+        ScheduleConfig(),
+        name="tiny",
+        scales=(4, 8),
+        threshold=0.15,
+        steps=(2, 2),
+        batch=8,
+        seed=3,
+        device=torch.device("cpu"),
+        initial=initial,
+    )
+
+
+def test_leaves_are_withheld_beyond_a_line_in_the_asked_share_of_the_items(store, trained):
+    dense = task(store, trained, thresholds=(0.0,), withheld_share=0.5)
+    leaves = torch.cat([dense.batch(step, WHOLE).known.leaves for step in range(12)])
+    whole = leaves.flatten(1).all(dim=1)
+    assert 0.3 < whole.float().mean() < 0.7
+    shares = leaves[~whole].flatten(1).float().mean(dim=1)
+    assert shares.min() < 0.4 < 0.6 < shares.max()
+    # One side of a line: every row changes between active and withheld at most once.
+    changes = (leaves[~whole].int().diff(dim=2) != 0).sum(dim=2)
+    assert changes.max() == 1
+
+
+def test_nothing_is_withheld_unless_asked(store, trained):
+    assert all(task(store, trained, thresholds=(0.0,)).batch(step, WHOLE).known.leaves.all() for step in range(4))
+
+
+def test_the_adaptive_quadtree_marks_its_share_of_the_batches(store, trained):
+    kinds = [
+        task(store, trained, adaptive_share=share)._draw_step(step).quadtree.kind
+        for share in (0.0, 0.5, 1.0)
+        for step in range(60)
+    ]
+    assert kinds[:60] == ["paper"] * 60
+    assert 15 < kinds[60:120].count("adaptive") < 45
+    assert kinds[120:] == ["adaptive"] * 60
+
+
+def test_a_run_starts_from_the_weights_of_a_trained_denoiser(store, trained, tmp_path):
+    started = task(store, trained, trained).objective.denoiser.state_dict()
+    for name, value in trained.denoiser.state_dict().items():
+        torch.testing.assert_close(started[name], value, atol=0, rtol=0)
+    path = tmp_path / "start.safetensors"
+    save_checkpoint(path, trained.card, trained.autoencoder, trained.denoiser)
+    loaded = load_checkpoint(path)
+    run = task(store, loaded, loaded)
+    run.export(run.objective, tmp_path / "out.safetensors", {})
+    assert load_checkpoint(tmp_path / "out.safetensors").card.training["initial_sha256"] == loaded.sha256
+
+
+def test_a_start_of_another_shape_or_another_autoencoder_is_refused(store, trained):
+    with pytest.raises(ConfigError, match="shape"):
+        task(store, trained, trained, shape=replace(SHAPE, depth=2))
+    torch.manual_seed(2)
+    other = replace(trained, autoencoder=KlVae(trained.card.autoencoder))
+    with pytest.raises(ConfigError, match="--vae"):
+        task(store, other, trained)
