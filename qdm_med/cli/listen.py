@@ -31,7 +31,8 @@ def listen(
     ] = False,
 ) -> None:
     """Be a DICOM node that super-resolves pushed series and sends them on; needs the extra pacs."""
-    from qdm_med.inference.upscale import UpscaleOptions, load_upscaler
+    from qdm_med.inference.options import UpscaleOptions
+    from qdm_med.inference.upscale import load_upscaler
     from qdm_med.pacs.addresses import parse_caller, parse_destination, require_title
     from qdm_med.pacs.listen import Worker
     from qdm_med.pacs.listen import listen as serve

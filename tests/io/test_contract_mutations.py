@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.filewriter import correct_ambiguous_vr
+
 from tests.io.derived_contract import files, grid_and_pixels, identity, kept, provenance
 from tests.io.derived_contract.slices import Mutate, Mutations, Rule, Slice
 from tests.io.derived_contract.source import SCALE, everything
-from pydicom.dataset import Dataset
-from pydicom.filewriter import correct_ambiguous_vr
 
 CHECKER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "check_derived.py"
 THEMES = (kept, identity, provenance, grid_and_pixels, files)

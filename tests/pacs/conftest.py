@@ -18,7 +18,8 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage
 
 from qdm_med.checkpoint import Checkpoint, ModelCard, save_checkpoint
-from qdm_med.inference.upscale import UpscaleOptions, Upscaler
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.upscale import Upscaler
 from qdm_med.io.dicom_file import quiet
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
