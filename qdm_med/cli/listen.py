@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from qdm_med.cli.upscale import ConsistencyName
+
 
 def listen(
     spool: Annotated[Path, typer.Option(help="Folder for what is received and not yet done; made if absent.")],
@@ -23,6 +25,9 @@ def listen(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the model's for the scale.")] = None,
+    consistency: Annotated[
+        ConsistencyName, typer.Option(help="How far results agree with their source in HU: off, local, soft or hard.")
+    ] = "local",
     transfer_syntax: Annotated[
         str, typer.Option(help="Encoding of results: explicit, rle, jpeg-ls, jpeg-2000 or htj2k.")
     ] = "explicit",
@@ -40,7 +45,9 @@ def listen(
 
     door = Door(require_title(title), host, port, tuple(map(parse_caller, allow)))
     destination = parse_destination(to)
-    upscaler = load_upscaler(checkpoint, UpscaleOptions(scale=scale, seed=seed, steps=steps), device=device)
+    upscaler = load_upscaler(
+        checkpoint, UpscaleOptions(scale=scale, seed=seed, steps=steps, consistency=consistency), device=device
+    )
 
     serve(
         spool,
