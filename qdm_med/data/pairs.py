@@ -119,7 +119,7 @@ class PairSampler:
             crops.append(self._intensity.to_unit(self._draw_crop(rng)))
             params.append(sample_params(self._degradation, scale, rng))
         high_res = torch.from_numpy(np.stack(crops))[:, None]
-        return PairBatch(high_res, degrade(high_res, params), scale)
+        return PairBatch(high_res, degrade(high_res, params, intensity=self._intensity), scale)
 
     def _draw_crop(self, rng: np.random.Generator) -> HuArray:
         group = self._indices if rng.random() < 0.5 else self._by_patient[rng.integers(len(self._by_patient))]
@@ -148,4 +148,5 @@ def full_pairs(
         record = store.records[index]
         params = sample_params(degradation, scale, np.random.default_rng([seed, scale, int(record.sha256[:16], 16)]))
         high_res = torch.from_numpy(mapping.to_unit(store.hu(index)))[None, None]
-        yield SlicePair(index, record, high_res, degrade(high_res, [params]), scale, params)
+        low_res = degrade(high_res, [params], intensity=mapping)
+        yield SlicePair(index, record, high_res, low_res, scale, params)
