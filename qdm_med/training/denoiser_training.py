@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qdm_med.checkpoint import Checkpoint, ModelCard, save_checkpoint
 from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, DegradationConfig
@@ -78,6 +78,7 @@ class DenoiserTask:
         if initial is not None:
             _start_from(denoiser, initial, base)
         self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, perceptual)
+        self.players: Mapping[str, nn.Module] = {"loss": denoiser}
         self._store, self._device = store, device
         self._seed, self._vae_hash = seed, base.sha256
         self._initial_hash = initial.sha256 if initial is not None else None
