@@ -12,7 +12,8 @@ Three steps, all in HU, which are linear in the attenuation that a scanner avera
 3. *The reconstruction kernel.* The image is multiplied by the kernel's modulation transfer function, and the noise
    coloured by it: filtered back-projection weights frequencies by the ramp ``f`` and spreads them over rings of
    circumference ``2 pi f``, so that a noise power spectrum is ``f MTF(f)^2``, without any power at ``f = 0`` (Riederer,
-   Pelc and Chesler, Phys. Med. Biol. 23 (1978) 446).
+   Pelc and Chesler, Phys. Med. Biol. 23 (1978) 446). The little power that sampling in pixels folds back to there
+   (Kijewski and Judy, Phys. Med. Biol. 32 (1987) 565) is neglected.
 
 There is neither JPEG nor rounding to 8 bits: the result is clipped to the range of the intensity mapping and rounded to
 whole HU, as scanners store it. The ranges are choices of this project, not measurements of a scanner.
