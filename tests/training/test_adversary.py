@@ -152,6 +152,8 @@ def test_the_substitute_without_weights_falls_towards_the_image():
     made = F.avg_pool2d(image, 3, 1, 1).requires_grad_()
     before = structural_distance(made, image)
     torch.testing.assert_close(before, 1 - ssim(made, image), atol=1e-9, rtol=1e-9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(structural_distance(made, image), before)
     (gradient,) = torch.autograd.grad(before.sum(), made)
     after = structural_distance(made - 0.1 * gradient / gradient.abs().max(), image)
     assert (after < before).all()
