@@ -2,14 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-pacs lint clean
 
 demo: $(VENV)/.installed  ## Upscale a real CT slice with the embedded checkpoint; see demo-output/
 	$(BIN)/python examples/demo.py demo-output
 
 test: $(VENV)/.installed  ## The whole test suite
 	$(BIN)/python -m pytest
+
+test-pacs: $(VENV)/.installed  ## Install Orthanc (Debian, Ubuntu), then send to it and listen to it on loopback
+	test -x /usr/sbin/Orthanc || { $(SUDO) apt-get update && $(SUDO) apt-get install --yes --no-install-recommends orthanc orthanc-dicomweb; }
+	$(BIN)/python -m pytest tests/pacs
 
 lint: $(VENV)/.installed  ## Style and types
 	$(BIN)/ruff check .

@@ -26,3 +26,7 @@ class ConfigError(QdmMedError):
 
 class DataError(QdmMedError):
     """A slice store or benchmark that is missing, damaged or unsuitable."""
+
+
+class TransferError(QdmMedError):
+    """Another DICOM node that cannot be reached, refuses, or fails to store."""

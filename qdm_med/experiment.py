@@ -13,7 +13,7 @@ from qdm_med.config import ExperimentConfig, load_config, save_config
 from qdm_med.data.slices import SliceStore
 from qdm_med.device import pick_device
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.perceptual import LpipsSqueeze
+from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.training.denoiser_training import DenoiserTask
 from qdm_med.training.loop import CHECKPOINT_FILE, Trainer
 from qdm_med.training.objective import Distance
@@ -45,7 +45,7 @@ def run_vae(
         device: Name of the device.
         resume: Whether to go on with the run that ``out`` holds.
         report: Receives one line at the start and one at the end, from rank 0 alone.
-        lpips_backbone: The file that :class:`qdm_med.evaluation.perceptual.LpipsSqueeze` reads, for a perceptual term.
+        lpips_backbone: The file that :class:`qdm_med.evaluation.perceptual.Lpips` reads, for a perceptual term.
 
     Raises:
         QdmMedError: If the data, the folder or the device do not serve.
@@ -107,7 +107,7 @@ def run_denoiser(
 
 
 def _perceptual(backbone: Path | None, device: torch.device) -> Distance | None:
-    return LpipsSqueeze(backbone).to(device) if backbone else None
+    return Lpips(backbone).to(device) if backbone else None
 
 
 def _run(config: ExperimentConfig, task: Task[Objective], out: Path, *, resume: bool, report: Report) -> None:

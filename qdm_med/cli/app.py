@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from qdm_med.cli import convert, evaluate, info, prepare, train, upscale
+from qdm_med.cli import convert, evaluate, info, listen, prepare, send, train, upscale
 from qdm_med.errors import QdmMedError
 
 app = typer.Typer(
@@ -16,8 +16,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (upscale.upscale, info.info, prepare.prepare, train.train_vae, train.train, convert.convert):
+for command in (upscale.upscale, info.info, send.send, listen.listen, prepare.prepare, train.train_vae, train.train):
     app.command()(command)
+app.command()(convert.convert)
 app.command(name="eval")(evaluate.evaluate)
 
 

@@ -8,47 +8,83 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from qdm_med.cli.upscale import QuadtreeName
+
 
 def evaluate(
     benchmark: Annotated[str, typer.Option(help="med-sr4 or med-sr8.")],
-    data: Annotated[Path, typer.Option(help="Slice store made by `qdm-med prepare`.")],
+    data: Annotated[Path, typer.Option(help="Slice store made by `qdm-med prepare`, or a folder with CT files.")],
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
     split: Annotated[str, typer.Option(help="Split of the store.")] = "val",
+    methods: Annotated[
+        str, typer.Option(help="Of bicubic, lanczos, qdm, faithful, detailed, dense, downstream-only, soft, hard.")
+    ] = "bicubic,lanczos,qdm,dense",
+    image_model: Annotated[
+        list[Path] | None, typer.Option(help="Weights of BSRGAN, SwinIR or another image network, for spandrel.")
+    ] = None,
     steps: Annotated[str, typer.Option(help="Sampling steps, such as 1,4,15. Default: the model's.")] = "",
     threshold: Annotated[str, typer.Option(help="Quadtree thresholds, such as 0,0.15. Default: the model's.")] = "",
+    quadtree: Annotated[
+        QuadtreeName | None, typer.Option(help="Kind of quadtree: paper or adaptive. Default: the model's.")
+    ] = None,
+    sweep_threshold: Annotated[
+        str, typer.Option(help="Threshold ablation in place of the methods, such as 0,0.03,0.06,0.09,0.15,0.3.")
+    ] = "",
+    degrade_in: Annotated[
+        str, typer.Option(help="Range in which slices are degraded: network (the model's) or window (the paper's).")
+    ] = "network",
+    fidelity: Annotated[bool, typer.Option(help="Measure fidelity too.")] = True,
+    samples: Annotated[
+        int, typer.Option(help="Score the mean of so many samples too, and how right their standard deviation is.")
+    ] = 0,
     every: Annotated[int, typer.Option(help="Take every n-th slice only.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of degradation and sampler.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     lpips_backbone: Annotated[
-        Path | None, typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors) for the column lpips_squeeze.")
+        Path | None,
+        typer.Option(help="SqueezeNet 1.1 or AlexNet features (.npz, .safetensors) for the column lpips_..."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for cases.jsonl and summary.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for receipt, cases, summary, manifest; a killed run goes on there.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write; it needs no network.")] = None,
 ) -> None:
-    """Score a model against interpolation on Med-SR4 or Med-SR8."""
+    """Score a model against other methods on Med-SR4 or Med-SR8: how good, and how faithful."""
     from qdm_med.checkpoint import default_checkpoint, load_checkpoint
     from qdm_med.cli.progress import CountProgress
-    from qdm_med.data.slices import SliceStore
     from qdm_med.device import pick_device
-    from qdm_med.evaluation.benchmarks import BenchmarkOptions, run_benchmark, save_results, table
-    from qdm_med.evaluation.evaluate import summarise
-    from qdm_med.evaluation.perceptual import LpipsSqueeze
+    from qdm_med.evaluation.benchmarks import BenchmarkOptions
+    from qdm_med.evaluation.perceptual import Lpips
+    from qdm_med.evaluation.session import evaluate_checkpoint
 
     options = BenchmarkOptions(
-        benchmark, split, numbers(steps, int, "--steps"), numbers(threshold, float, "--threshold"), every, seed
+        benchmark,
+        split,
+        numbers(steps, int, "--steps"),
+        numbers(threshold, float, "--threshold"),
+        quadtree,
+        every,
+        seed,
+        methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        image_models=tuple(image_model or ()),
+        degrade_in=degrade_in,
+        fidelity=fidelity,
+        samples=samples,
     )
-    perceptual = LpipsSqueeze(lpips_backbone) if lpips_backbone else None
-    model = load_checkpoint(checkpoint or default_checkpoint())
-    store = SliceStore.open(data)
+    perceptual = Lpips(lpips_backbone) if lpips_backbone else None
     with CountProgress("slices") as progress:
-        rows = run_benchmark(
-            store, model, options, device=pick_device(device), perceptual=perceptual, progress=progress.update
+        found = evaluate_checkpoint(
+            data,
+            load_checkpoint(checkpoint or default_checkpoint()),
+            options,
+            device=pick_device(device),
+            perceptual=perceptual,
+            sweep=numbers(sweep_threshold, float, "--sweep-threshold"),
+            out=out,
+            report=report,
+            progress=progress.update,
         )
-    if out is not None:
-        save_results(out, rows, summarise(rows))
-    patients = len({row.patient for row in rows})
-    slices = len({row.sha256 for row in rows})
-    typer.echo(f"{benchmark}, {split} split: {slices} slices of {patients} patients, data range 2 in [-1, 1]")
-    typer.echo(table(rows))
+    typer.echo(found.text())
 
 
 Number = TypeVar("Number", int, float)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 ModeName = Literal["faithful", "balanced", "detailed"]
+ConsistencyName = Literal["off", "local", "soft", "hard"]
 QuadtreeName = Literal["paper", "adaptive"]
 PrecisionName = Literal["float32", "bfloat16"]
 
@@ -29,6 +30,10 @@ def upscale(
     steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the mode's.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples whose mean is taken. Default: the mode's.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Factor on the noise. Default: the mode's.")] = None,
+    consistency: Annotated[
+        ConsistencyName,
+        typer.Option(help="Agreement with the source's HU: off, local (neighbourhoods), soft or hard (every pixel)."),
+    ] = "local",
     quadtree: Annotated[
         QuadtreeName | None,
         typer.Option(help="paper (one level) or adaptive (above the noise, patient only). Default: the model's."),
@@ -62,7 +67,7 @@ def upscale(
         str, typer.Option(help="General Equipment of the output: keep (the scanner's) or standard (PS3.3 C.12.1.1.5).")
     ] = "keep",
     transfer_syntax: Annotated[
-        str, typer.Option(help="Encoding of DICOM output: explicit, rle, jpeg-ls or jpeg-2000, all without loss.")
+        str, typer.Option(help="Encoding of DICOM output: explicit, rle, jpeg-ls, jpeg-2000, htj2k; none loses.")
     ] = "explicit",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out DICOM slices that cannot be read, instead of refusing.")
@@ -88,6 +93,7 @@ def upscale(
         steps=steps,
         samples=samples,
         temperature=temperature,
+        consistency=consistency,
         quadtree=quadtree,
         threshold=threshold,
         noise_factor=noise_factor,

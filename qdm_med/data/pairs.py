@@ -141,12 +141,35 @@ def full_pairs(
 ) -> Iterator[SlicePair]:
     """Walk through the whole slices of a split (or every n-th of them), in store order, each degraded by its own key.
 
+    See :func:`degraded_pair` for the keys.
+    """
+    for index in store.indices(split)[::every]:
+        yield degraded_pair(store, index, scale, degradation, seed, intensity=intensity)
+
+
+def degraded_pair(
+    store: SliceStore,
+    index: int,
+    scale: int,
+    degradation: DegradationConfig,
+    seed: int = 0,
+    *,
+    intensity: IntensityMap | None = None,
+) -> SlicePair:
+    """One whole slice, degraded by its own key.
+
     The key is ``(seed, scale, checksum of the slice)``: a slice is degraded alike in any store and in any order.
     """
+    record = store.records[index]
+    params = sample_params(degradation, scale, np.random.default_rng([seed, scale, int(record.sha256[:16], 16)]))
+    return pair_of(store, index, params, intensity=intensity)
+
+
+def pair_of(
+    store: SliceStore, index: int, params: DegradationParams, *, intensity: IntensityMap | None = None
+) -> SlicePair:
+    """One whole slice, degraded as ``params`` says: the same pixels whenever it is done."""
     mapping = intensity or CompandedRange()
-    for index in store.indices(split)[::every]:
-        record = store.records[index]
-        params = sample_params(degradation, scale, np.random.default_rng([seed, scale, int(record.sha256[:16], 16)]))
-        high_res = torch.from_numpy(mapping.to_unit(store.hu(index)))[None, None]
-        low_res = degrade(high_res, [params], intensity=mapping)
-        yield SlicePair(index, record, high_res, low_res, scale, params)
+    high_res = torch.from_numpy(mapping.to_unit(store.hu(index)))[None, None]
+    low_res = degrade(high_res, [params], intensity=mapping)
+    return SlicePair(index, store.records[index], high_res, low_res, params.scale, params)

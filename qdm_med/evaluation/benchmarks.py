@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from qdm_med.checkpoint import Checkpoint
-from qdm_med.data.degradation import BENCHMARK
-from qdm_med.data.pairs import full_pairs
 from qdm_med.data.slices import SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic, lanczos
-from qdm_med.evaluation.evaluate import Method, SliceScore, Summary, evaluate, summarise
-from qdm_med.evaluation.perceptual import LpipsSqueeze
+from qdm_med.evaluation.cases import make_case
+from qdm_med.evaluation.evaluate import evaluate
+from qdm_med.evaluation.methods.consistent import hard, soft
+from qdm_med.evaluation.methods.ensemble import sampled
+from qdm_med.evaluation.methods.image_model import load_image_model
+from qdm_med.evaluation.methods.interpolation import Interpolation
+from qdm_med.evaluation.methods.method import Method
+from qdm_med.evaluation.methods.qdm import dense, downstream_only, qdm
+from qdm_med.evaluation.perceptual import Lpips
+from qdm_med.evaluation.protocols import PAPER_WINDOW
+from qdm_med.evaluation.results import ResultsFolder, SliceScore
+from qdm_med.evaluation.source import Selection
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscale import Upscaler
-from qdm_med.volume import CtSlice
+from qdm_med.intensity import IntensityMap
+from qdm_med.models.quadtree import QuadtreeKind
 
 BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8": 8})
 """Benchmark name -> magnification."""
+
+METHODS = ("bicubic", "lanczos", "qdm", "faithful", "detailed", "dense", "downstream-only", "soft", "hard")
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,31 @@ class BenchmarkOptions:
         split: Split of the store.
         steps: Numbers of sampling steps; empty: the checkpoint's default.
         thresholds: Quadtree thresholds; empty: the checkpoint's default.
+        quadtree: Kind of quadtree; ``None``: the checkpoint's default.
         every: Take every n-th slice of the split.
         seed: Seed of the degradation and of the sampler.
+        methods: Names from :data:`METHODS`.
+        image_models: Weights of further networks, for ``spandrel``.
+        degrade_in: ``"network"``: slices are degraded in the model's range; ``"window"``: in the paper's window, outside
+            of which there is then neither truth nor input.
+        fidelity: Whether fidelity is measured.
+        samples: If not 0, the mean of so many samples is a method, with an uncertainty map.
+        count_macs: Whether multiply-accumulates are counted.
     """
 
     benchmark: str
     split: str = "val"
     steps: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
+    quadtree: QuadtreeKind | None = None
     every: int = 1
     seed: int = 0
+    methods: tuple[str, ...] = ("bicubic", "lanczos", "qdm", "dense")
+    image_models: tuple[Path, ...] = ()
+    degrade_in: str = "network"
+    fidelity: bool = True
+    samples: int = 0
+    count_macs: bool = False
 
     def __post_init__(self) -> None:
         """Reject what cannot be run."""
@@ -56,102 +77,113 @@ class BenchmarkOptions:
             raise ConfigError(f"benchmark {self.benchmark!r} is unknown; known: {', '.join(BENCHMARK_SCALES)}")
         if self.every < 1:
             raise ConfigError(f"every must be at least 1, got {self.every}")
+        if self.degrade_in not in ("network", "window"):
+            raise ConfigError(f"degrade_in must be network or window, got {self.degrade_in!r}")
+        if unknown := [name for name in self.methods if name not in METHODS]:
+            raise ConfigError(f"method {unknown[0]!r} is unknown; known: {', '.join(METHODS)}")
+        if not self.methods and not self.image_models:
+            raise ConfigError(f"no method was named; known: {', '.join(METHODS)}")
 
     @property
     def scale(self) -> int:
         """Magnification of the benchmark."""
         return BENCHMARK_SCALES[self.benchmark]
 
+    def degraded_in(self, intensity: IntensityMap) -> IntensityMap:
+        """The range in which slices are degraded, for a model with this mapping."""
+        return intensity if self.degrade_in == "network" else PAPER_WINDOW
 
-def qdm_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> dict[str, Method]:
-    """The checkpoint at every combination of steps and thresholds, exactly as ``qdm-med upscale`` runs it.
+
+def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
+    """The methods of a run, each name once.
 
     Raises:
-        CheckpointError: If the checkpoint does not serve the benchmark's scale.
-        ConfigError: If steps or thresholds are out of range.
+        CheckpointError: If a checkpoint or network does not serve the benchmark's scale.
+        ConfigError: If steps or thresholds are out of range, or spandrel is wanted and missing.
     """
-    card = checkpoint.card
-    thresholds = options.thresholds or (card.threshold,)
-    steps = options.steps or (card.steps_for(options.scale),)
-    methods = {}
-    for threshold, number in itertools.product(thresholds, steps):
-        how = UpscaleOptions(scale=options.scale, seed=options.seed, steps=number, threshold=threshold)
-        methods[f"{card.name}, {number} steps, s = {threshold:g}"] = _method(Upscaler(checkpoint, how, device=device))
-    return methods
+    intensity = checkpoint.card.intensity
+    methods: list[Method] = []
+    for name in options.methods:
+        if name == "bicubic":
+            methods.append(Interpolation("bicubic", bicubic, intensity))
+        elif name == "lanczos":
+            methods.append(Interpolation("lanczos", lanczos, intensity))
+        else:
+            methods += _qdm_variants(name, checkpoint, options, device)
+    if options.samples:
+        how = UpscaleOptions(scale=options.scale, seed=options.seed, quadtree=options.quadtree)
+        methods.append(sampled(checkpoint, how, device, options.samples))
+    methods += [load_image_model(path, options.scale, intensity, device) for path in options.image_models]
+    return list({method.name: method for method in reversed(methods)}.values())[::-1]
 
 
-def _method(upscaler: Upscaler) -> Method:
-    intensity = upscaler.card.intensity
+def _qdm_variants(name: str, checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
+    """The checkpoint, or a variant of it, at every combination of steps and thresholds."""
+    thresholds: Sequence[float | None] = options.thresholds or (None,)
+    steps: Sequence[int | None] = options.steps or (None,)
+    found: list[Method] = []
+    swept = thresholds if name in ("qdm", "soft", "hard") else (None,)
+    for threshold, number in itertools.product(swept, steps):
+        how = UpscaleOptions(
+            scale=options.scale,
+            seed=options.seed,
+            mode="faithful" if name == "faithful" else "detailed" if name == "detailed" else "balanced",
+            steps=number,
+            quadtree=options.quadtree,
+            threshold=threshold,
+        )
+        found.append(_qdm_variant(name, checkpoint, how, device, counted=options.count_macs))
+    return found
 
-    def run(low_res: Tensor, scale: int) -> Tensor:
-        hu = intensity.to_hu(low_res[0, 0].numpy())
-        key = hashlib.sha256(hu.tobytes()).hexdigest()
-        result = upscaler.upscale_slice(CtSlice(hu, np.zeros(hu.shape, dtype=bool), 0.0), key)
-        return torch.from_numpy(intensity.to_unit(result.hu))[None, None]
 
-    return run
+def _qdm_variant(
+    name: str, checkpoint: Checkpoint, how: UpscaleOptions, device: torch.device, *, counted: bool
+) -> Method:
+    if name == "dense":
+        return dense(checkpoint, how, device)
+    if name == "downstream-only":
+        return downstream_only(checkpoint, how, device)
+    method = qdm(checkpoint, how, device, counted=counted)
+    match = {"soft": soft, "hard": hard}.get(name)
+    return method if match is None else match(method)
 
 
 def run_benchmark(
     store: SliceStore,
-    checkpoint: Checkpoint,
+    selection: Selection,
+    intensity: IntensityMap,
     options: BenchmarkOptions,
+    methods: Sequence[Method],
     *,
-    device: torch.device,
-    perceptual: LpipsSqueeze | None = None,
+    perceptual: Lpips | None = None,
+    folder: ResultsFolder | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[SliceScore]:
-    """Score bicubic, Lanczos and the checkpoint on every slice of the benchmark.
+    """Score the methods on every selected slice that is not done yet.
 
     Args:
         store: Slices.
-        checkpoint: Model.
+        selection: Which of them.
+        intensity: The model's mapping.
         options: What is run.
-        device: Where the model runs.
-        perceptual: LPIPS, if its column is wanted.
+        methods: From :func:`benchmark_methods`.
+        perceptual: LPIPS, if its columns are wanted.
+        folder: Keeps the rows as they are made, and those of an earlier run.
         progress: Told of every slice.
 
     Returns:
         One row for each method and slice.
     """
-    methods: dict[str, Method] = {"bicubic": bicubic, "lanczos": lanczos, **qdm_methods(checkpoint, options, device)}
-    total = len(store.indices(options.split)[:: options.every])
-    intensity = checkpoint.card.intensity
-    pairs = full_pairs(
-        store, options.split, options.scale, BENCHMARK, options.seed, intensity=intensity, every=options.every
-    )
-    rows: list[SliceScore] = []
-    for row in evaluate(methods, pairs, intensity=intensity, perceptual=perceptual):
-        rows.append(row)
+    rows = list(folder.done) if folder else []
+    total = len(selection.indices)
+    finished = {row.sha256 for row in rows}
+    wanted = (index for index in selection.indices if store.records[index].sha256 not in finished)
+    degraded_in = options.degraded_in(intensity)
+    cases = (make_case(store, index, options.scale, options.seed, degraded_in) for index in wanted)
+    progress(len(rows) // len(methods), total)
+    for scored in evaluate(methods, cases, intensity=intensity, perceptual=perceptual, fidelity=options.fidelity):
+        rows += scored
+        if folder:
+            folder.append(scored)
         progress(len(rows) // len(methods), total)
     return rows
-
-
-def save_results(folder: Path, rows: Iterable[SliceScore], summaries: Sequence[Summary]) -> None:
-    """Write every case (``cases.jsonl``) and the summary (``summary.json``)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    cases = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
-    (folder / "cases.jsonl").write_text(cases)
-    (folder / "summary.json").write_text(json.dumps([asdict(summary) for summary in summaries], indent=2) + "\n")
-
-
-def table(rows: Sequence[SliceScore]) -> str:
-    """Means over patients with 95 % confidence intervals, a method a line, as Markdown."""
-    summaries = summarise(rows)
-    metrics = list(dict.fromkeys(summary.metric for summary in summaries))
-    methods = list(dict.fromkeys(summary.method for summary in summaries))
-    cells = {(summary.method, summary.metric): _cell(summary) for summary in summaries}
-    seconds = {name: [row.seconds for row in rows if row.method == name] for name in methods}
-    lines = ["| method | " + " | ".join(metrics) + " | s a slice |", "|---" * (len(metrics) + 2) + "|"]
-    for name in methods:
-        told = [cells[name, metric] for metric in metrics]
-        lines.append(f"| {name} | " + " | ".join(told) + f" | {sum(seconds[name]) / len(seconds[name]):.2f} |")
-    return "\n".join(lines)
-
-
-def _cell(summary: Summary) -> str:
-    digits = 2 if summary.metric.endswith(("_db", "_hu")) else 4
-    mean = f"{summary.mean:.{digits}f}"
-    if summary.interval is None:
-        return mean
-    return f"{mean} ({summary.interval[0]:.{digits}f} to {summary.interval[1]:.{digits}f})"

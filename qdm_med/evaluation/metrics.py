@@ -1,7 +1,7 @@
-"""How close a super-resolved slice is to the true one.
+"""How close an image is to the true one: the metrics themselves, on images of any range.
 
-PSNR and SSIM are taken on the network's range [-1, 1], so their data range is 2; the errors in HU after mapping
-back. Predictions are clamped to [-1, 1] first: nothing outside it can be written to a CT.
+Their data range is an argument without which the figures mean nothing; :mod:`qdm_med.evaluation.protocols` says which
+ranges are used.
 """
 
 from __future__ import annotations
@@ -10,37 +10,78 @@ from typing import cast
 
 import numpy as np
 import torch
-from monai.metrics.regression import SSIMMetric
+from monai.metrics.regression import MultiScaleSSIMMetric, compute_ssim_and_cs
 from torch import Tensor
 
-from qdm_med.evaluation.perceptual import LpipsSqueeze
-from qdm_med.intensity import IntensityMap
-
 DATA_RANGE = 2.0
-"""Width of [-1, 1]."""
+"""Width of [-1, 1], the network's range."""
 
-SOFT_TISSUE_HU = (-160.0, 240.0)
-"""The usual soft-tissue display window (centre 40, width 400)."""
+SSIM_WINDOW = 11
+"""Side of SSIM's Gaussian window in pixels (Wang et al., IEEE TIP 13, 2004)."""
+SSIM_SIGMA = 1.5
 
-PSNR = "psnr_db"
-SSIM = "ssim"
-MAE = "mae_hu"
-SOFT_TISSUE_MAE = "soft_tissue_mae_hu"
-LPIPS = "lpips_squeeze"
-
-HIGHER_IS_BETTER = {PSNR: True, SSIM: True, MAE: False, SOFT_TISSUE_MAE: False, LPIPS: False}
+SMALLEST_MS_SSIM_SIDE = SSIM_WINDOW * 2**4
+"""Multi-scale SSIM halves the image four times and must still hold a window."""
 
 
-def psnr(prediction: Tensor, reference: Tensor, data_range: float = DATA_RANGE) -> Tensor:
-    """Peak signal-to-noise ratio of ``(B, C, H, W)`` images, ``(B,)`` in dB; infinite for equal images."""
-    error = (prediction.double() - reference.double()).square().flatten(1).mean(dim=1)
-    return 10.0 * torch.log10(data_range**2 / error)
+def psnr(prediction: Tensor, reference: Tensor, data_range: float = DATA_RANGE, mask: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio of ``(B, C, H, W)`` images, ``(B,)`` in dB; infinite for equal images.
+
+    Args:
+        prediction: Images.
+        reference: True images.
+        data_range: Largest minus smallest value that images of this kind can have.
+        mask: ``(H, W)`` bool; only these pixels count. NaN where there are none.
+    """
+    squared = (prediction.double() - reference.double()).square()
+    error = squared.flatten(1) if mask is None else squared[..., mask].flatten(1)
+    return 10.0 * torch.log10(data_range**2 / error.mean(dim=1))
 
 
-def ssim(prediction: Tensor, reference: Tensor, data_range: float = DATA_RANGE) -> Tensor:
-    """Structural similarity of ``(B, C, H, W)`` images, ``(B,)``: Gaussian window of 11, sigma 1.5, whole windows only."""
-    metric = SSIMMetric(spatial_dims=2, data_range=data_range, win_size=11, kernel_sigma=1.5)
-    # In float64: with a nearly flat window the variances are differences of nearly equal numbers.
+def ssim_map(prediction: Tensor, reference: Tensor, data_range: float = DATA_RANGE) -> Tensor:
+    """Structural similarity around every pixel at least 5 from the border, ``(B, C, H - 10, W - 10)`` float64."""
+    similarity, _ = compute_ssim_and_cs(
+        # In float64: with a nearly flat window the variances are differences of nearly equal numbers.
+        prediction.double(),
+        reference.double(),
+        spatial_dims=2,
+        kernel_size=(SSIM_WINDOW, SSIM_WINDOW),
+        kernel_sigma=(SSIM_SIGMA, SSIM_SIGMA),
+        data_range=data_range,
+    )
+    return similarity
+
+
+def ssim(prediction: Tensor, reference: Tensor, data_range: float = DATA_RANGE, mask: Tensor | None = None) -> Tensor:
+    """Structural similarity of ``(B, C, H, W)`` images, ``(B,)``: Gaussian window of 11, sigma 1.5, whole windows only.
+
+    Args:
+        prediction: Images.
+        reference: True images.
+        data_range: As for :func:`psnr`.
+        mask: ``(H, W)`` bool; only windows centred on these pixels count. NaN where there are none.
+    """
+    return masked_mean(ssim_map(prediction, reference, data_range), mask)
+
+
+def masked_mean(similarity: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of a :func:`ssim_map` over all its pixels or those of an ``(H, W)`` mask of the whole image, ``(B,)``."""
+    if mask is None:
+        return similarity.flatten(1).mean(dim=1)
+    border = SSIM_WINDOW // 2
+    return similarity[..., mask[border:-border, border:-border]].flatten(1).mean(dim=1)
+
+
+def ms_ssim(prediction: Tensor, reference: Tensor, data_range: float = DATA_RANGE) -> Tensor:
+    """Multi-scale SSIM of ``(B, C, H, W)`` images with the five weights of its paper, ``(B,)``.
+
+    NaN for images with a side below 176 pixels, which do not hold five scales.
+    """
+    if min(prediction.shape[-2:]) < SMALLEST_MS_SSIM_SIDE:
+        return torch.full((len(prediction),), float("nan"))
+    metric = MultiScaleSSIMMetric(
+        spatial_dims=2, data_range=data_range, kernel_size=SSIM_WINDOW, kernel_sigma=SSIM_SIGMA
+    )
     return cast(Tensor, metric(prediction.double(), reference.double())).flatten()
 
 
@@ -54,31 +95,3 @@ def mae_hu(prediction_hu: np.ndarray, reference_hu: np.ndarray, within: tuple[fl
     if within is not None:
         error = error[(reference_hu >= within[0]) & (reference_hu <= within[1])]
     return float(error.mean()) if error.size else float("nan")
-
-
-def score_slice(
-    prediction: Tensor, reference: Tensor, *, intensity: IntensityMap, perceptual: LpipsSqueeze | None = None
-) -> dict[str, float]:
-    """All metrics of one slice.
-
-    Args:
-        prediction: ``(1, 1, H, W)``, clamped to [-1, 1] here.
-        reference: ``(1, 1, H, W)`` in [-1, 1].
-        intensity: Mapping back to HU; HU outside its range were clipped in both images.
-        perceptual: LPIPS; its column is left out without it.
-
-    Returns:
-        Column name -> value.
-    """
-    prediction = prediction.clamp(-1.0, 1.0)
-    prediction_hu, reference_hu = (intensity.to_hu(image.cpu().numpy()) for image in (prediction, reference))
-    scores = {
-        PSNR: float(psnr(prediction, reference)),
-        SSIM: float(ssim(prediction, reference)),
-        MAE: mae_hu(prediction_hu, reference_hu),
-        SOFT_TISSUE_MAE: mae_hu(prediction_hu, reference_hu, SOFT_TISSUE_HU),
-    }
-    if perceptual is not None:
-        with torch.no_grad():
-            scores[LPIPS] = float(perceptual(prediction, reference))
-    return scores

@@ -1,7 +1,8 @@
-"""LPIPS (arXiv 1801.03924) with a SqueezeNet backbone read from a file: never random, never downloaded."""
+"""LPIPS (arXiv 1801.03924) with its backbone read from a file: never random, never downloaded."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 import zipfile
@@ -16,15 +17,25 @@ from torch import Tensor, nn
 
 from qdm_med.errors import CheckpointError, ConfigError
 
+_BACKBONES = {
+    "squeeze": ("features.12.expand3x3.bias", "torchvision's squeezenet1_1"),
+    "alex": ("features.10.weight", "torchvision's alexnet"),
+}
+"""Name in the ``lpips`` package -> a layer that only it has, and whose features they are."""
 
-class LpipsSqueeze(nn.Module):
-    """LPIPS v0.1 on SqueezeNet 1.1, with the linear heads that the ``lpips`` package ships.
 
-    Not comparable with published LPIPS, which is AlexNet's: the column is called ``lpips_squeeze``.
+class Lpips(nn.Module):
+    """LPIPS v0.1 on the backbone that a file holds, with the linear heads that the ``lpips`` package ships.
+
+    Values of different backbones are not comparable; published ones are mostly AlexNet's.
 
     Args:
-        backbone: ``.npz`` or ``.safetensors`` with the convolutions of torchvision's ``squeezenet1_1`` trained on
-            ImageNet, keyed ``features.<layer>...``.
+        backbone: ``.npz`` or ``.safetensors`` with the convolutions of torchvision's ``squeezenet1_1`` or
+            ``alexnet`` trained on ImageNet, keyed ``features.<layer>...``.
+
+    Attributes:
+        column: Title of its column, which names the backbone: ``lpips_squeeze`` or ``lpips_alex``.
+        sha256: Checksum of the file.
 
     Raises:
         CheckpointError: If the file is missing, damaged, or holds other layers.
@@ -34,8 +45,11 @@ class LpipsSqueeze(nn.Module):
     def __init__(self, backbone: Path | str) -> None:
         super().__init__()
         values = _read_backbone(Path(backbone))
-        self._lpips: Any = _heads_without_backbone()
-        self._load(values, Path(backbone))
+        self.sha256 = hashlib.sha256(Path(backbone).read_bytes()).hexdigest()
+        network = next((name for name, (layer, _) in _BACKBONES.items() if layer in values), "squeeze")
+        self.column = f"lpips_{network}"
+        self._lpips: Any = _heads_without_backbone(network)
+        self._load(values, Path(backbone), network)
         self.requires_grad_(False)
         self.eval()
 
@@ -52,19 +66,20 @@ class LpipsSqueeze(nn.Module):
         distance: Tensor = self._lpips(_to_colour(first), _to_colour(second))
         return distance.flatten()
 
-    def _load(self, values: dict[str, Tensor], source: Path) -> None:
+    def _load(self, values: dict[str, Tensor], source: Path, network: str) -> None:
+        whose = _BACKBONES[network][1]
         # lpips cuts the backbone into slices but keeps the number of each layer: slice3.6.squeeze.weight.
         wanted = {re.sub(r"^slice\d+", "features", key): key for key in self._lpips.net.state_dict()}
         if wanted.keys() != values.keys():
             odd = sorted(wanted.keys() ^ values.keys())
             raise CheckpointError(
-                f"{source} is no SqueezeNet 1.1 backbone: {len(odd)} names differ, first {odd[0]}; "
-                "export the features of torchvision's squeezenet1_1"
+                f"{source} is no LPIPS backbone: {len(odd)} names differ from those of {whose}, first {odd[0]}; "
+                f"export the features of {whose}"
             )
         try:
             self._lpips.net.load_state_dict({wanted[key]: value.float() for key, value in values.items()})
         except RuntimeError:
-            raise CheckpointError(f"{source} has layers of another size than SqueezeNet 1.1; export it again") from None
+            raise CheckpointError(f"{source} has layers of another size than {whose}; export it again") from None
 
 
 def _to_colour(image: Tensor) -> Tensor:
@@ -84,7 +99,7 @@ def _read_backbone(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _heads_without_backbone() -> Any:
+def _heads_without_backbone(network: str) -> Any:
     try:
         import lpips  # an extra: the rest of the package works without it
     except ImportError:
@@ -92,4 +107,4 @@ def _heads_without_backbone() -> Any:
     # The random backbone is replaced at once; the caller's random numbers must not notice that it was drawn.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return lpips.LPIPS(net="squeeze", version="0.1", pnet_rand=True, verbose=False)
+        return lpips.LPIPS(net=network, version="0.1", pnet_rand=True, verbose=False)

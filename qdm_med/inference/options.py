@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from qdm_med.checkpoint import ModelCard
 from qdm_med.errors import ConfigError
@@ -13,6 +13,7 @@ from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, Q
 
 Precision = Literal["float32", "bfloat16"]
 ModeName = Literal["faithful", "balanced", "detailed"]
+ConsistencyName = Literal["off", "local", "soft", "hard"]
 
 
 class Mode(NamedTuple):
@@ -51,6 +52,17 @@ MODES: Mapping[str, Mode] = MappingProxyType(
 least; ``balanced`` is the default; ``detailed`` is sampled in more steps."""
 
 
+_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "mode": get_args(ModeName),
+        "consistency": get_args(ConsistencyName),
+        "quadtree": get_args(QuadtreeKind),
+        "precision": get_args(Precision),
+    }
+)
+"""Options that are names, and the names they know."""
+
+
 @dataclass(frozen=True)
 class UpscaleOptions:
     """How to run a checkpoint.
@@ -63,6 +75,9 @@ class UpscaleOptions:
         samples: Samples whose mean is taken; ``None``: the mode's. The more, the closer to what is expected of the source
             and the less invented detail; time grows with them.
         temperature: Factor on all noise of the sampler; ``None``: the mode's. Below 1 samples are smoother.
+        consistency: How far the slice agrees with its source in HU, see :mod:`qdm_med.inference.consistency`: ``"off"`` (the
+            networks' answer within plausible bounds), ``"local"`` (the mean of every neighbourhood), ``"soft"`` (the mean
+            of every source pixel to within the source's noise) or ``"hard"`` (exactly, its noise included).
         quadtree: ``"paper"`` (one level, the whole slice) or ``"adaptive"`` (several levels, above the noise, in the
             patient only); ``None``: the checkpoint's default.
         threshold: Quadtree threshold s; ``None``: the checkpoint's default for its own quadtree, else the quadtree's;
@@ -82,6 +97,7 @@ class UpscaleOptions:
     steps: int | None = None
     samples: int | None = None
     temperature: float | None = None
+    consistency: ConsistencyName = "local"
     quadtree: QuadtreeKind | None = None
     threshold: float | None = None
     noise_factor: float | None = None
@@ -99,12 +115,9 @@ class UpscaleOptions:
             raise ConfigError(f"samples must be at least 1, got {self.samples}")
         if self.temperature is not None and not 0 <= self.temperature <= 2:
             raise ConfigError(f"temperature must lie in [0, 2], got {self.temperature}")
-        if self.mode not in MODES:
-            raise ConfigError(f"mode {self.mode!r} is unknown; known: {', '.join(MODES)}")
-        if self.quadtree not in (None, "paper", "adaptive"):
-            raise ConfigError(f"quadtree {self.quadtree!r} is unknown; known: paper, adaptive")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision {self.precision!r} is unknown; known: float32, bfloat16")
+        for name, known in _NAMES.items():
+            if (given := getattr(self, name)) not in known and given is not None:
+                raise ConfigError(f"{name} {given!r} is unknown; known: {', '.join(known)}")
 
     def sampling_for(self, card: ModelCard) -> Sampling:
         """Steps, samples and temperature that these options ask of a model.

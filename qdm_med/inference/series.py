@@ -58,6 +58,7 @@ def derivation_of(upscaler: Upscaler) -> Derivation:
             ("samples", str(upscaler.samples)),
             ("temperature", f"{upscaler.temperature:g}"),
             ("seed", str(upscaler.seed)),
+            ("consistency", upscaler.consistency),
             ("quadtree", upscaler.quadtree.kind),
             ("threshold", f"{upscaler.quadtree.threshold:g}"),
             ("tile", str(upscaler.tiling.tile)),

@@ -16,7 +16,7 @@ from qdm_med.device import pick_device
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
 from qdm_med.errors import CheckpointError
-from qdm_med.inference.consistency import agree_with_source
+from qdm_med.inference.consistency import back_projected
 from qdm_med.inference.fusion import GaussianTileFusion, fade_in
 from qdm_med.inference.memory import tile_within
 from qdm_med.inference.options import UpscaleOptions
@@ -79,7 +79,8 @@ class Upscaler:
                 f"model {checkpoint.card.name} is an autoencoder without a denoiser; train one with `qdm-med train`"
             )
         self.card, self.sha256 = checkpoint.card, checkpoint.sha256
-        self.scale, self.seed, self.mode = options.scale, options.seed, options.mode
+        self.scale, self.seed = options.scale, options.seed
+        self.mode, self.consistency = options.mode, options.consistency
         self.steps, self.samples, self.temperature = options.sampling_for(self.card)
         self.quadtree = options.quadtree_for(self.card)
         trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
@@ -130,7 +131,8 @@ class Upscaler:
     def _finish(self, work: SliceWork, fine: Mapping[Tile, Tensor]) -> UpscaledSlice:
         low, high = self.card.intensity.hu_range
         inside = np.clip(work.source, low, high)
-        hu = agree_with_source(self.card.intensity.to_hu(self._fuse(work, fine).numpy()), inside, self.scale)
+        answer = self.card.intensity.to_hu(self._fuse(work, fine).numpy())
+        hu = back_projected(answer, inside, self.scale, self.consistency)
         # Beyond the mapped range (metal on an extended scale) there is no network: those HU are magnified as they are.
         if (work.source != inside).any():
             hu = hu + np.kron(work.source - inside, np.ones((self.scale, self.scale), dtype=np.float32))

@@ -16,10 +16,11 @@ import pydicom
 import pydicom.pixels
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRLittleEndian, HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from qdm_med._version import __version__
-from qdm_med.errors import ConfigError, SeriesError
+from qdm_med.errors import ConfigError, QdmMedError, SeriesError
 from qdm_med.io.derivation import TOOL, Derivation
 from qdm_med.io.derived_header import DerivedSeries, derive_header, free_series_number
 from qdm_med.io.dicom_file import decode_stored, quiet, read_dataset, shown
@@ -34,6 +35,7 @@ TRANSFER_SYNTAXES = {
     "rle": RLELossless,
     "jpeg-ls": JPEGLSLossless,
     "jpeg-2000": JPEG2000Lossless,
+    "htj2k": HTJ2KLossless,
 }
 IMPLEMENTATION_CLASS_UID = UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_DNS, 'qdm-med.dicom').int}")
 """Names this program in File Meta Information (PS3.10 7.1); the same in all its versions."""
@@ -132,7 +134,7 @@ def _rehearse(source: DicomSlices, series: DerivedSeries, syntax: UID) -> None:
                     syntax if index == 0 else ExplicitVRLittleEndian,
                 )
                 pydicom.dcmwrite(io.BytesIO(), derived, enforce_file_format=True)
-        except SeriesError:
+        except QdmMedError:
             raise
         except Exception as error:  # whatever values of a foreign header provoke in the encoder
             raise SeriesError(
@@ -156,13 +158,34 @@ def _set_pixels(derived: Dataset, pixels: NDArray[Any], syntax: UID) -> None:
 
 
 def _compress(derived: Dataset, pixels: NDArray[Any], syntax: UID) -> None:
+    encode = _encode_htj2k if syntax == HTJ2KLossless else _encode
     try:
-        derived.compress(syntax, pixels, generate_instance_uid=False)
+        encode(derived, pixels, syntax)
         kept = np.array_equal(pydicom.pixels.pixel_array(derived, raw=True), pixels)
+    except QdmMedError:
+        raise
     except Exception as error:  # codecs of several libraries, each with limits of its own
         raise SeriesError(f"{syntax.name}: cannot encode these images; use another transfer syntax") from error
     if not kept:
         raise SeriesError(f"{syntax.name}: the codec does not keep these pixels; use another transfer syntax")
+
+
+def _encode(derived: Dataset, pixels: NDArray[Any], syntax: UID) -> None:
+    derived.compress(syntax, pixels, generate_instance_uid=False)
+
+
+def _encode_htj2k(derived: Dataset, pixels: NDArray[Any], syntax: UID) -> None:
+    """Encode with OpenJPH; pydicom can decode HTJ2K but not encode it."""
+    try:
+        import imagecodecs  # an extra: large, and of use for this alone
+    except ImportError:
+        raise ConfigError(
+            "transfer_syntax htj2k needs imagecodecs, the extra htj2k: pip install 'qdm-med[htj2k]'"
+        ) from None
+    derived.PixelData = encapsulate([imagecodecs.htj2k_encode(pixels, reversible=True)])
+    derived["PixelData"].VR = "OB"
+    derived["PixelData"].is_undefined_length = True
+    derived.file_meta.TransferSyntaxUID = syntax
 
 
 def _slice_bytes(volume: Volume, scale: int) -> int:

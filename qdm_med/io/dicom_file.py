@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ NO_PREAMBLE = tuple(bytes([group, 0, element, 0]) for group, element in ((2, 0),
 
 VALUE_LENGTH = 64
 """Characters of the longest codes and UIDs (PS3.5 6.2)."""
-_LOGGERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg")
+_LOGGERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "pynetdicom", "dicomweb_client")
 
 
 class Content(Enum):
@@ -32,6 +33,7 @@ class Content(Enum):
 
     DICOM = "DICOM"
     BARE_DICOM = "DICOM without preamble"
+    ARCHIVE = "zip archive (unpack it first)"
     EMPTY = "empty file"
     OTHER = "not DICOM"
 
@@ -51,23 +53,49 @@ def sniff(path: Path) -> Content:
         return Content.EMPTY
     if head[128:] == b"DICM":
         return Content.DICOM
+    if head.startswith(b"PK\3\4"):
+        return Content.ARCHIVE
     return Content.BARE_DICOM if head.startswith(NO_PREAMBLE) else Content.OTHER
+
+
+class _Silence:
+    """Settings of the whole process, so that they hold from the first thread that needs them to the last."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._restore = threading.Lock(), 0, ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._restore.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                self._restore.enter_context(pydicom.config.disable_value_validation())
+                for logger in map(logging.getLogger, _LOGGERS):
+                    self._restore.callback(logger.setLevel, logger.level)
+                    logger.setLevel(logging.CRITICAL + 1)  # unlike `disabled`, a level holds for the loggers below
+
+    def end(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._restore.close()
+
+
+_SILENCE = _Silence()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let pydicom accept values that break a rule, without a word: its words would put patient data into logs."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)  # unlike `disabled`, a level holds for the loggers below
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    """Let pydicom accept values that break a rule, without a word: its words would put patient data into logs.
+
+    Several threads may be inside at once.
+    """
+    _SILENCE.begin()
+    try:
+        yield
+    finally:
+        _SILENCE.end()
 
 
 def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:

@@ -47,7 +47,12 @@ class ResumableWriter(ABC):
         self._suffix = suffix
         self._job = JobFolder(out, key)
         self.finished = self._job.finished() & frozenset(range(len(volume)))
-        require_space(self._job.path, slice_bytes * (len(volume) - len(self.finished)))
+        try:
+            require_space(self._job.path, slice_bytes * (len(volume) - len(self.finished)))
+        except SeriesError:
+            if not self.finished:  # what an earlier run has finished is worth keeping
+                self._job.remove()
+            raise
 
     def __enter__(self) -> Self:
         return self

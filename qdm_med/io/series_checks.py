@@ -119,7 +119,9 @@ def _rescale(header: SliceHeader) -> str | None:
         )
     # Type 1C: absent means HU (PS3.3 C.8.2.1).
     if header.rescale_type not in ("", "HU"):
-        return f"RescaleType {shown_value(header.rescale_type)}: only HU can be super-resolved"
+        return (
+            f"RescaleType {shown_value(header.rescale_type)}: only HU can be super-resolved; convert the series to HU"
+        )
     return None
 
 

@@ -20,6 +20,17 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 LOSSY_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 203))
+READABLE_SYNTAXES = (
+    *(
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1.99",
+        "1.2.840.10008.1.2.2",
+        "1.2.840.10008.1.2.5",
+    ),
+    *(f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 90, 201, 202, 51, 81, 91, 203)),
+)
+"""What can be decoded: uncompressed, RLE, JPEG Lossless, JPEG-LS, JPEG 2000, HTJ2K; those that may lose something last."""
 LARGEST_THICKNESS_MM = 1e4
 """A slice thicker than any scanner is long tells nothing."""
 

@@ -36,7 +36,7 @@ def walk_files(root: Path, *, exclude: Collection[Path] = ()) -> Iterator[Path]:
         subfolders.sort()
         for name in sorted(names):
             path = Path(folder) / name
-            real = path.resolve()
+            real = Path(os.path.realpath(path))  # unlike Path.resolve, does not fail on a link to itself
             if real not in seen and path.is_file():
                 seen.add(real)
                 yield path

@@ -79,6 +79,16 @@ class WindowPlan:
             leaves_of=tuple(windows.sum(dim=(1, 2)).tolist()),
         )
 
+    def to(self, device: torch.device) -> WindowPlan:
+        """The same plan for grids on another device."""
+        return replace(
+            self,
+            token_mask=self.token_mask.to(device),
+            leaves=self.leaves.to(device),
+            window_index=self.window_index.to(device),
+            leaf_index=self.leaf_index.to(device),
+        )
+
     @property
     def window_count(self) -> int:
         """Number of windows that contain an active token, over all images."""

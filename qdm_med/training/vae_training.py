@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from qdm_med.checkpoint import ModelCard, save_checkpoint
 from qdm_med.data.slices import SliceStore
 from qdm_med.errors import ConfigError, DataError
-from qdm_med.evaluation.metrics import DATA_RANGE, SOFT_TISSUE_HU, mae_hu, psnr
+from qdm_med.evaluation.metrics import mae_hu, psnr, ssim
+from qdm_med.evaluation.tissues import SOFT_TISSUE_HU
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.training.adversary import PatchAdversary
@@ -86,13 +87,8 @@ class VaeBatch(NamedTuple):
 
 def structural_distance(first: Tensor, second: Tensor) -> Tensor:
     """One less the structural similarity of ``(B, C, H, W)`` images in [-1, 1], ``(B,)``, as it is evaluated."""
-    from monai.losses.ssim_loss import SSIMLoss  # unlike MONAI's metric, it has a gradient
-
-    loss = SSIMLoss(spatial_dims=2, data_range=DATA_RANGE, win_size=11, kernel_sigma=1.5, reduction="none")
-    # In float64, also where layers are computed in bfloat16: its variances are differences of nearly equal numbers.
-    with torch.autocast(first.device.type, enabled=False):
-        distance: Tensor = loss(first.double(), second.double())
-    return distance.flatten()
+    with torch.autocast(first.device.type, enabled=False):  # its variances are differences of nearly equal numbers
+        return 1 - ssim(first, second)
 
 
 class VaeObjective(nn.Module):

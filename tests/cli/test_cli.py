@@ -21,7 +21,7 @@ from qdm_med.cli import app
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 
-COMMANDS = ("upscale", "info", "prepare", "train-vae", "train", "eval", "convert")
+COMMANDS = ("upscale", "info", "send", "listen", "prepare", "train-vae", "train", "eval", "convert")
 
 
 @pytest.fixture
@@ -193,6 +193,7 @@ def test_a_converted_release_runs_in_upscale(run, series, golden_path, tmp_path,
         ("rle", "1.2.840.10008.1.2.5"),
         ("jpeg-ls", "1.2.840.10008.1.2.4.80"),
         ("jpeg-2000", "1.2.840.10008.1.2.4.90"),
+        ("htj2k", "1.2.840.10008.1.2.4.201"),
     ],
 )
 def test_the_transfer_syntax_of_the_output_can_be_chosen(run, series, checkpoint, tmp_path, name, uid):

@@ -1,103 +1,124 @@
-"""Med-SR4 and Med-SR8: reproducible rows, and the model scored as it is run."""
+"""Med-SR4 and Med-SR8: reproducible rows, and methods scored as they are run."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import Checkpoint, ModelCard
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
-from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.evaluation.benchmarks import BenchmarkOptions, qdm_methods, run_benchmark, save_results, table
-from qdm_med.evaluation.evaluate import summarise
-from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscale import Upscaler
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
-from qdm_med.volume import CtSlice
+from qdm_med.errors import CheckpointError, ConfigError, DataError
+from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_methods, run_benchmark
+from qdm_med.evaluation.cases import make_case
+from qdm_med.evaluation.evaluate import evaluate, run_method
+from qdm_med.evaluation.methods.method import Restored
+from qdm_med.evaluation.source import select_slices
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "store"
-    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
-        for number in range(4):
-            rng = np.random.default_rng(number)
-            hu = np.kron(rng.integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
-            patient = anonymous_key(f"patient {number // 2}")
-            writer.add(hu, SliceRecord("val", patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
-    return SliceStore.open(folder)
+def run(store, checkpoint):
+    def run(options, **others):
+        selection = select_slices(store, options.split, options.every, checkpoint.card)
+        methods = benchmark_methods(checkpoint, options, CPU)
+        return run_benchmark(store, selection, checkpoint.card.intensity, options, methods, **others)
 
-
-@pytest.fixture(scope="module")
-def checkpoint():
-    """A fresh tiny network: the identity on the upsampled latent."""
-    torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
-    networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
-    return Checkpoint(ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(2,)), *networks, sha256="0" * 64)
+    return run
 
 
 def scores(rows):
-    return [(row.method, row.patient, dict(row.scores)) for row in rows]
+    return [(row.method, row.patient, repr(dict(row.scores))) for row in rows]
 
 
-def test_two_runs_give_the_same_scores(store, checkpoint):
+def test_two_runs_give_the_same_scores(run):
     options = BenchmarkOptions("med-sr4", steps=(1, 2), thresholds=(0.0, 0.15))
-    first, second = (run_benchmark(store, checkpoint, options, device=CPU) for _ in range(2))
+    first, second = (run(options) for _ in range(2))
     assert scores(first) == scores(second)
+    # Bicubic, Lanczos, and two steps by two thresholds, of which s = 0 is the dense variant too.
     assert len({row.method for row in first}) == 2 + 4
     assert len(first) == 6 * 4
 
 
-def test_the_model_is_scored_as_upscale_runs_it(store, checkpoint):
-    options = BenchmarkOptions("med-sr4")
-    (method,) = qdm_methods(checkpoint, options, CPU).values()
-    low_res = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    scored = method(low_res, 4)
-    hu = checkpoint.card.intensity.to_hu(low_res[0, 0].numpy())
-    upscaler = Upscaler(checkpoint, UpscaleOptions(scale=4), device=CPU)
-    expected = upscaler.upscale_slice(CtSlice(hu, np.zeros_like(hu, bool), 0.0), "any: the threshold leaves no noise")
-    assert scored.shape == (1, 1, 64, 64)
-    np.testing.assert_allclose(
-        checkpoint.card.intensity.to_hu(scored[0, 0].numpy()), np.clip(expected.hu, -1024, 3071), atol=0.01
-    )
-
-
-def test_every_nth_slice_and_progress(store, checkpoint):
+def test_every_nth_slice_and_progress(run):
     seen = []
-    rows = run_benchmark(
-        store,
-        checkpoint,
-        BenchmarkOptions("med-sr4", every=2),
-        device=CPU,
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    rows = run(BenchmarkOptions("med-sr4", every=2), progress=lambda done, total: seen.append((done, total)))
     assert len({row.sha256 for row in rows}) == 2
-    assert seen[-1] == (2, 2)
+    assert seen == [(0, 2), (1, 2), (2, 2)]
 
 
-def test_the_table_has_a_line_a_method_and_results_are_saved(store, checkpoint, tmp_path):
-    rows = run_benchmark(store, checkpoint, BenchmarkOptions("med-sr4"), device=CPU)
-    lines = table(rows).splitlines()
-    assert len(lines) == 2 + 3
-    assert lines[2].startswith("| bicubic |")
-    save_results(tmp_path, rows, summarise(rows))
-    assert len((tmp_path / "cases.jsonl").read_text().splitlines()) == len(rows)
-    assert (tmp_path / "summary.json").exists()
+def test_degrading_in_the_papers_window_clips_truth_and_input(store, checkpoint):
+    intensity = BenchmarkOptions("med-sr4", degrade_in="window").degraded_in(checkpoint.card.intensity)
+    case = make_case(store, 0, 4, 0, intensity)
+    assert (case.reference_hu.min(), case.reference_hu.max()) == (-160, 240)
+    assert case.low_hu.min() >= -160
+    assert case.low_hu.max() <= 240
+    assert store.hu(0).min() < -160
 
 
-def test_what_cannot_be_run_is_refused(store, checkpoint):
+def test_fidelity_can_be_left_out(run):
+    assert "shift_px" in run(BenchmarkOptions("med-sr4", every=4, methods=("bicubic",)))[0].scores
+    without = run(BenchmarkOptions("med-sr4", every=4, methods=("bicubic",), fidelity=False))
+    assert "shift_px" not in without[0].scores
+    assert "mae_hu" in without[0].scores
+
+
+def test_consistency_is_a_method_of_its_own_and_does_what_it_says(run):
+    rows = run(BenchmarkOptions("med-sr4", every=2, methods=("qdm", "soft", "hard")))
+    names = list(dict.fromkeys(row.method for row in rows))
+    assert names == [f"tiny, 2 steps, s = 0.15{end}" for end in ("", ", soft consistency", ", hard consistency")]
+    apart = [np.mean([row.scores["area_mae_hu"] for row in rows if row.method == name]) for name in names]
+    assert apart[2] < 1e-3 < apart[1] <= apart[0]
+
+
+class Fixed:
+    """A method that returns what it is told."""
+
+    name = "fixed"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def restore(self, low_hu, scale):
+        return Restored(self.answer(low_hu, scale))
+
+
+def score_with(store, checkpoint, answer):
+    cases = (make_case(store, index, 4, 0, checkpoint.card.intensity) for index in range(2))
+    return [row for rows in evaluate([Fixed(answer)], cases, intensity=checkpoint.card.intensity) for row in rows]
+
+
+def test_an_oracle_is_perfect(store, checkpoint):
+    truth = iter([store.hu(index).astype(np.float32) for index in range(2)])
+    rows = score_with(store, checkpoint, lambda low_hu, scale: next(truth))
+    assert {row.scores["mae_hu"] for row in rows} == {0.0}
+    assert {row.scores["psnr_db"] for row in rows} == {float("inf")}
+
+
+def test_a_method_that_did_more_than_restore_tells_its_own_time(store, checkpoint):
+    case = make_case(store, 0, 4, 0, checkpoint.card.intensity)
+    method = Fixed(lambda low_hu, scale: np.zeros((64, 64), dtype=np.float32))
+    assert 0 < run_method(method, case)[1] < 5
+    method.restore = lambda low_hu, scale: Restored(np.zeros((64, 64), dtype=np.float32), seconds=7.0)
+    assert run_method(method, case)[1] == 7.0
+
+
+def test_a_method_of_the_wrong_size_or_with_nan_is_named(store, checkpoint):
+    with pytest.raises(DataError, match="method fixed made an image"):
+        score_with(store, checkpoint, lambda low_hu, scale: low_hu)
+    with pytest.raises(DataError, match="not numbers"):
+        score_with(store, checkpoint, lambda low_hu, scale: np.full((64, 64), np.nan, dtype=np.float32))
+
+
+def test_what_cannot_be_run_is_refused(run):
     with pytest.raises(ConfigError, match="med-sr2"):
         BenchmarkOptions("med-sr2")
     with pytest.raises(ConfigError, match="every"):
         BenchmarkOptions("med-sr4", every=0)
+    with pytest.raises(ConfigError, match="'nearest' is unknown; known: bicubic"):
+        BenchmarkOptions("med-sr4", methods=("nearest",))
+    with pytest.raises(ConfigError, match="no method was named"):
+        BenchmarkOptions("med-sr4", methods=())
+    with pytest.raises(ConfigError, match="degrade_in must be network or window, got 'hu'"):
+        BenchmarkOptions("med-sr4", degrade_in="hu")
     with pytest.raises(CheckpointError, match="not for x8"):
-        run_benchmark(store, checkpoint, BenchmarkOptions("med-sr8"), device=CPU)
+        run(BenchmarkOptions("med-sr8"))

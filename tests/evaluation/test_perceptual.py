@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qdm_med.errors import CheckpointError
-from qdm_med.evaluation.perceptual import LpipsSqueeze
+from qdm_med.evaluation.perceptual import Lpips
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "lpips" / "squeezenet1_1_features_fp16.npz"
 
@@ -27,6 +27,23 @@ def layer_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def test_the_column_names_the_backbone_that_the_file_holds(tmp_path, backbone):
+    rng = np.random.default_rng(0)
+    # AlexNet's convolutions in torchvision: layer -> outputs, inputs, side.
+    layers = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+    values = {}
+    for layer, (channels, before, side) in layers.items():
+        values[f"features.{layer}.weight"] = rng.normal(0, 0.05, (channels, before, side, side)).astype(np.float32)
+        values[f"features.{layer}.bias"] = np.zeros(channels, dtype=np.float32)
+    np.savez(tmp_path / "alexnet.npz", **values)
+    metric = Lpips(tmp_path / "alexnet.npz")
+    assert (metric.column, Lpips(backbone).column) == ("lpips_alex", "lpips_squeeze")
+    images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert float(metric(images[:1], images[:1])) == 0.0
+    assert float(metric(images[:1], images[1:])) > 0.0
+    assert metric.sha256 != Lpips(backbone).sha256
+
+
 @pytest.fixture
 def backbone(tmp_path):
     rng = np.random.default_rng(0)
@@ -41,32 +58,32 @@ def test_known_answer_of_torchmetrics_documented_example():
     generator = torch.Generator().manual_seed(42)
     first = torch.rand(2, 3, 100, 100, generator=generator) * 2 - 1
     second = torch.rand(2, 3, 100, 100, generator=generator) * 2 - 1
-    metric = LpipsSqueeze(SHARED)
+    metric = Lpips(SHARED)
     assert metric(first, second).tolist() == pytest.approx([0.1024, 0.0938], abs=1e-4)
 
 
 def test_every_value_of_the_backbone_comes_from_the_file(backbone, tmp_path):
     images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    before = LpipsSqueeze(backbone)(images[:1], images[1:])
+    before = Lpips(backbone)(images[:1], images[1:])
     torch.manual_seed(99)
-    assert torch.equal(LpipsSqueeze(backbone)(images[:1], images[1:]), before)
+    assert torch.equal(Lpips(backbone)(images[:1], images[1:]), before)
     values = dict(np.load(backbone))
     for name in ("features.0.weight", "features.12.expand3x3.bias"):
         changed = values | {name: values[name] * 1.5 + np.float16(0.1)}
         np.savez(tmp_path / "changed.npz", **changed)
-        assert not torch.equal(LpipsSqueeze(tmp_path / "changed.npz")(images[:1], images[1:]), before)
+        assert not torch.equal(Lpips(tmp_path / "changed.npz")(images[:1], images[1:]), before)
 
 
 def test_loading_leaves_the_callers_random_numbers_alone(backbone):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    LpipsSqueeze(backbone)
+    Lpips(backbone)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_equal_images_have_no_distance_and_grey_is_three_equal_channels(backbone):
-    metric = LpipsSqueeze(backbone)
+    metric = Lpips(backbone)
     first, second = torch.rand(2, 3, 1, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     assert metric(first, first).tolist() == [0.0, 0.0, 0.0]
     colour = metric(first.repeat(1, 3, 1, 1), second.repeat(1, 3, 1, 1))
@@ -75,22 +92,22 @@ def test_equal_images_have_no_distance_and_grey_is_three_equal_channels(backbone
 
 def test_the_distance_can_be_trained_on(backbone):
     prediction = torch.zeros(1, 1, 64, 64, requires_grad=True)
-    LpipsSqueeze(backbone)(prediction, torch.linspace(-1, 1, 64).expand(1, 1, 64, 64)).sum().backward()
+    Lpips(backbone)(prediction, torch.linspace(-1, 1, 64).expand(1, 1, 64, 64)).sum().backward()
     assert float(prediction.grad.abs().sum()) > 0
 
 
 def test_a_file_that_is_no_backbone_is_refused(tmp_path, backbone):
     with pytest.raises(CheckpointError, match=r"nothing\.npz"):
-        LpipsSqueeze(tmp_path / "nothing.npz")
+        Lpips(tmp_path / "nothing.npz")
     (tmp_path / "text.npz").write_text("not numbers")
     (tmp_path / "text.safetensors").write_text("not numbers")
     for name in ("text.npz", "text.safetensors"):
         with pytest.raises(CheckpointError, match="no LPIPS backbone can be read"):
-            LpipsSqueeze(tmp_path / name)
+            Lpips(tmp_path / name)
     values = dict(np.load(backbone))
     np.savez(tmp_path / "less.npz", **{name: values[name] for name in list(values)[1:]})
     with pytest.raises(CheckpointError, match=r"first features\.0\.weight"):
-        LpipsSqueeze(tmp_path / "less.npz")
+        Lpips(tmp_path / "less.npz")
     np.savez(tmp_path / "size.npz", **values | {"features.0.bias": np.zeros(5)})
     with pytest.raises(CheckpointError, match="another size"):
-        LpipsSqueeze(tmp_path / "size.npz")
+        Lpips(tmp_path / "size.npz")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.inference.consistency import block_mean, noise_hu
 from qdm_med.inference.options import MODES, UpscaleOptions
 from qdm_med.inference.upscale import Upscaler
 from qdm_med.volume import CtSlice
@@ -50,7 +51,9 @@ def test_the_first_sample_of_many_is_the_only_one_of_one(tiny_checkpoint):
     np.testing.assert_array_equal(one, upscaled(tiny_checkpoint, steps=2))
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 0}, {"temperature": -1.0}, {"mode": "best"}, {"batch_leaves": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"samples": 0}, {"temperature": -1.0}, {"mode": "best"}, {"consistency": "firm"}, {"batch_leaves": -1}]
+)
 def test_numbers_and_names_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         UpscaleOptions(**wrong)
@@ -60,3 +63,14 @@ def test_a_scale_that_was_not_trained_is_refused_in_every_mode(tiny_checkpoint):
     for mode in MODES:
         with pytest.raises(CheckpointError, match="x3"):
             UpscaleOptions(scale=3, mode=mode).sampling_for(tiny_checkpoint.card)
+
+
+@pytest.mark.parametrize(("consistency", "largest"), [("hard", 1e-2), ("soft", 1e3), ("local", 1e3), ("off", 1e3)])
+def test_consistency_is_as_asked(tiny_checkpoint, consistency, largest):
+    hu = np.random.default_rng(0).uniform(-800, 400, (24, 24)).astype(np.float32)
+    difference = np.abs(block_mean(upscaled(tiny_checkpoint, steps=1, consistency=consistency), 4) - hu)
+    assert difference.max() <= largest
+    if consistency == "soft":
+        assert difference.max() <= 2 * noise_hu(hu) + 1e-2
+    if consistency != "hard":
+        assert difference.max() > 1.0

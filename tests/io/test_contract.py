@@ -55,6 +55,7 @@ PHANTOMS = {
     "padded, JPEG-LS": (SIGNED | {"syntax": JPEGLSLossless}, padded, {"transfer_syntax": "jpeg-ls"}),
     "padded, RLE": (SIGNED | {"syntax": RLELossless}, padded, {"transfer_syntax": "rle"}),
     "rich, JPEG 2000": ({}, rich, {"transfer_syntax": "jpeg-2000"}),
+    "padded, HTJ2K": (SIGNED, padded, {"transfer_syntax": "htj2k"}),
     "inverted": ({}, lambda ds, index: setattr(ds, "PhotometricInterpretation", "MONOCHROME1"), {}),
     "half HU": (SIGNED | {"slope": 0.5}, None, {}),
     "Japanese name": ({}, japanese, {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,10 @@ def test_pixels_of_every_encoding_arrive_as_pydicom_decodes_them(phantom, magnif
     assert digests(source) == before
 
 
-@pytest.mark.parametrize("name", ["rle", "jpeg-ls", "jpeg-2000"])
-def test_outputs_can_be_compressed_without_loss(phantom, magnify, outputs, tmp_path, name):
-    source = phantom(slices=1, signed=True, bits=16, intercept=0.0).write()
+@pytest.mark.parametrize("name", ["rle", "jpeg-ls", "jpeg-2000", "htj2k"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_outputs_can_be_compressed_without_loss(phantom, magnify, outputs, tmp_path, name, signed):
+    source = phantom(slices=1, signed=signed, bits=16 if signed else 12, intercept=0.0).write()
     plain, packed = (
         outputs(magnify(source, tmp_path / syntax, transfer_syntax=syntax))[0] for syntax in ("explicit", name)
     )
@@ -256,3 +258,11 @@ def test_outputs_are_named_after_their_input(tmp_path):
         ("e", "e-srx4"),
     ]:
         assert default_output(tmp_path / name, 4) == tmp_path.resolve() / expected
+
+
+def test_a_missing_encoder_is_named_with_its_extra_before_anything_is_written(phantom, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    volume = read_volume(phantom(slices=1).write())
+    with pytest.raises(ConfigError, match=r"extra htj2k: pip install 'qdm-med\[htj2k\]'"):
+        open_writer(volume, tmp_path / "out", DERIVATION, transfer_syntax="htj2k")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -1,0 +1,70 @@
+"""``qdm-med listen``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qdm_med.cli.upscale import ConsistencyName
+
+
+def listen(
+    spool: Annotated[Path, typer.Option(help="Folder for what is received and not yet done; made if absent.")],
+    allow: Annotated[list[str], typer.Option(help="A node that may push series, TITLE@HOST; repeat it for more.")],
+    to: Annotated[str, typer.Option(help="Where results go: TITLE@HOST:PORT or the URL of a DICOMweb service.")],
+    title: Annotated[str, typer.Option(help="Our own application entity title.")] = "QDM_MED",
+    host: Annotated[str, typer.Option(help="Address to listen at. Default: this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")] = 11112,
+    settle: Annotated[
+        float, typer.Option(min=0, help="Seconds without a new instance after which a series is complete.")
+    ] = 5.0,
+    scale: Annotated[int, typer.Option(help="Magnification of rows and columns: 4 or 8.")] = 4,
+    checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the model's for the scale.")] = None,
+    consistency: Annotated[
+        ConsistencyName, typer.Option(help="How far results agree with their source in HU: off, local, soft or hard.")
+    ] = "local",
+    transfer_syntax: Annotated[
+        str, typer.Option(help="Encoding of results: explicit, rle, jpeg-ls, jpeg-2000 or htj2k.")
+    ] = "explicit",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Put series aside that are unlike what the model was trained on.")
+    ] = False,
+) -> None:
+    """Be a DICOM node that super-resolves pushed series and sends them on; needs the extra pacs."""
+    from qdm_med.inference.options import UpscaleOptions
+    from qdm_med.inference.upscale import load_upscaler
+    from qdm_med.pacs.addresses import parse_caller, parse_destination, require_title
+    from qdm_med.pacs.listen import Worker
+    from qdm_med.pacs.listen import listen as serve
+    from qdm_med.pacs.receiver import Door
+
+    door = Door(require_title(title), host, port, tuple(map(parse_caller, allow)))
+    destination = parse_destination(to)
+    upscaler = load_upscaler(
+        checkpoint, UpscaleOptions(scale=scale, seed=seed, steps=steps, consistency=consistency), device=device
+    )
+
+    serve(
+        spool,
+        door,
+        lambda held: Worker(
+            held,
+            upscaler,
+            destination,
+            title=door.title,
+            report=_report,
+            strict=strict,
+            writer_options={"transfer_syntax": transfer_syntax},
+        ),
+        report=_report,
+        settle=settle,
+    )
+
+
+def _report(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,105 @@
+"""Cases of a benchmark: true slices with the low-resolution slices made from them, and the record to make them again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from qdm_med.data.degradation import BENCHMARK, DegradationParams
+from qdm_med.data.pairs import SlicePair, degraded_pair, pair_of
+from qdm_med.data.slices import SliceRecord, SliceStore
+from qdm_med.errors import DataError
+from qdm_med.intensity import CompandedRange, HuWindow, IntensityMap
+from qdm_med.records import from_mapping
+from qdm_med.volume import FloatArray
+
+
+@dataclass(frozen=True)
+class Case:
+    """One slice of a benchmark.
+
+    Attributes:
+        index: Number of the slice in its store.
+        record: What is known about the slice.
+        reference_hu: ``(rows, columns)`` true HU, clipped to the range of ``intensity``; ``None`` where nobody knows.
+        low_hu: ``(rows / scale, columns / scale)`` HU that methods are given.
+        scale: High-resolution pixels a low-resolution pixel.
+        params: How the low-resolution slice was made.
+        intensity: The mapping in whose range it was made.
+        low_sha256: Checksum of the low-resolution slice, from :func:`low_checksum`.
+    """
+
+    index: int
+    record: SliceRecord
+    reference_hu: FloatArray | None
+    low_hu: FloatArray
+    scale: int
+    params: DegradationParams
+    intensity: IntensityMap
+    low_sha256: str
+
+
+def low_checksum(low_res: Tensor) -> str:
+    """SHA-256 of the 8-bit grey levels of a low-resolution image in [-1, 1], row by row."""
+    levels = np.rint((low_res.numpy() + 1.0) * 127.5).astype(np.uint8)
+    return hashlib.sha256(levels.tobytes()).hexdigest()
+
+
+def make_case(store: SliceStore, index: int, scale: int, seed: int, intensity: IntensityMap) -> Case:
+    """Degrade one slice of a store with the benchmark's distribution and its own key."""
+    return _case(store, degraded_pair(store, index, scale, BENCHMARK, seed, intensity=intensity), intensity)
+
+
+def rebuild_case(store: SliceStore, entry: Mapping[str, Any], intensity: IntensityMap) -> Case:
+    """Make a case again from what a manifest or ``cases.jsonl`` says about it, bit for bit.
+
+    Args:
+        store: A store that holds the slice, at any place.
+        entry: With the keys ``sha256``, ``low_sha256`` and ``degradation``.
+        intensity: The mapping of the manifest.
+
+    Raises:
+        DataError: If the store lacks the slice, or the result differs from the record.
+    """
+    places = {record.sha256: index for index, record in enumerate(store.records)}
+    if entry["sha256"] not in places:
+        raise DataError(
+            f"{store.path} lacks slice {entry['sha256'][:16]}; use the store that the benchmark was made of"
+        )
+    params = from_mapping(DegradationParams, entry["degradation"])
+    case = _case(store, pair_of(store, places[entry["sha256"]], params, intensity=intensity), intensity)
+    if case.low_sha256 != entry["low_sha256"]:
+        raise DataError(f"slice {entry['sha256'][:16]} was degraded to other pixels; use the version in the receipt")
+    return case
+
+
+def _case(store: SliceStore, pair: SlicePair, intensity: IntensityMap) -> Case:
+    return Case(
+        index=pair.index,
+        record=pair.record,
+        reference_hu=np.clip(store.hu(pair.index), *intensity.hu_range).astype(np.float32),
+        low_hu=intensity.to_hu(pair.low_res[0, 0].numpy()),
+        scale=pair.scale,
+        params=pair.params,
+        intensity=intensity,
+        low_sha256=low_checksum(pair.low_res),
+    )
+
+
+def read_intensity(values: Mapping[str, Any]) -> IntensityMap:
+    """Read the mapping of a manifest."""
+    rest = {key: value for key, value in values.items() if key != "kind"}
+    kinds: dict[str, type[HuWindow] | type[CompandedRange]] = {"window": HuWindow, "companded": CompandedRange}
+    return from_mapping(kinds[values["kind"]], rest)
+
+
+def manifest_cases(store: SliceStore, manifest: Mapping[str, Any]) -> Iterator[Case]:
+    """Make all cases of a ``benchmark.json`` again; see :func:`rebuild_case`."""
+    intensity = read_intensity(manifest["intensity"])
+    for entry in manifest["cases"]:
+        yield rebuild_case(store, entry, intensity)

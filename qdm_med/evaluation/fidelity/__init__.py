@@ -1,0 +1,1 @@
+"""How faithful a super-resolved slice is: one family of measures a file, each in HU or pixels."""

@@ -1,0 +1,94 @@
+"""A checkpoint of this package as a method, exactly as ``qdm-med upscale`` runs it, and two ablations of it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qdm_med.checkpoint import Checkpoint
+from qdm_med.evaluation.cost import count_macs
+from qdm_med.evaluation.methods.method import Restored
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.upscale import UpscaledSlice, Upscaler
+from qdm_med.volume import CtSlice, FloatArray
+
+
+@dataclass(frozen=True)
+class Qdm:
+    """A checkpoint with its options.
+
+    Attributes:
+        name: Name in tables.
+        upscaler: Ready to run.
+        counted: Whether multiply-accumulates are counted, which takes another run.
+    """
+
+    name: str
+    upscaler: Upscaler
+    counted: bool = False
+
+    def restore(self, low_hu: FloatArray, scale: int) -> Restored:
+        """Super-resolve one slice; its noise is keyed by its pixels, so that the order of slices does not matter."""
+        key = hashlib.sha256(low_hu.tobytes()).hexdigest()
+        ct_slice = CtSlice(low_hu, np.zeros(low_hu.shape, dtype=bool), 0.0)
+
+        def run() -> UpscaledSlice:
+            return self.upscaler.upscale_slice(ct_slice, key)
+
+        start = time.perf_counter()
+        result = run()
+        seconds = time.perf_counter() - start
+        cost = {
+            "threshold": float(self.upscaler.quadtree.threshold),
+            "steps": float(self.upscaler.steps),
+            "leaf_density": float(result.leaves.mean()),
+            "windows": float(result.windows),
+            "windows_in_all": float(result.windows_in_all),
+        }
+        if self.counted:  # in a run of its own: counting takes time
+            cost["macs"] = float(count_macs(run)[1])
+        return Restored(result.hu, result.leaves, cost, seconds=seconds)
+
+
+def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *, counted: bool = False) -> Qdm:
+    """The checkpoint as it is.
+
+    Raises:
+        CheckpointError: If it does not serve the scale.
+        ConfigError: If steps or threshold are out of range.
+    """
+    upscaler = Upscaler(checkpoint, options, device=device)
+    kind = "" if upscaler.quadtree.kind == "paper" else f"{upscaler.quadtree.kind}, "
+    samples = "" if upscaler.samples == 1 else f"mean of {upscaler.samples}, "
+    name = f"{checkpoint.card.name}, {samples}{upscaler.steps} steps, {kind}s = {upscaler.quadtree.threshold:g}"
+    return Qdm(name, upscaler, counted)
+
+
+def dense(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Qdm:
+    """The same with every leaf active (s = 0): what sparsity is compared with."""
+    return qdm(checkpoint, replace(options, threshold=0.0), device)
+
+
+def downstream_only(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Qdm:
+    """The downstream alone: every leaf active, the upstream's coarse answer and its context tokens set to zero.
+
+    The paper's downstream-only row is a network trained without the upstream; this one only loses it when it is run.
+    """
+    if checkpoint.denoiser is None:
+        return dense(checkpoint, options, device)  # which says what is missing
+    silent = copy.deepcopy(checkpoint.denoiser)
+    silent.upstream.register_forward_hook(_silence)
+    alone = dense(replace(checkpoint, denoiser=silent), options, device)
+    return replace(alone, name=f"{checkpoint.card.name}, {alone.upscaler.steps} steps, downstream only (not retrained)")
+
+
+def _silence(module: nn.Module, inputs: Any, answers: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    coarse, context = answers
+    return torch.zeros_like(coarse), torch.zeros_like(context)

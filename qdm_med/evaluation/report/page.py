@@ -1,0 +1,98 @@
+"""Fill the page: a template, a style sheet and a script that lie beside this file, and nothing from anywhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from qdm_med.errors import ConfigError
+from qdm_med.evaluation.report.figures import draw_figures
+from qdm_med.evaluation.report.pictures import INPUT, TRUTH, PictureCase
+from qdm_med.evaluation.results import SliceScore, write_text
+from qdm_med.evaluation.tables import Table
+
+
+def write_report(
+    path: Path,
+    headline: str,
+    tables: Sequence[Table],
+    rows: Sequence[SliceScore],
+    cases: Sequence[PictureCase],
+    receipt: Mapping[str, Any],
+) -> None:
+    """Write one HTML file that needs no network.
+
+    Args:
+        path: File to write.
+        headline: What was run.
+        tables: Shown as they are.
+        rows: Results, for the figures.
+        cases: Slices for the viewer.
+        receipt: What makes the run reproducible.
+
+    Raises:
+        ConfigError: If the file cannot be written.
+    """
+    figures = draw_figures(rows, cases)
+    # Autoescape guards against markup in names; the three files of our own are inserted as they are.
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    html = environment.from_string(_read("page.html")).render(
+        headline=headline,
+        tables=tables,
+        figures=figures,
+        receipt=[(key, _shown(value)) for key, value in receipt.items()],
+        case_titles=[case.title for case in cases],
+        style=Markup(_read("style.css")),
+        script=Markup(_read("viewer.js")),
+        data=Markup(_json_in_html(viewer_data(cases))),
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, html)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); give another --report") from None
+
+
+def viewer_data(cases: Sequence[PictureCase]) -> dict[str, Any]:
+    """What the viewer's script reads."""
+    return {
+        "truth": TRUTH,
+        "input": INPUT,
+        "cases": [
+            {
+                "title": case.title,
+                "scale": case.scale,
+                "pictures": [
+                    {
+                        "name": picture.name,
+                        "png": picture.png,
+                        "leaves": picture.leaves,
+                        "std": picture.std,
+                        "boxes": [asdict(box) for box in picture.boxes],
+                    }
+                    for picture in case.pictures
+                ],
+            }
+            for case in cases
+        ],
+    }
+
+
+def _read(name: str) -> str:
+    return (resources.files("qdm_med.evaluation.report") / name).read_text(encoding="utf-8")
+
+
+def _json_in_html(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,186 @@
+"use strict";
+(() => {
+  const LARGEST_ERROR_HU = 200;
+  const LARGEST_STD_HU = 100;
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const canvas = $("canvas");
+  const overlay = $("overlay");
+  const context = canvas.getContext("2d");
+  const decoded = new Map();
+  let shown = null; // { truth, left, right, std, leaves }
+
+  // Pixels of a data URI, decoded once: HU from the red (high) and green (low) bytes, or 0 and 255 of a mask.
+  async function pixels(uri, isHu) {
+    if (!decoded.has(uri)) {
+      const image = new Image();
+      image.src = uri;
+      await image.decode();
+      const sheet = document.createElement("canvas");
+      sheet.width = image.naturalWidth;
+      sheet.height = image.naturalHeight;
+      const drawing = sheet.getContext("2d", { willReadFrequently: true });
+      drawing.drawImage(image, 0, 0);
+      const bytes = drawing.getImageData(0, 0, sheet.width, sheet.height).data;
+      const values = new Int16Array(sheet.width * sheet.height);
+      for (let i = 0; i < values.length; i += 1) {
+        values[i] = isHu ? bytes[4 * i] * 256 + bytes[4 * i + 1] - 1024 : bytes[4 * i];
+      }
+      decoded.set(uri, { width: sheet.width, height: sheet.height, values });
+    }
+    return decoded.get(uri);
+  }
+
+  const theCase = () => data.cases[Number($("case").value)];
+  const picture = (id) => theCase().pictures[Number($(id).value)];
+
+  // The value of an image at a pixel of the truth's grid: coarser images are shown pixel by pixel.
+  function at(image, row, column) {
+    const step = shown.truth.width / image.width;
+    return image.values[Math.floor(row / step) * image.width + Math.floor(column / step)];
+  }
+
+  function colourOfError(difference) {
+    const share = Math.max(-1, Math.min(1, difference / LARGEST_ERROR_HU));
+    const pale = Math.round(255 * (1 - Math.abs(share)));
+    return share > 0 ? [255, pale, pale] : [pale, pale, 255];
+  }
+
+  function draw() {
+    if (!shown) return;
+    const { truth, left, right, std, leaves } = shown;
+    canvas.width = truth.width;
+    canvas.height = truth.height;
+    const centre = Number($("centre").value);
+    const width = Math.max(1, Number($("width").value));
+    const divider = Math.round((truth.width * Number($("split").value)) / 100);
+    const isError = $("error").checked;
+    const hasStd = $("std").checked && std;
+    const hasLeaves = $("leaves").checked && leaves;
+    const sheet = context.createImageData(truth.width, truth.height);
+    for (let row = 0, i = 0; row < truth.height; row += 1) {
+      for (let column = 0; column < truth.width; column += 1, i += 4) {
+        const isRight = column >= divider;
+        const hu = at(isRight ? right : left, row, column);
+        let colour;
+        if (isRight && isError) {
+          colour = colourOfError(hu - at(truth, row, column));
+        } else if (isRight && hasStd) {
+          const share = Math.min(1, at(std, row, column) / LARGEST_STD_HU);
+          colour = [255 * share, 200 * share, 60 * share];
+        } else {
+          const grey = (255 * (hu - centre + width / 2)) / width;
+          colour = [grey, grey, grey];
+        }
+        if (isRight && hasLeaves && at(leaves, row, column)) {
+          colour = [colour[0] * 0.65, colour[1] * 0.65 + 80, colour[2] * 0.65 + 80];
+        }
+        sheet.data[i] = colour[0];
+        sheet.data[i + 1] = colour[1];
+        sheet.data[i + 2] = colour[2];
+        sheet.data[i + 3] = 255;
+      }
+    }
+    context.putImageData(sheet, 0, 0);
+    drawOverlay(truth, divider);
+    tell(isError, centre, width);
+  }
+
+  function drawOverlay(truth, divider) {
+    const make = (name, attributes) => {
+      const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+      for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+      overlay.append(element);
+    };
+    overlay.replaceChildren();
+    overlay.setAttribute("viewBox", `0 0 ${truth.width} ${truth.height}`);
+    make("line", { x1: divider, x2: divider, y1: 0, y2: truth.height });
+    if (!$("boxes").checked) return;
+    for (const box of picture("right").boxes) {
+      if (box.column + box.side > divider) {
+        make("rect", { x: box.column, y: box.row, width: box.side, height: box.side });
+      }
+    }
+  }
+
+  function tell(isError, centre, width) {
+    const right = picture("right");
+    const parts = [`Left: ${picture("left").name}. Right: ${right.name}.`];
+    parts.push(`Window ${centre - width / 2} to ${centre + width / 2} HU.`);
+    if (isError) parts.push(`Error map: blue ${-LARGEST_ERROR_HU}, white 0, red +${LARGEST_ERROR_HU} HU.`);
+    if ($("std").checked) {
+      parts.push(right.std ? `Uncertainty: black 0, yellow ${LARGEST_STD_HU} HU of standard deviation.` : "One sample: no uncertainty.");
+    }
+    if ($("leaves").checked) parts.push(right.leaves ? "Teal: leaves where detail was generated." : "No quadtree here.");
+    if ($("boxes").checked) parts.push(`${right.boxes.length} patches differ from the true slice (sFRC).`);
+    $("caption").textContent = parts.join(" ");
+  }
+
+  async function load() {
+    if (!data.cases.length) return;
+    const truth = theCase().pictures.find((one) => one.name === data.truth);
+    const right = picture("right");
+    shown = {
+      truth: await pixels(truth.png, true),
+      left: await pixels(picture("left").png, true),
+      right: await pixels(right.png, true),
+      std: right.std ? await pixels(right.std, true) : null,
+      leaves: right.leaves ? await pixels(right.leaves, false) : null,
+    };
+    draw();
+    document.body.dataset.ready = "yes";
+  }
+
+  function fill(id, chosen) {
+    const names = theCase().pictures.map((one) => one.name);
+    $(id).replaceChildren(...names.map((name, number) => new Option(name, number, false, number === chosen)));
+  }
+
+  function chooseWindow(radio) {
+    radio.checked = true;
+    const [centre, width] = radio.value.split(",");
+    $("centre").value = centre;
+    $("width").value = width;
+    draw();
+  }
+
+  if (data.cases.length) {
+    const names = data.cases[0].pictures.map((one) => one.name);
+    const first = data.cases[0].pictures.findIndex((one) => one.leaves);
+    fill("left", Math.max(0, names.indexOf("bicubic")));
+    fill("right", first >= 0 ? first : names.length - 1);
+  }
+  for (const id of ["case", "left", "right"]) $(id).addEventListener("change", load);
+  for (const id of ["split", "centre", "width"]) $(id).addEventListener("input", draw);
+  for (const id of ["error", "std", "leaves", "boxes"]) $(id).addEventListener("change", draw);
+  const radios = [...document.querySelectorAll("input[name=window]")];
+  for (const radio of radios) radio.addEventListener("change", () => chooseWindow(radio));
+  for (const id of ["centre", "width"]) {
+    $(id).addEventListener("input", () => radios.forEach((radio) => { radio.checked = false; }));
+  }
+  $("large").addEventListener("change", () => $("stage").classList.toggle("large", $("large").checked));
+  $("controls").addEventListener("submit", (event) => event.preventDefault());
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("select, input[type=number]")) return;
+    const boxes = { e: "error", u: "std", q: "leaves", b: "boxes" };
+    if ("123".includes(event.key)) chooseWindow(radios[Number(event.key) - 1]);
+    if (boxes[event.key]) $(boxes[event.key]).click();
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!shown) return;
+    const side = canvas.getBoundingClientRect();
+    const row = Math.floor(((event.clientY - side.top) / side.height) * shown.truth.height);
+    const column = Math.floor(((event.clientX - side.left) / side.width) * shown.truth.width);
+    if (row < 0 || column < 0 || row >= shown.truth.height || column >= shown.truth.width) return;
+    const values = [at(shown.left, row, column), at(shown.right, row, column), at(shown.truth, row, column)];
+    $("readout").textContent = `row ${row}, column ${column}: left ${values[0]}, right ${values[1]}, true ${values[2]} HU`;
+  });
+  canvas.addEventListener("pointerdown", (event) => {
+    const side = canvas.getBoundingClientRect();
+    $("split").value = (100 * (event.clientX - side.left)) / side.width;
+    draw();
+  });
+  load();
+})();

@@ -1,0 +1,140 @@
+"""A DICOM node that super-resolves what is pushed to it, one series after the other, and sends the result on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qdm_med.errors import QdmMedError, TransferError
+from qdm_med.inference.series import upscale_series
+from qdm_med.inference.upscale import Upscaler
+from qdm_med.io.dicom_file import quiet
+from qdm_med.pacs.addresses import Destination
+from qdm_med.pacs.receiver import Door, Receiver
+from qdm_med.pacs.send import send_folder
+from qdm_med.pacs.spool import Job, Spool
+
+POLL_SECONDS = 0.1
+DISK_PAUSE = 5.0
+"""Seconds before a spool that failed is tried again."""
+FIRST_PAUSE, LONGEST_PAUSE = 15.0, 600.0
+"""Seconds before a destination that failed is tried again; doubled each time."""
+
+Report = Callable[[str], None]
+"""Takes a line for the operator; no patient data are in it."""
+
+
+@dataclass
+class Worker:
+    """Takes jobs from the queue, one at a time.
+
+    Attributes:
+        spool: Where the queue is.
+        upscaler: Networks and options.
+        destination: Where derived series go.
+        title: Our own application entity title.
+        report: Told of every step.
+        strict: Put series aside that are unlike what the model was trained on.
+        writer_options: Options of :func:`qdm_med.io.write.open_writer`.
+        first_pause: Seconds before a destination that failed is tried again; doubled each time.
+    """
+
+    spool: Spool
+    upscaler: Upscaler
+    destination: Destination
+    title: str
+    report: Report
+    strict: bool = False
+    writer_options: Mapping[str, Any] = field(default_factory=dict)
+    first_pause: float = FIRST_PAUSE
+    _pauses: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)
+
+    def step(self) -> None:
+        """Do the oldest job that need not wait, if there is one."""
+        now = time.monotonic()
+        job = next((job for job in self.spool.jobs() if self._pauses.get(job.number, (0.0, 0.0))[0] <= now), None)
+        if job is not None and self._is_derived(job):
+            self._send(job)
+
+    def _is_derived(self, job: Job) -> bool:
+        if job.derived.is_dir():
+            return True
+        try:
+            summary = upscale_series(
+                job.source, job.derived, self.upscaler, strict=self.strict, writer_options=self.writer_options
+            )
+        except QdmMedError as error:
+            self._fail(job, str(error))
+            return False
+        except Exception as error:  # one odd series must not keep all others waiting, nor its texts reach a log
+            self._fail(job, f"{type(error).__name__} while it was super-resolved; report it")
+            return False
+        for warning in summary.warnings:
+            self.report(f"job {job.number}: warning: {warning}")
+        resumed = f" ({summary.resumed} of them before a restart)" if summary.resumed else ""
+        self.report(
+            f"job {job.number}: {summary.slices} slices{resumed} at x{self.upscaler.scale} in {summary.seconds:.1f} s"
+        )
+        return True
+
+    def _send(self, job: Job) -> None:
+        try:
+            count = send_folder(job.derived, self.destination, title=self.title)
+        except TransferError as error:
+            _, pause = self._pauses.get(job.number, (0.0, self.first_pause))
+            self._pauses[job.number] = (time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE))
+            self.report(f"job {job.number}: {error}; tried again in {pause:.0f} s")
+            return
+        except QdmMedError as error:
+            self._fail(job, str(error))
+            return
+        self.spool.finish(job)
+        self._pauses.pop(job.number, None)
+        self.report(f"job {job.number}: {count} instances stored by {self.destination}")
+
+    def _fail(self, job: Job, reason: str) -> None:
+        aside = self.spool.fail(job, " ".join(reason.split()))
+        self.report(f"job {job.number}: put aside in {aside}: {reason}")
+
+
+def listen(
+    root: Path,
+    door: Door,
+    make_worker: Callable[[Spool], Worker],
+    *,
+    report: Report,
+    settle: float,
+    stop: threading.Event | None = None,
+) -> None:
+    """Listen until ``stop`` is set, by default for ever.
+
+    What an earlier listener left in the spool, killed or not, is gone on with.
+
+    Args:
+        root: Spool folder.
+        door: Where to listen, and for whom.
+        make_worker: Makes the worker for the spool.
+        report: Told of every step.
+        settle: Seconds without a new instance after which a series counts as complete.
+        stop: Ends the listener between two jobs.
+
+    Raises:
+        QdmMedError: If the spool or the address cannot be had.
+    """
+    stop = stop or threading.Event()
+    with quiet(), Spool(root) as spool, Receiver(door, spool, report=report) as receiver:
+        worker = make_worker(spool)
+        report(f"listening as {door.title} at {door.host}:{receiver.port}, spool {root}")
+        while not stop.wait(POLL_SECONDS):
+            try:
+                for series in receiver.settled(settle):
+                    job = spool.enqueue(series)
+                    report(f"job {job.number}: {job.instances()} instances received")
+                worker.step()
+            except OSError as error:  # of a full disk or a share that went away; what is in the spool waits
+                report(f"spool {root}: {error.strerror}; tried again in {DISK_PAUSE:.0f} s")
+                stop.wait(DISK_PAUSE)

@@ -1,0 +1,113 @@
+"""``qdm-med eval`` on the command line: what it prints and writes, and one line for what it cannot do."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_med.checkpoint import ModelCard, save_checkpoint
+from qdm_med.cli import app
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceRecord, slice_checksum
+from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["qdm-med", "eval", *map(str, arguments)])
+        try:
+            app.main()
+            code = 0
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Options that name a store of two slices and a tiny model."""
+    folder = tmp_path_factory.mktemp("given")
+    with SliceStoreWriter(folder / "store", slice_shape=(64, 64)) as writer:
+        for number in range(2):
+            rng = np.random.default_rng(number)
+            hu = np.kron(rng.integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
+            record = SliceRecord("val", str(number), "s", 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu))
+            writer.add(hu, record)
+    torch.manual_seed(0)
+    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
+    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    card = ModelCard("tiny", autoencoder, denoiser, scales=(4, 8), steps=(1, 1))
+    save_checkpoint(folder / "tiny.safetensors", card, KlVae(autoencoder), TwoStreamDenoiser(denoiser))
+    return ("--data", folder / "store", "--checkpoint", folder / "tiny.safetensors")
+
+
+def test_tables_go_to_stdout_files_to_the_folder_and_the_report_is_written(run, given, tmp_path):
+    wishes = ("--methods", "bicubic,qdm", "--out", tmp_path / "out", "--report", tmp_path / "report.html")
+    code, told, err = run("--benchmark", "med-sr8", *given, *wishes)
+    assert (code, err) == (0, "")
+    assert told.startswith("med-sr8, val split: 2 slices of 2 patients")
+    assert "| psnr_db | " in told
+    assert "QDM-L (published)" in told
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "benchmark.json", "cases.jsonl", "receipt.json", "summary.json",
+    }  # fmt: skip
+    assert "qdm-med eval --benchmark med-sr8" in (tmp_path / "report.html").read_text()
+
+
+def test_the_same_command_again_runs_nothing_and_tells_the_same(run, given, tmp_path):
+    command = ("--benchmark", "med-sr4", *given, "--out", tmp_path / "out")
+    first, second = run(*command), run(*command)
+    assert first == second
+    assert first[0] == 0
+
+
+def test_a_sweep_prints_its_table_first(run, given):
+    code, told, _ = run("--benchmark", "med-sr4", *given, "--sweep-threshold", "0,0.3")
+    assert code == 0
+    table = told.split("\n\n")[2].splitlines()
+    assert table[0].startswith("| threshold s | steps | active leaves | active windows | MAC a slice | s a slice |")
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| 0", "| 0.3"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "named"),
+    [
+        (("--split", "test"), "no slice in split 'test'"),
+        (("--methods", "bicubic,magic"), "method 'magic' is unknown"),
+        (("--lpips-backbone", "absent.npz"), "absent.npz: no LPIPS backbone can be read"),
+        (("--image-model", "absent.pth"), "absent.pth: no such weights"),
+        (("--threshold", "3"), "threshold must lie in [0, 2]"),
+        (("--degrade-in", "space"), "degrade_in must be network or window"),
+        (("--report", "."), "is a folder"),
+    ],
+)
+def test_bad_wishes_end_in_one_line_and_write_nothing(run, given, tmp_path, monkeypatch, wishes, named):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("--benchmark", "med-sr4", *given, "--out", "out", *wishes)
+    assert (code, out) == (1, "")
+    assert named in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_other_results_is_refused_in_one_line(run, given, tmp_path):
+    assert run("--benchmark", "med-sr4", *given, "--out", tmp_path, "--methods", "bicubic")[0] == 0
+    code, out, err = run("--benchmark", "med-sr8", *given, "--out", tmp_path, "--methods", "bicubic")
+    assert (code, out) == (1, "")
+    assert "was begun with benchmark 'med-sr4', now it is 'med-sr8'" in err
+    assert err.count("\n") == 1
+
+
+def test_words_where_numbers_belong_are_wrong_usage(run, given):
+    assert run("--benchmark", "med-sr4", *given, "--sweep-threshold", "low")[0] == 2

@@ -1,0 +1,61 @@
+"""Small stores, a tiny model and cases with known truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_med.checkpoint import Checkpoint, ModelCard
+from qdm_med.data.degradation import BENCHMARK, degrade, sample_params
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
+from qdm_med.evaluation.cases import Case, low_checksum
+from qdm_med.evaluation.scoring import Truth
+from qdm_med.intensity import CompandedRange
+from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+
+INTENSITY = CompandedRange()
+
+
+@pytest.fixture(scope="session")
+def make_truth():
+    """Degrade a slice in HU and wrap both as the truth of a case."""
+
+    def make(hu: np.ndarray, scale: int = 4, seed: int = 0) -> Truth:
+        hu = np.clip(hu, -1024, 3071).astype(np.float32)
+        params = sample_params(BENCHMARK, scale, np.random.default_rng(seed))
+        low_res = degrade(torch.from_numpy(INTENSITY.to_unit(hu))[None, None], [params])
+        stored = np.rint(hu).astype(np.int16)
+        record = SliceRecord("val", "p", "s", 0.0, 0.7, 1.0, "", "", "phantom", slice_checksum(stored))
+        low_hu = INTENSITY.to_hu(low_res[0, 0].numpy())
+        return Truth.of(Case(0, record, hu, low_hu, scale, params, INTENSITY, low_checksum(low_res)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """Four blocky slices of 64 x 64 in ``val``, of two patients, and one in ``train``."""
+    folder = tmp_path_factory.mktemp("data") / "store"
+    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
+        for number in range(5):
+            rng = np.random.default_rng(number)
+            hu = np.kron(rng.integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
+            patient, split = anonymous_key(f"patient {number // 2}"), "val" if number < 4 else "train"
+            record = SliceRecord(split, patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu))
+            writer.add(hu, record)
+    return SliceStore.open(folder)
+
+
+@pytest.fixture(scope="session")
+def checkpoint():
+    """A fresh tiny network: the identity on the upsampled latent."""
+    torch.manual_seed(0)
+    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
+    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
+    return Checkpoint(ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(2,)), *networks, sha256="0" * 64)

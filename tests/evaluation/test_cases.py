@@ -1,0 +1,71 @@
+"""A benchmark can be made again, bit for bit, from what was written down about it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceStore
+from qdm_med.errors import DataError
+from qdm_med.evaluation.archive import manifest
+from qdm_med.evaluation.baselines import bicubic
+from qdm_med.evaluation.benchmarks import BenchmarkOptions
+from qdm_med.evaluation.cases import make_case, manifest_cases, rebuild_case
+from qdm_med.evaluation.evaluate import evaluate
+from qdm_med.evaluation.methods.interpolation import Interpolation
+from qdm_med.intensity import CompandedRange
+
+INTENSITY = CompandedRange()
+
+
+@pytest.fixture(scope="module", params=["network", "window"])
+def written(request, store):
+    """Cases of a benchmark, and its manifest after a journey through JSON."""
+    options = BenchmarkOptions("med-sr4", degrade_in=request.param, methods=("bicubic",), seed=3)
+    cases = [make_case(store, index, 4, 3, options.degraded_in(INTENSITY)) for index in range(4)]
+    rows = [
+        row
+        for rows in evaluate([Interpolation("bicubic", bicubic, INTENSITY)], cases, intensity=INTENSITY)
+        for row in rows
+    ]
+    return cases, json.loads(json.dumps(manifest(rows, options, INTENSITY)))
+
+
+def test_a_manifest_gives_the_same_pixels(store, written):
+    cases, told = written
+    again = list(manifest_cases(store, told))
+    assert len(again) == len(cases) == 4
+    for first, second in zip(cases, again, strict=True):
+        assert first.low_hu.tobytes() == second.low_hu.tobytes()
+        assert first.reference_hu.tobytes() == second.reference_hu.tobytes()
+        assert first.params == second.params
+
+
+def test_slices_are_found_in_another_store_at_other_places(store, written, tmp_path):
+    cases, told = written
+    with SliceStoreWriter(tmp_path, slice_shape=(64, 64)) as writer:
+        for index in reversed(range(4)):
+            writer.add(np.array(store.hu(index)), store.records[index])
+    again = list(manifest_cases(SliceStore.open(tmp_path), told))
+    assert [case.index for case in again] == [3, 2, 1, 0]
+    assert [case.low_hu.tobytes() for case in again] == [case.low_hu.tobytes() for case in cases]
+
+
+def test_what_cannot_be_made_again_is_said(store, written):
+    _, told = written
+    entry = told["cases"][0]
+    with pytest.raises(DataError, match="lacks slice ffff; use the store"):
+        rebuild_case(store, entry | {"sha256": "ffff"}, INTENSITY)
+    other = entry | {"degradation": entry["degradation"] | {"noise_seed": 1}}
+    with pytest.raises(DataError, match="was degraded to other pixels"):
+        rebuild_case(store, other, INTENSITY)
+
+
+def test_seeds_give_other_cases(store):
+    one, two = (make_case(store, 0, 4, seed, INTENSITY) for seed in (0, 1))
+    assert one.params != two.params
+    assert one.low_sha256 != two.low_sha256
+    assert one.record == two.record
+    assert replace(one.params, noise_seed=0) != replace(two.params, noise_seed=0)

@@ -1,0 +1,108 @@
+"""All columns of a slice: ranges side by side, errors by tissue, one line for what cannot be compared."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from qdm_med.errors import DataError
+from qdm_med.evaluation.columns import column, grouped
+from qdm_med.evaluation.protocols import HU_PROTOCOL, PAPER_PROTOCOL, protocols
+from qdm_med.evaluation.scoring import Truth, score_slice
+from qdm_med.intensity import CompandedRange
+from tests.evaluation.phantoms import chest, noisier
+
+INTENSITY = CompandedRange()
+
+
+@pytest.fixture(scope="module")
+def truth(make_truth):
+    return make_truth(chest())
+
+
+@pytest.fixture(scope="module")
+def scores(truth):
+    return score_slice(noisier(truth.hu), truth, INTENSITY)
+
+
+def test_each_range_is_scored_as_scikit_image_scores_it(truth, scores):
+    guess = noisier(truth.hu)
+    window = [np.rint((np.clip(hu, -160, 240) + 160) / 400 * 255).astype(np.uint8) for hu in (truth.hu, guess)]
+    whole = [np.clip(hu, -1024, 3071).astype(np.float64) for hu in (truth.hu, guess)]
+    unit = [INTENSITY.to_unit(hu).astype(np.float64) for hu in (truth.hu, guess)]
+    for prefix, (first, second), data_range in (("paper_", window, 255), ("hu_", whole, 4095), ("", unit, 2)):
+        expected = peak_signal_noise_ratio(first, second, data_range=data_range)
+        assert scores[f"{prefix}psnr_db"] == pytest.approx(expected, abs=1e-3)
+        how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": data_range}
+        expected = structural_similarity(first.astype(float), second.astype(float), **how)
+        assert scores[f"{prefix}ssim"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_every_range_tells_its_data_range():
+    words = {protocol.name: protocol.words for protocol in protocols(INTENSITY)}
+    assert words["network"].endswith("data range 2")
+    assert words["hu"].endswith("data range 4095")
+    assert words["paper"].endswith("data range 255")
+
+
+def test_the_papers_range_has_256_grey_levels_and_hu_are_clipped():
+    hu = np.linspace(-1000, 1000, 5001, dtype=np.float32)
+    assert np.array_equal(np.unique(PAPER_PROTOCOL.convert(hu)), np.arange(256))
+    assert HU_PROTOCOL.convert(np.array([-2000.0, 5000.0])).tolist() == [-1024.0, 3071.0]
+
+
+def test_the_unchanged_slice_is_perfect_in_every_column(truth):
+    perfect = score_slice(truth.hu, truth, INTENSITY)
+    best = {"low": 0.0, "zero": 0.0, "one": 1.0}
+    for name, value in perfect.items():
+        described = column(name)
+        if described.best == "high":
+            assert value == (math.inf if "psnr" in name else pytest.approx(1.0)), name
+        # A(truth) - LR is the noise of the input: nobody is better than that without seeing it.
+        elif described.best and not name.startswith(("consistency_", "area_")):
+            assert value == best[described.best], name
+    assert perfect["consistency_mae_hu"] == perfect["truth_consistency_mae_hu"]
+    assert perfect["consistency_excess_hu"] == 0.0
+    area_means = truth.hu.reshape(64, 4, 64, 4).mean(axis=(1, 3))
+    assert perfect["area_mae_hu"] == pytest.approx(np.abs(area_means - truth.case.low_hu).mean(), abs=1e-3)
+
+
+def test_errors_by_tissue_are_those_that_were_made(truth):
+    guess = truth.hu.copy()
+    guess[truth.hu >= 250] += 77.0
+    guess[(truth.hu >= -950) & (truth.hu <= -500)] -= 33.0
+    found = score_slice(guess, truth, INTENSITY, fidelity=False)
+    assert found["bone_mae_hu"] == pytest.approx(77.0, abs=1e-3)
+    assert found["lung_mae_hu"] == pytest.approx(33.0, abs=1e-3)
+    assert found["fat_mae_hu"] == found["soft_tissue_mae_hu"] == 0.0
+    assert not any(name.startswith("bias") for name in found)
+
+
+def test_a_head_without_lungs_has_no_lung_columns_and_a_small_slice_no_ms_ssim(make_truth):
+    row, column_ = np.mgrid[:64, :64]
+    head = np.where(np.hypot(row - 32, column_ - 32) < 25, 40.0, -1024.0)
+    found = score_slice(head, make_truth(head), INTENSITY)
+    assert all(math.isnan(found[name]) for name in ("lung_mae_hu", "bias_lung_hu", "lung_dice", "ms_ssim"))
+    assert found["bias_soft_tissue_hu"] == 0.0
+
+
+def test_images_of_unequal_size_are_refused_in_one_line(truth):
+    with pytest.raises(DataError, match=r"image of \(128, 128\) cannot be compared with a true slice of \(256, 256\)"):
+        score_slice(truth.hu[::2, ::2], truth, INTENSITY)
+
+
+def test_a_case_without_truth_is_refused_in_one_line(truth):
+    with pytest.raises(DataError, match="has no true slice, which every metric here needs; give a store"):
+        Truth.of(replace(truth.case, reference_hu=None))
+
+
+def test_every_column_belongs_to_a_table(scores):
+    groups = grouped(scores)
+    assert list(groups) == ["network", "hu", "paper", "fidelity"]
+    assert sum(map(len, groups.values())) == len(scores)
+    assert {one.name for one in groups["network"]} == {"psnr_db", "ssim", "ms_ssim", "psnr_body_db", "ssim_body"}
+    assert "mae_hu" in {one.name for one in groups["hu"]}
+    assert "consistency_mae_hu" in {one.name for one in groups["fidelity"]}
+    assert column("lpips_squeeze").best == column("paper_lpips_alex").best == "low"
