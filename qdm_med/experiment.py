@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from qdm_med import distributed
 from qdm_med.checkpoint import load_checkpoint
 from qdm_med.config import ExperimentConfig, load_config, save_config
@@ -14,6 +16,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.training.denoiser_training import DenoiserTask
 from qdm_med.training.loop import CHECKPOINT_FILE, Trainer
+from qdm_med.training.objective import Distance
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Objective, Task
 from qdm_med.training.vae_training import VaeTask
@@ -23,7 +26,16 @@ CONFIG_FILE = "config.yaml"
 Report = Callable[[str], None]
 
 
-def run_vae(config: ExperimentConfig, data: Path, out: Path, *, device: str, resume: bool, report: Report) -> None:
+def run_vae(
+    config: ExperimentConfig,
+    data: Path,
+    out: Path,
+    *,
+    device: str,
+    resume: bool,
+    report: Report,
+    lpips_backbone: Path | None = None,
+) -> None:
     """Train an autoencoder, in one process or as one of the many that torchrun starts.
 
     Args:
@@ -33,6 +45,7 @@ def run_vae(config: ExperimentConfig, data: Path, out: Path, *, device: str, res
         device: Name of the device.
         resume: Whether to go on with the run that ``out`` holds.
         report: Receives one line at the start and one at the end, from rank 0 alone.
+        lpips_backbone: The file that :class:`qdm_med.evaluation.perceptual.Lpips` reads, for a perceptual term.
 
     Raises:
         QdmMedError: If the data, the folder or the device do not serve.
@@ -48,6 +61,7 @@ def run_vae(config: ExperimentConfig, data: Path, out: Path, *, device: str, res
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
+        perceptual=_perceptual(lpips_backbone, target),
     )
     _run(config, task, out, resume=resume, report=report)
 
@@ -66,8 +80,7 @@ def run_denoiser(
 ) -> None:
     """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`.
 
-    ``lpips_backbone`` is the file that :class:`qdm_med.evaluation.perceptual.Lpips` reads, for Eq. 7's term;
-    ``initial`` a checkpoint whose denoiser the run starts from instead of from random weights.
+    ``initial`` is a checkpoint whose denoiser the run starts from instead of from random weights.
     """
     if config.denoiser is None:
         raise ConfigError(f"experiment {config.name} has no denoiser; take a configuration that describes one")
@@ -87,10 +100,14 @@ def run_denoiser(
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
-        perceptual=Lpips(lpips_backbone).to(target) if lpips_backbone else None,
+        perceptual=_perceptual(lpips_backbone, target),
         initial=load_checkpoint(initial) if initial else None,
     )
     _run(config, task, out, resume=resume, report=report)
+
+
+def _perceptual(backbone: Path | None, device: torch.device) -> Distance | None:
+    return Lpips(backbone).to(device) if backbone else None
 
 
 def _run(config: ExperimentConfig, task: Task[Objective], out: Path, *, resume: bool, report: Report) -> None:

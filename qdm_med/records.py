@@ -9,28 +9,38 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from qdm_med.errors import ConfigError
 
 Record = TypeVar("Record")
 
 
-def from_mapping(cls: type[Record], values: Mapping[str, Any], *, where: str = "") -> Record:
+@overload
+def from_mapping(cls: type[Record], values: Mapping[str, Any], *, where: str = "") -> Record: ...
+
+
+@overload
+def from_mapping(cls: types.UnionType, values: Mapping[str, Any], *, where: str = "") -> Any: ...
+
+
+def from_mapping(cls: Any, values: Mapping[str, Any], *, where: str = "") -> Any:
     """Build ``cls`` from a mapping, nested dataclasses included.
 
     Args:
-        cls: A dataclass; fields that are missing take their defaults.
+        cls: A dataclass, whose missing fields take their defaults, or a union of some, of which ``kind`` names one.
         values: As read from YAML or JSON; lists become tuples.
         where: Place of the mapping in its file, for messages.
 
     Raises:
         ConfigError: If a key is unknown or a value has another type than its field.
     """
+    if isinstance(cls, types.UnionType):
+        return _convert_union(get_args(cls), values, where or " | ".join(option.__name__ for option in get_args(cls)))
     where = where or cls.__name__
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected a mapping, got {values!r}")
-    known = {field.name for field in fields(cls) if field.init}  # type: ignore[arg-type]  # dataclasses only
+    known = {field.name for field in fields(cls) if field.init}
     if unknown := sorted(str(key) for key in values.keys() - known):
         raise ConfigError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     hints = get_type_hints(cls)

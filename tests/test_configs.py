@@ -1,4 +1,4 @@
-"""Every configuration loads; the paper's S takes a step."""
+"""Every configuration loads; the paper's S and autoencoder take a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import torch
 
 from qdm_med.config import load_config
 from qdm_med.errors import ConfigError
+from qdm_med.models.autoencoder import PAPER_SIZE, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.training.adversary import PatchAdversary
+from qdm_med.training.vae_training import VaeBatch, VaeObjective, structural_distance
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
 
@@ -43,6 +46,21 @@ def test_the_papers_s_takes_a_training_step():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+def test_the_papers_autoencoder_and_its_discriminator_take_a_step():
+    config = load_config(next(path for path in CONFIGS if path.stem == "vae_paper"))
+    torch.manual_seed(0)
+    adversary = PatchAdversary(1, config.vae.discriminator_channels, config.vae.discriminator_layers)
+    objective = VaeObjective(KlVae(config.autoencoder), config.vae, adversary, structural_distance)
+    assert config.autoencoder == PAPER_SIZE
+    assert config.vae.adversarial_start < config.loop.steps
+    losses = objective(VaeBatch(torch.rand(1, 1, 32, 32) * 2 - 1, torch.randn(1, 3, 8, 8), adversarial=True))
+    assert losses.keys() == {"loss", "l1", "mse", "kl", "perceptual", "adversarial", "discriminator"}
+    terms = losses["l1"] + 1e-6 * losses["kl"] + losses["perceptual"] + 0.01 * losses["adversarial"]
+    torch.testing.assert_close(losses["loss"].float(), terms.float())
+    (losses["loss"] + losses["discriminator"]).backward()
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in objective.parameters())
 
 
 def test_an_unknown_key_is_refused_by_name(tmp_path):

@@ -14,12 +14,32 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
 
 
-def train_vae(data: Data, config: Config, out: Out, device: Device = "auto", resume: Resume = False) -> None:
+LpipsBackbone = Annotated[
+    Path | None, typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors) for the perceptual term.")
+]
+
+
+def train_vae(
+    data: Data,
+    config: Config,
+    out: Out,
+    device: Device = "auto",
+    resume: Resume = False,
+    lpips_backbone: LpipsBackbone = None,
+) -> None:
     """Train the autoencoder that the diffusion works in."""
     from qdm_med.config import load_config
     from qdm_med.experiment import run_vae
 
-    run_vae(load_config(config), data, out, device=device, resume=resume, report=typer.echo)
+    run_vae(
+        load_config(config),
+        data,
+        out,
+        device=device,
+        resume=resume,
+        report=typer.echo,
+        lpips_backbone=lpips_backbone,
+    )
 
 
 def train(
@@ -29,9 +49,7 @@ def train(
     out: Out,
     device: Device = "auto",
     resume: Resume = False,
-    lpips_backbone: Annotated[
-        Path | None, typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors) for the perceptual term.")
-    ] = None,
+    lpips_backbone: LpipsBackbone = None,
     init: Annotated[
         Path | None, typer.Option(help="Checkpoint whose denoiser the run starts from. Default: random weights.")
     ] = None,

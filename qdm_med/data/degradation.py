@@ -1,171 +1,49 @@
 """High-resolution images to the low-resolution images a worse scanner might have made.
 
-The first stage of Real-ESRGAN (arXiv 2107.10833, section 3) with the constants of QDM's medical benchmarks (arXiv
-2503.12015): blur, random resize, noise, JPEG, resize to the low resolution, 8-bit rounding. Parameters are drawn by
-:func:`sample_params` and applied by :func:`degrade`; training, validation and benchmarks use these two and no other.
+Two families: the paper's (:mod:`qdm_med.data.real_esrgan`), which the benchmarks are made with, and one closer to CT
+(:mod:`qdm_med.data.scanner`). Parameters of either are drawn by :func:`sample_params` and applied by :func:`degrade`;
+training, validation and benchmarks use these two functions and no other.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from qdm_med.data.jpeg import jpeg_round_trip
-from qdm_med.data.kernels import filter_images, gaussian_kernel, pad_kernel, sinc_kernel
-from qdm_med.data.noise import add_gaussian_noise, add_poisson_noise
-from qdm_med.errors import ConfigError, DataError
+from qdm_med.data.real_esrgan import RealEsrganConfig, RealEsrganParams, degrade_real_esrgan, sample_real_esrgan
+from qdm_med.data.scanner import ScannerConfig, ScannerParams, degrade_scanner, sample_scanner
+from qdm_med.errors import DataError
+from qdm_med.intensity import CompandedRange, IntensityMap
 
-Range = tuple[float, float]
+DegradationConfig = RealEsrganConfig | ScannerConfig
+"""Distributions that the parameters of a degradation are drawn from."""
 
-PADDED_BLUR_SIZE = 13
-"""Common side of the kernels of a batch, in pixels; smaller ones are surrounded with zeros (QDM, arXiv 2503.12015). It is
-also the smallest image side: reflecting the border needs that much."""
+DegradationParams = RealEsrganParams | ScannerParams
+"""How one image is degraded: enough to make its low-resolution image again, bit for bit.
 
+:mod:`qdm_med.records` turns it into JSON and back without loss; ``kind`` tells the family.
+"""
 
-@dataclass(frozen=True)
-class DegradationConfig:
-    """Distributions that the degradation's parameters are drawn from; the defaults are those of training.
-
-    Attributes:
-        blur_size: Smallest and largest side of the blur kernel in pixels, both odd; odd sides between are as likely.
-        blur_sigma: Range of the Gaussian's standard deviations in high-resolution pixels.
-        isotropic_probability: How often a Gaussian is round; else it has two deviations and an angle.
-        sinc_probability: How often a sinc low-pass takes the Gaussian's place.
-        sinc_cutoff: Range of its cutoff in radians a pixel.
-        resize_probabilities: How often the random resize enlarges, reduces, keeps the size.
-        resize_range: Smallest and largest factor of the random resize; 1 lies between.
-        resize_modes: Interpolations, equally likely; one image uses the same for both resizes.
-        gaussian_probability: How often the noise is Gaussian; else Poisson.
-        gaussian_sigma: Range of its standard deviation in 8-bit grey levels.
-        poisson_scale: Range of the factor on photon noise.
-        grey_probability: How often colour channels share their noise; without effect on one channel.
-        jpeg_quality: Range of the JPEG quality.
-        quantise: Round the result to 256 levels.
-    """
-
-    blur_size: tuple[int, int] = (3, 11)
-    blur_sigma: Range = (0.2, 3.0)
-    isotropic_probability: float = 0.6
-    sinc_probability: float = 0.1
-    sinc_cutoff: Range = (math.pi / 3, math.pi)
-    resize_probabilities: tuple[float, float, float] = (0.2, 0.7, 0.1)
-    resize_range: Range = (0.5, 1.5)
-    resize_modes: tuple[str, ...] = ("area", "bilinear", "bicubic")
-    gaussian_probability: float = 0.4
-    gaussian_sigma: Range = (1.0, 15.0)
-    poisson_scale: Range = (0.05, 3.0)
-    grey_probability: float = 0.4
-    jpeg_quality: Range = (70.0, 95.0)
-    quantise: bool = True
-
-    def __post_init__(self) -> None:
-        """Reject numbers that are no probability, range or kernel size."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_probability") and not 0 <= value <= 1:
-                raise ConfigError(f"{field.name} must lie in [0, 1], got {value}")
-        for name in ("blur_sigma", "sinc_cutoff", "resize_range", "gaussian_sigma", "poisson_scale", "jpeg_quality"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} must be a positive, ascending range, got {(low, high)}")
-        if not math.isclose(sum(self.resize_probabilities), 1.0) or min(self.resize_probabilities) < 0:
-            raise ConfigError(f"resize_probabilities must sum to 1, got {self.resize_probabilities}")
-        if not self.resize_range[0] <= 1 <= self.resize_range[1]:
-            raise ConfigError(f"resize_range must contain 1, got {self.resize_range}")
-        smallest, largest = self.blur_size
-        if smallest % 2 == 0 or largest % 2 == 0 or not 1 <= smallest <= largest <= PADDED_BLUR_SIZE:
-            raise ConfigError(f"blur_size must be odd, ascending, at most {PADDED_BLUR_SIZE}, got {self.blur_size}")
-
-
-TRAINING = DegradationConfig()
+TRAINING = RealEsrganConfig()
 """What the network is trained on (QDM, arXiv 2503.12015)."""
 
-BENCHMARK = DegradationConfig(blur_sigma=(0.2, 0.8), gaussian_probability=0.5, poisson_scale=(0.05, 0.3))
+BENCHMARK = RealEsrganConfig(blur_sigma=(0.2, 0.8), gaussian_probability=0.5, poisson_scale=(0.05, 0.3))
 """What Med-SR4 and Med-SR8 are made with (QDM, arXiv 2503.12015): milder blur and photon noise."""
 
-
-@dataclass(frozen=True)
-class DegradationParams:
-    """How one image is degraded: enough to make its low-resolution image again, bit for bit.
-
-    :mod:`qdm_med.records` turns it into JSON and back without loss.
-
-    Attributes:
-        scale: High-resolution pixels a low-resolution pixel, along each side.
-        blur: ``"gaussian"`` or ``"sinc"``.
-        blur_size: Side of the kernel in pixels, odd.
-        blur_sigma: Standard deviations along the kernel's axes in pixels (Gaussian).
-        blur_theta: Angle of those axes in radians (Gaussian).
-        blur_cutoff: Cutoff in radians a pixel (sinc).
-        resize_factor: Random resize before the noise.
-        resize_mode: Interpolation of both resizes.
-        noise: ``"gaussian"`` or ``"poisson"``.
-        noise_strength: Standard deviation in 8-bit grey levels, or factor on photon noise.
-        noise_grey: Whether colour channels share their noise.
-        noise_seed: Key of the noise.
-        jpeg_quality: JPEG quality.
-        quantise: Whether the result is rounded to 256 levels.
-    """
-
-    scale: int
-    blur: str
-    blur_size: int
-    blur_sigma: tuple[float, float]
-    blur_theta: float
-    blur_cutoff: float
-    resize_factor: float
-    resize_mode: str
-    noise: str
-    noise_strength: float
-    noise_grey: bool
-    noise_seed: int
-    jpeg_quality: float
-    quantise: bool
+SCANNER = ScannerConfig()
+"""Closer to CT: noise in HU before the reconstruction kernel, which colours it; no JPEG, no rounding to 8 bits."""
 
 
 def sample_params(config: DegradationConfig, scale: int, rng: np.random.Generator) -> DegradationParams:
     """Draw how one image is degraded; the only place where the degradation is random."""
-    smallest, largest = config.blur_size
-    is_sinc = rng.random() < config.sinc_probability
-    sigma_x, sigma_y = rng.uniform(*config.blur_sigma), rng.uniform(*config.blur_sigma)
-    theta = rng.uniform(-math.pi, math.pi)
-    if rng.random() < config.isotropic_probability:
-        sigma_y, theta = sigma_x, 0.0
-    is_gaussian = rng.random() < config.gaussian_probability
-    strength = rng.uniform(*(config.gaussian_sigma if is_gaussian else config.poisson_scale))
-    return DegradationParams(
-        scale=scale,
-        blur="sinc" if is_sinc else "gaussian",
-        blur_size=int(rng.choice(np.arange(smallest, largest + 1, 2))),
-        blur_sigma=(sigma_x, sigma_y),
-        blur_theta=theta,
-        blur_cutoff=rng.uniform(*config.sinc_cutoff),
-        resize_factor=_sample_resize(config, rng),
-        resize_mode=str(rng.choice(config.resize_modes)),
-        noise="gaussian" if is_gaussian else "poisson",
-        noise_strength=strength,
-        noise_grey=bool(rng.random() < config.grey_probability),
-        noise_seed=int(rng.integers(2**32)),
-        jpeg_quality=rng.uniform(*config.jpeg_quality),
-        quantise=config.quantise,
-    )
+    if isinstance(config, ScannerConfig):
+        return sample_scanner(config, scale, rng)
+    return sample_real_esrgan(config, scale, rng)
 
 
-def _sample_resize(config: DegradationConfig, rng: np.random.Generator) -> float:
-    direction = rng.choice(["up", "down", "keep"], p=config.resize_probabilities)
-    low, high = {"up": (1.0, config.resize_range[1]), "down": (config.resize_range[0], 1.0), "keep": (1.0, 1.0)}[
-        str(direction)
-    ]
-    return rng.uniform(low, high)
-
-
-def degrade(high_res: Tensor, params: Sequence[DegradationParams]) -> Tensor:
+def degrade(high_res: Tensor, params: Sequence[DegradationParams], *, intensity: IntensityMap | None = None) -> Tensor:
     """Make low-resolution images.
 
     Pixel edges stay in place: the first low-resolution pixel covers the first ``scale`` high-resolution ones. An
@@ -173,7 +51,9 @@ def degrade(high_res: Tensor, params: Sequence[DegradationParams]) -> Tensor:
 
     Args:
         high_res: ``(B, C, H, W)`` in [-1, 1], one channel or three; sides are multiples of the scale.
-        params: One image's parameters each, all of one scale.
+        params: One image's parameters each, all of one family and scale.
+        intensity: What [-1, 1] means in HU, :class:`~qdm_med.intensity.CompandedRange` unless given; the Real-ESRGAN
+            family works on [-1, 1] itself.
 
     Returns:
         ``(B, C, H / scale, W / scale)`` in [-1, 1], on the device and in the type of ``high_res``.
@@ -181,53 +61,23 @@ def degrade(high_res: Tensor, params: Sequence[DegradationParams]) -> Tensor:
     Raises:
         DataError: If the parameters do not fit the images.
     """
-    scale = _check(high_res, params)
-    height, width = high_res.shape[-2:]
-    unit = (high_res.float() + 1.0) / 2.0
-    blurred = filter_images(unit, torch.stack([_kernel(one) for one in params]))
-    low_size = (height // scale, width // scale)
-    low_res = torch.stack([_degrade_blurred(image, one, low_size) for image, one in zip(blurred, params, strict=True)])
-    return (low_res * 2.0 - 1.0).to(high_res.dtype)
+    _check(high_res, params)
+    scanner = [one for one in params if isinstance(one, ScannerParams)]
+    staged = [one for one in params if isinstance(one, RealEsrganParams)]
+    if scanner and staged:
+        raise DataError(
+            f"parameters of two families, {len(staged)} real-esrgan and {len(scanner)} scanner; one a batch"
+        )
+    if scanner:
+        return degrade_scanner(high_res, scanner, intensity or CompandedRange()).to(high_res.dtype)
+    return degrade_real_esrgan(high_res, staged).to(high_res.dtype)
 
 
-def _check(high_res: Tensor, params: Sequence[DegradationParams]) -> int:
+def _check(high_res: Tensor, params: Sequence[DegradationParams]) -> None:
     scales = {one.scale for one in params}
     if len(params) != len(high_res) or len(scales) != 1:
         raise DataError(f"{len(high_res)} images need as many parameters of one scale, got {len(params)} of {scales}")
     (scale,) = scales
     height, width = high_res.shape[-2:]
-    if height % scale or width % scale or min(height, width) < PADDED_BLUR_SIZE:
-        raise DataError(
-            f"an image of {height}x{width} cannot be degraded by {scale}; crop it to a multiple of at least {PADDED_BLUR_SIZE}"
-        )
-    return scale
-
-
-def _kernel(params: DegradationParams) -> Tensor:
-    if params.blur == "sinc":
-        kernel = sinc_kernel(params.blur_size, params.blur_cutoff)
-    else:
-        kernel = gaussian_kernel(params.blur_size, *params.blur_sigma, params.blur_theta)
-    return pad_kernel(kernel, PADDED_BLUR_SIZE)
-
-
-def _degrade_blurred(image: Tensor, params: DegradationParams, low_size: tuple[int, int]) -> Tensor:
-    """Resize, noise, JPEG and the last resize of one ``(C, H, W)`` image in [0, 1]."""
-    height, width = image.shape[-2:]
-    between = (round(height * params.resize_factor), round(width * params.resize_factor))
-    resized = _resize(image, between, params.resize_mode)
-    compressed = jpeg_round_trip(_add_noise(resized, params), params.jpeg_quality)
-    low_res = _resize(compressed, low_size, params.resize_mode).clamp(0.0, 1.0)
-    return torch.round(low_res * 255.0) / 255.0 if params.quantise else low_res
-
-
-def _add_noise(image: Tensor, params: DegradationParams) -> Tensor:
-    if params.noise == "gaussian":
-        sigma = params.noise_strength / 255.0
-        return add_gaussian_noise(image, sigma=sigma, grey=params.noise_grey, seed=params.noise_seed)
-    return add_poisson_noise(image, scale=params.noise_strength, grey=params.noise_grey, seed=params.noise_seed)
-
-
-def _resize(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Resize one image without anti-aliasing, outer edges in place, as the degradation is defined."""
-    return image if image.shape[-2:] == size else F.interpolate(image[None], size=size, mode=mode)[0]
+    if height % scale or width % scale:
+        raise DataError(f"an image of {height}x{width} cannot be degraded by {scale}; crop it to a multiple of that")

@@ -119,7 +119,7 @@ class PairSampler:
             crops.append(self._intensity.to_unit(self._draw_crop(rng)))
             params.append(sample_params(self._degradation, scale, rng))
         high_res = torch.from_numpy(np.stack(crops))[:, None]
-        return PairBatch(high_res, degrade(high_res, params), scale)
+        return PairBatch(high_res, degrade(high_res, params, intensity=self._intensity), scale)
 
     def _draw_crop(self, rng: np.random.Generator) -> HuArray:
         group = self._indices if rng.random() < 0.5 else self._by_patient[rng.integers(len(self._by_patient))]
@@ -169,5 +169,7 @@ def pair_of(
     store: SliceStore, index: int, params: DegradationParams, *, intensity: IntensityMap | None = None
 ) -> SlicePair:
     """One whole slice, degraded as ``params`` says: the same pixels whenever it is done."""
-    high_res = torch.from_numpy((intensity or CompandedRange()).to_unit(store.hu(index)))[None, None]
-    return SlicePair(index, store.records[index], high_res, degrade(high_res, [params]), params.scale, params)
+    mapping = intensity or CompandedRange()
+    high_res = torch.from_numpy(mapping.to_unit(store.hu(index)))[None, None]
+    low_res = degrade(high_res, [params], intensity=mapping)
+    return SlicePair(index, store.records[index], high_res, low_res, params.scale, params)

@@ -11,6 +11,7 @@ from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform, Randomizable
 
 from qdm_med.data.degradation import TRAINING, DegradationConfig, DegradationParams, degrade, sample_params
+from qdm_med.intensity import IntensityMap
 
 
 class RandDegraded(MapTransform, Randomizable):
@@ -22,8 +23,10 @@ class RandDegraded(MapTransform, Randomizable):
     Args:
         keys: High-resolution images.
         scale: High-resolution pixels a low-resolution pixel.
-        config: Distributions of the parameters.
+        config: Distributions of the parameters: one of :data:`~qdm_med.data.degradation.TRAINING`, ``BENCHMARK`` and
+            ``SCANNER``, or one's own.
         allow_missing_keys: Ignore keys that an item lacks.
+        intensity: What [-1, 1] means in HU, :class:`~qdm_med.intensity.CompandedRange` unless given; for ``SCANNER``.
     """
 
     def __init__(
@@ -32,10 +35,12 @@ class RandDegraded(MapTransform, Randomizable):
         scale: int,
         config: DegradationConfig = TRAINING,
         allow_missing_keys: bool = False,
+        intensity: IntensityMap | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.scale = scale
         self.config = config
+        self.intensity = intensity
         self.params: DegradationParams | None = None
 
     def randomize(self, data: Any = None) -> None:
@@ -50,5 +55,6 @@ class RandDegraded(MapTransform, Randomizable):
         if self.params is None:
             raise RuntimeError("randomize draws parameters")
         for key in self.key_iterator(item):
-            item[f"{key}_low_res"] = degrade(torch.as_tensor(item[key])[None], [self.params])[0]
+            high_res = torch.as_tensor(item[key])[None]
+            item[f"{key}_low_res"] = degrade(high_res, [self.params], intensity=self.intensity)[0]
         return item

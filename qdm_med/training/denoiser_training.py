@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qdm_med.checkpoint import Checkpoint, ModelCard, save_checkpoint
-from qdm_med.data.degradation import BENCHMARK, TRAINING
+from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, DegradationConfig
 from qdm_med.data.pairs import PairSampler, full_pairs
 from qdm_med.data.slices import SliceStore
 from qdm_med.diffusion.noise import SliceNoise
@@ -36,7 +36,7 @@ class _StepDraw(NamedTuple):
     """What all items of a step have in common, beside the scale."""
 
     crop: int
-    family: str
+    degradation: DegradationConfig
     quadtree: Quadtree
 
 
@@ -78,6 +78,7 @@ class DenoiserTask:
         if initial is not None:
             _start_from(denoiser, initial, base)
         self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, perceptual)
+        self.players: Mapping[str, nn.Module] = {"loss": denoiser}
         self._store, self._device = store, device
         self._seed, self._vae_hash = seed, base.sha256
         self._initial_hash = initial.sha256 if initial is not None else None
@@ -93,7 +94,7 @@ class DenoiserTask:
             steps=steps,
         )
         self._samplers = {
-            (crop, family): PairSampler(
+            (crop, degradation): PairSampler(
                 store,
                 split="train",
                 crop=crop,
@@ -103,7 +104,7 @@ class DenoiserTask:
                 seed=seed,
             )
             for crop in config.crops
-            for family, degradation in (("benchmark", BENCHMARK), ("training", TRAINING))
+            for degradation in (BENCHMARK, SCANNER, TRAINING)
         }
 
     def size(self, step: int) -> int:
@@ -117,16 +118,16 @@ class DenoiserTask:
         rng = np.random.default_rng([self._seed, 1, step])
         weights = np.asarray(self._config.crop_weights) / sum(self._config.crop_weights)
         crop = int(rng.choice(self._config.crops, p=weights))
-        family = "benchmark" if rng.random() < self._config.benchmark_share else "training"
+        degradation = self._config.degradation_at(rng.random())
         threshold = float(rng.choice(self._config.thresholds))
         adaptive = rng.random() < self._config.adaptive_share
-        return _StepDraw(crop, family, AdaptiveQuadtree(threshold) if adaptive else PaperQuadtree(threshold))
+        return _StepDraw(crop, degradation, AdaptiveQuadtree(threshold) if adaptive else PaperQuadtree(threshold))
 
     def batch(self, step: int, share: Share) -> DenoiserBatch:
         """A share of the pairs of ``step``, encoded, with their timesteps and noise."""
-        crop, family, quadtree = self._draw_step(step)
+        crop, degradation, quadtree = self._draw_step(step)
         size = self._size(crop)
-        pairs = self._samplers[crop, family].batch(step, size, rank=share.index, world_size=share.count)
+        pairs = self._samplers[crop, degradation].batch(step, size, rank=share.index, world_size=share.count)
         low_res, high_res = pairs.low_res.to(self._device), pairs.high_res.to(self._device)
         with torch.no_grad():
             z_0 = self._autoencoder.encode(high_res)

@@ -1,6 +1,6 @@
 """The training loop of both networks: steps, averaged weights, logs, and a state from which a run goes on.
 
-A batch is a pure function of its step, so a resumed run needs the weights, the optimiser and the step alone and
+A batch is a pure function of its step, so a resumed run needs the weights, the optimisers and the step alone and
 continues bit for bit on a CPU. Nor does a batch depend on how it is computed: many processes, each with several shares,
 train the same network as one, to rounding.
 """
@@ -43,7 +43,7 @@ class LoopConfig:
         warmup: Steps over which the learning rate rises to its peak.
         cosine: Whether the learning rate then falls along a cosine; the paper keeps it constant.
         ema: Decay of the averaged weights, which are the ones that are validated and shipped.
-        clip: Largest norm of the gradient.
+        clip: Largest norm of the gradient, of each player's own.
         seed: Seed of everything random in the run.
         log_every: Steps between lines of the log.
         save_every: Steps between states; a killed run loses at most so many.
@@ -97,12 +97,15 @@ def warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tenso
 
 
 class Trainer(Generic[Objective]):
-    """One run: its folder, its weights, its optimiser."""
+    """One run: its folder, its weights, its optimisers."""
 
     def __init__(self, task: Task[Objective], config: LoopConfig, folder: Path) -> None:
         self.task, self.config, self.folder = task, config, folder
         self.average = AveragedModel(task.objective, avg_fn=warm_average(config.ema))
-        self.optimiser = torch.optim.Adam(task.objective.parameters(), lr=config.learning_rate)
+        self.optimisers = {
+            name: torch.optim.Adam(player.parameters(), lr=config.learning_rate)
+            for name, player in task.players.items()
+        }
         self.step = 0
         self.seconds = 0.0
         self._log = RunLog(folder)
@@ -115,7 +118,7 @@ class Trainer(Generic[Objective]):
         """
         path = self.folder / STATE_FILE
         if path.is_file():
-            self.step, self.seconds = load_state(path, self.task.objective, self.average, self.optimiser)
+            self.step, self.seconds = load_state(path, *self._state)
         if (first := distributed.on_main(lambda: self.step)) != self.step:
             raise CheckpointError(
                 f"{path}: process {distributed.rank()} finds step {self.step}, process 0 finds step {first}; "
@@ -130,11 +133,11 @@ class Trainer(Generic[Objective]):
         figures: dict[str, float] = {}
         while self.step < self.config.steps:
             started = time.perf_counter()
-            losses, norm = self._train_step(network)
+            losses, norms = self._train_step(network)
             self.step += 1
             self.seconds += time.perf_counter() - started
             if self.step % self.config.log_every == 0:
-                self._log_losses(losses, norm)
+                self._log_losses(losses, norms)
             finished = self.step == self.config.steps
             if self.step % self.config.validate_every == 0 or finished:
                 figures = distributed.on_main(self._validate)
@@ -142,22 +145,32 @@ class Trainer(Generic[Objective]):
                 distributed.on_main(partial(self._save, figures))
         return figures
 
-    def _train_step(self, network: nn.Module) -> tuple[dict[str, Tensor], Tensor]:
-        """Take one step; returns this process's part of each loss, which add up to the batch's mean, and the norm."""
+    def _train_step(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Take one step.
+
+        Returns:
+            This process's part of each loss, which add up to the batch's mean, and the norm of each player's gradient.
+        """
         network.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate_at(self.step)
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         shares = shares_of_process(self.task.size(self.step), self.config.accumulate)
         for share in shares:
             with nullcontext() if share is shares[-1] else _without_exchange(network):
                 for name, value in self._backward(network, share).items():
                     losses[name] = losses[name] + value if name in losses else value
-        norm = nn.utils.clip_grad_norm_(network.parameters(), self.config.clip)
-        self.optimiser.step()
+        norms = {name: self._move(name) for name in self.optimisers if name in losses}
         self.average.update_parameters(self.task.objective)
-        return losses, norm
+        return losses, norms
+
+    def _move(self, name: str) -> Tensor:
+        """Let a player take its step; returns the norm of its gradient."""
+        for group in self.optimisers[name].param_groups:
+            group["lr"] = self.config.learning_rate_at(self.step)
+        norm = nn.utils.clip_grad_norm_(self.task.players[name].parameters(), self.config.clip)
+        self.optimisers[name].step()
+        return norm
 
     def _backward(self, network: nn.Module, share: Share) -> dict[str, Tensor]:
         """Add a share's gradient to the parameters'; returns its losses, weighted by its part of the items."""
@@ -166,8 +179,9 @@ class Trainer(Generic[Objective]):
         weight = len(share.items(size)) / size
         with self._precision():
             losses: dict[str, Tensor] = network(batch)
+        played = torch.stack([losses[name].float() for name in self.task.players if name in losses]).sum()
         # DistributedDataParallel divides the processes' sum by their number: right for equal shares of means only.
-        (losses["loss"] * (weight * distributed.world_size())).backward()  # type: ignore[no-untyped-call]
+        (played * (weight * distributed.world_size())).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach().float() * weight for name, value in losses.items()}
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -175,12 +189,13 @@ class Trainer(Generic[Objective]):
             return nullcontext()
         return torch.autocast(next(self.task.objective.parameters()).device.type, dtype=torch.bfloat16)
 
-    def _log_losses(self, losses: Mapping[str, Tensor], norm: Tensor) -> None:
+    def _log_losses(self, losses: Mapping[str, Tensor], norms: Mapping[str, Tensor]) -> None:
         means = distributed.reduce_sum(torch.stack(list(losses.values()))).tolist()
         if distributed.is_main():
             rate = self.config.learning_rate_at(self.step - 1)
             line = {"step": self.step, "seconds": round(self.seconds, 2), "rate": rate}
-            self._log.write(line | dict(zip(losses, means, strict=True)) | {"grad": float(norm)})
+            gradients = {_of(name, "grad"): float(norm) for name, norm in norms.items()}
+            self._log.write(line | dict(zip(losses, means, strict=True)) | gradients)
 
     def _validate(self) -> dict[str, float]:
         self.average.eval()
@@ -191,6 +206,14 @@ class Trainer(Generic[Objective]):
         return validation.figures
 
     @property
+    def _state(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
+        """Networks and optimisers by the names that they have in the state file."""
+        return (
+            {"objective": self.task.objective, "average": self.average},
+            {_of(name, "optimiser"): optimiser for name, optimiser in self.optimisers.items()},
+        )
+
+    @property
     def _averaged(self) -> Objective:
         return cast("Objective", self.average.module)
 
@@ -198,14 +221,7 @@ class Trainer(Generic[Objective]):
         # The state comes last: whoever finds it finds the checkpoint of the same step or a newer one.
         training = {"step": self.step, "hours": round(self.seconds / 3600, 3), "validation": dict(figures)}
         self.task.export(self._averaged, self.folder / CHECKPOINT_FILE, training)
-        save_state(
-            self.folder / STATE_FILE,
-            self.task.objective,
-            self.average,
-            self.optimiser,
-            step=self.step,
-            seconds=self.seconds,
-        )
+        save_state(self.folder / STATE_FILE, *self._state, step=self.step, seconds=self.seconds)
 
     def _distributed(self, objective: nn.Module) -> nn.Module:
         """Exchange gradients with the other processes, if there are any.
@@ -224,6 +240,11 @@ class Trainer(Generic[Objective]):
                 broadcast_buffers=False,  # position tables and latent statistics do not change
                 find_unused_parameters=self.task.may_skip_parameters,
             )
+
+
+def _of(player: str, what: str) -> str:
+    """Name in log and state of what each player has; the shipped network's goes without the player."""
+    return what if player == "loss" else f"{player}_{what}"
 
 
 def _without_exchange(network: nn.Module) -> AbstractContextManager[object]:

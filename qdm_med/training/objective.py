@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, DegradationConfig
 from qdm_med.diffusion.process import diffuse, scale_input
 from qdm_med.diffusion.schedule import ResidualShiftSchedule
 from qdm_med.errors import ConfigError
@@ -31,7 +32,9 @@ class DenoiserTrainingConfig:
         adaptive_share: Share of the batches whose leaves are marked by the adaptive quadtree instead of the paper's.
         withheld_share: Share of the items in which the leaves beyond a random straight line are withheld, whatever they
             hold: outside the anatomy an adaptive run computes none, and what lies there is answered without them.
-        benchmark_share: Share of the batches degraded as the benchmarks are; the others with the training range.
+        benchmark_share: Share of the batches degraded as the benchmarks are.
+        scanner_share: Share of the batches degraded by the family closer to CT (:mod:`qdm_med.data.scanner`). All others
+            are degraded with the paper's training range.
         downstream_weight: lambda_1 of Eq. 6, on the merged answer (which is the downstream's where it is used).
         upstream_weight: lambda_2 of Eq. 6.
         decoded_weight: Weight of the squared error of the decoded merged answer, in the network's range: the pixel
@@ -50,6 +53,7 @@ class DenoiserTrainingConfig:
     adaptive_share: float = 0.0
     withheld_share: float = 0.0
     benchmark_share: float = 0.5
+    scanner_share: float = 0.0
     downstream_weight: float = 1.0
     upstream_weight: float = 1.0
     decoded_weight: float = 0.0
@@ -58,11 +62,20 @@ class DenoiserTrainingConfig:
     validation_slices: int = 6
 
     def __post_init__(self) -> None:
-        """Check that every crop has its weight."""
+        """Check that every crop has its weight, and that the degradations' shares are shares of one whole."""
+        shares = (self.benchmark_share, self.scanner_share)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ConfigError(f"benchmark_share and scanner_share must be parts of 1 together, got {shares}")
         if not self.crops or len(self.crops) != len(self.crop_weights):
             raise ConfigError(
                 f"crop_weights {self.crop_weights} must give one number for each of the crops {self.crops}"
             )
+
+    def degradation_at(self, place: float) -> DegradationConfig:
+        """The degradation of a batch that drew ``place``, even in [0, 1)."""
+        if place < self.benchmark_share:
+            return BENCHMARK
+        return SCANNER if place < self.benchmark_share + self.scanner_share else TRAINING
 
 
 Distance = Callable[[Tensor, Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""The state from which a run goes on: weights, averaged weights, optimiser, step."""
+"""The state from which a run goes on: weights, averaged weights, optimisers, step."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ STATE_FILE = "state.safetensors"
 
 
 def save_state(
-    path: Path, objective: nn.Module, average: nn.Module, optimiser: Optimizer, *, step: int, seconds: float
+    path: Path,
+    networks: Mapping[str, nn.Module],
+    optimisers: Mapping[str, Optimizer],
+    *,
+    step: int,
+    seconds: float,
 ) -> None:
-    """Write a state; the old one stays until the new one is whole."""
-    tensors = {
-        f"{owner}.{name}": value
-        for owner, state in (
-            ("objective", objective.state_dict()),
-            ("average", average.state_dict()),
-            ("optimiser", _optimiser_tensors(optimiser)),
-        )
-        for name, value in state.items()
-    }
+    """Write the state of networks and optimisers by their names; the old file stays until the new one is whole."""
+    states: dict[str, Mapping[str, Tensor]] = {owner: network.state_dict() for owner, network in networks.items()}
+    states |= {owner: _optimiser_tensors(optimiser) for owner, optimiser in optimisers.items()}
+    tensors = {f"{owner}.{name}": value for owner, state in states.items() for name, value in state.items()}
     save_atomically(path, tensors, {"step": str(step), "seconds": str(seconds)})
 
 
-def load_state(path: Path, objective: nn.Module, average: nn.Module, optimiser: Optimizer) -> tuple[int, float]:
+def load_state(path: Path, networks: Mapping[str, nn.Module], optimisers: Mapping[str, Optimizer]) -> tuple[int, float]:
     """Read a state into what it was written from.
 
     Returns:
@@ -41,9 +40,10 @@ def load_state(path: Path, objective: nn.Module, average: nn.Module, optimiser: 
     """
     tensors, metadata = read_tensors(path)
     try:
-        objective.load_state_dict(_part(tensors, "objective"))
-        average.load_state_dict(_part(tensors, "average"))
-        _load_optimiser(optimiser, _part(tensors, "optimiser"))
+        for owner, network in networks.items():
+            network.load_state_dict(_part(tensors, owner))
+        for owner, optimiser in optimisers.items():
+            _load_optimiser(optimiser, _part(tensors, owner))
         return int(metadata["step"]), float(metadata["seconds"])
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -88,10 +88,17 @@ class Task(Protocol[Objective]):
     """What is trained: a module that maps a batch to its losses, and where batches come from."""
 
     objective: Objective
-    """``objective(batch) -> losses``, a mapping of scalars whose ``"loss"`` is minimised; holds the trained network.
+    """``objective(batch) -> losses``, a mapping of scalars; holds the networks that are trained.
 
     Every loss is a mean over the batch's items, all of one size, so that the losses of shares, weighted by their items,
     add up to the loss of the whole batch.
+    """
+
+    players: Mapping[str, nn.Module]
+    """Which part of the objective minimises which of its losses; ``"loss"`` is the one of the network that is shipped.
+
+    Each loss has a gradient in its own player's weights alone. All of them take a step at once, each with an optimiser of
+    its own. A batch may come without some of the losses; their players then stand still.
     """
 
     may_skip_parameters: bool

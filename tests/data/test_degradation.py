@@ -6,11 +6,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qdm_med.data.degradation import BENCHMARK, TRAINING, DegradationConfig, DegradationParams, degrade, sample_params
+from qdm_med.data.degradation import (
+    BENCHMARK,
+    SCANNER,
+    TRAINING,
+    DegradationConfig,
+    DegradationParams,
+    degrade,
+    sample_params,
+)
+from qdm_med.data.real_esrgan import RealEsrganParams
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.records import from_mapping, to_mapping
 
-NOTHING = DegradationParams(
+NOTHING = RealEsrganParams(
     scale=4,
     blur="gaussian",
     blur_size=3,
@@ -53,15 +62,17 @@ def test_shape_range_and_levels_of_the_result(scale, channels):
     assert float(low_res.max()) <= 1
 
 
-def test_an_image_does_not_depend_on_its_batch():
-    high_res, params = images(6, side=128), drawn(6)
+@pytest.mark.parametrize("config", [TRAINING, SCANNER])
+def test_an_image_does_not_depend_on_its_batch(config):
+    high_res, params = images(6, side=128), drawn(6, config=config)
     together = degrade(high_res, params)
     for item in range(6):
         assert torch.equal(degrade(high_res[item : item + 1], params[item : item + 1])[0], together[item])
 
 
-def test_parameters_survive_json_bit_for_bit():
-    params = drawn(20)
+@pytest.mark.parametrize("config", [TRAINING, SCANNER])
+def test_parameters_survive_json_bit_for_bit(config):
+    params = drawn(20, config=config)
     again = [from_mapping(DegradationParams, json.loads(json.dumps(to_mapping(one)))) for one in params]
     assert again == params
     assert torch.equal(degrade(images(20), again), degrade(images(20), params))
@@ -139,3 +150,7 @@ def test_images_that_do_not_fit_are_refused():
         degrade(images(2), drawn(1))
     with pytest.raises(DataError, match="of one scale"):
         degrade(images(2), [*drawn(1, 4), *drawn(1, 8)])
+    with pytest.raises(DataError, match="two families, 1 real-esrgan and 1 scanner"):
+        degrade(images(2), [*drawn(1), *drawn(1, config=SCANNER)])
+    with pytest.raises(DataError, match="12x12 is smaller than a blur kernel"):
+        degrade(images(1, side=12), drawn(1))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.data.degradation import BENCHMARK, degrade
+from qdm_med.data.degradation import BENCHMARK, SCANNER, degrade
 from qdm_med.data.pairs import PairSampler, full_pairs
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, SliceStore, slice_checksum
@@ -99,3 +99,13 @@ def test_a_whole_slice_is_degraded_alike_in_any_store(tmp_path, store):
 
 def test_pairs_cover_the_split_in_order(store):
     assert [pair.index for pair in full_pairs(store, "val", 4, BENCHMARK)] == store.indices("val")
+
+
+def test_noise_in_hu_has_the_mapping_of_its_sampler(store):
+    window = HuWindow()
+    pair = next(full_pairs(store, "val", 4, SCANNER, intensity=window))
+    assert torch.equal(pair.low_res, degrade(pair.high_res, [pair.params], intensity=window))
+    batch = sampler(store, degradation=SCANNER, intensity=window).batch(0, 4)
+    hu = window.to_hu(batch.low_res.numpy())
+    np.testing.assert_allclose(hu, np.round(hu), atol=1e-3)  # a scanner stores whole HU
+    assert np.ptp(hu) > 10

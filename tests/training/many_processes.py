@@ -1,6 +1,7 @@
 """Program of the tests with many processes: ``torchrun ... many_processes.py PLAN STORE VAE OUT``.
 
-``goes on``: train both networks, the denoiser killed once and resumed, then fail in what rank 0 does alone.
+``goes on``: train both networks and an autoencoder with an adversary, this and the denoiser killed once and resumed,
+then fail in what rank 0 does alone.
 ``fails in a step``: rank 0 fails in the middle of a step.
 Each process writes down the active leaves of every share of the denoiser's batches that it computes.
 """
@@ -63,24 +64,33 @@ def fail_in_rank_0_at(step):
     DenoiserTask.batch = batch
 
 
+def survive(train, folder, step):
+    kill_at(step)
+    try:
+        train(folder)
+    except Killed:
+        train(folder, resume=True)
+
+
 def main(plan, store, vae, out):
     config = load_config(out / "config.yaml")
 
     def train(folder, *, resume=False):
         run_denoiser(config, store, vae, folder, device="cpu", resume=resume, report=print)
 
+    def train_adversarial(folder, *, resume=False):
+        game = load_config(out / "adversarial.yaml")
+        run_vae(game, store, folder, device="cpu", resume=resume, report=print)
+
     if plan == "fails in a step":
         fail_in_rank_0_at(1)
         train(out / "failing")
         return
     run_vae(config, store, out / "vae", device="cpu", resume=False, report=print)
+    survive(train_adversarial, out / "adversarial", 3)
     make_batch = DenoiserTask.batch
     note_leaves(out)
-    kill_at(4)
-    try:
-        train(out / "denoiser")
-    except Killed:
-        train(out / "denoiser", resume=True)
+    survive(train, out / "denoiser", 4)
     DenoiserTask.batch, DenoiserTask.validate = make_batch, fail
     train(out / "failing")
 

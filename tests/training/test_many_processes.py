@@ -47,6 +47,15 @@ CONFIG = ExperimentConfig(
 """Five items a step: two processes hold three and two, in two parts two and one, one and one."""
 
 
+ADVERSARIAL = replace(
+    CONFIG,
+    vae=replace(
+        CONFIG.vae, adversarial_weight=0.1, adversarial_start=1, discriminator_channels=4, discriminator_layers=2
+    ),
+)
+"""In the first step the discriminator has no gradient, in none of the processes."""
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Slices with detail and slices without any, so that some shares have no active leaf."""
@@ -66,6 +75,7 @@ def alone(store, tmp_path_factory):
     """Runs of one process."""
     folder = tmp_path_factory.mktemp("alone")
     run_vae(CONFIG, store, folder / "vae", device="cpu", resume=False, report=lambda line: None)
+    run_vae(ADVERSARIAL, store, folder / "adversarial", device="cpu", resume=False, report=lambda line: None)
     vae = folder / "vae" / CHECKPOINT_FILE
     run_denoiser(CONFIG, store, vae, folder / "denoiser", device="cpu", resume=False, report=lambda line: None)
     return folder
@@ -126,13 +136,15 @@ def test_the_command_line_trains_with_two_processes_what_it_trains_with_one(stor
 
 @pytest.mark.slow
 def test_two_processes_resume_accumulate_and_stop_together(store, alone, tmp_path):
-    save_config(replace(CONFIG, loop=replace(CONFIG.loop, accumulate=2)), tmp_path / "config.yaml")
+    for name, config in (("config", CONFIG), ("adversarial", ADVERSARIAL)):
+        save_config(replace(config, loop=replace(config.loop, accumulate=2)), tmp_path / f"{name}.yaml")
     vae = alone / "vae" / CHECKPOINT_FILE
     done = torchrun(PROGRAM, "goes on", store, vae, tmp_path)
     assert done.returncode == 1, done.stderr
     assert "qdm-med: the store is gone" in done.stderr
     assert done.stderr.count("Traceback") == 1, done.stderr  # torchrun's own: no process died of a broken connection
     assert_same_run(tmp_path / "vae", alone / "vae")
+    assert_same_run(tmp_path / "adversarial", alone / "adversarial")
     assert_same_run(tmp_path / "denoiser", alone / "denoiser")
     notes = [
         [json.loads(line) for line in (tmp_path / f"leaves-{rank}.jsonl").read_text().split("\n")[:-1]]

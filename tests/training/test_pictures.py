@@ -13,7 +13,7 @@ from qdm_med.training.task import Sample
 
 LINES = [
     {"step": 10, "seconds": 1.0, "rate": 1e-3, "loss": 2.0, "merged": 1.5, "grad": 1.0},
-    {"step": 20, "seconds": 2.0, "rate": 1e-3, "loss": 1.0, "merged": 0.5, "grad": 1.0},
+    {"step": 20, "seconds": 2.0, "rate": 1e-3, "loss": 1.0, "merged": 0.5, "grad": 1.0, "discriminator_grad": 1.0},
     {"step": 20, "seconds": 2.0, "validation": {"psnr_x4": 30.0, "bicubic_x4": 28.0, "psnr_x8": 25.0, "mae_hu": 9.0}},
 ]
 

@@ -1,7 +1,8 @@
-"""Training as it is run: both quadtrees, withheld leaves, and a start from a trained checkpoint."""
+"""Training as it is run: degradations, both quadtrees, withheld leaves, and a start from a trained checkpoint."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from qdm_med.checkpoint import Checkpoint, ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.data import pairs
+from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, degrade
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
 from qdm_med.diffusion.schedule import ScheduleConfig
@@ -84,6 +87,26 @@ def test_the_adaptive_quadtree_marks_its_share_of_the_batches(store, trained):
     assert kinds[:60] == ["paper"] * 60
     assert 15 < kinds[60:120].count("adaptive") < 45
     assert kinds[120:] == ["adaptive"] * 60
+
+
+def test_every_degradation_has_its_share_of_the_batches(store, trained, monkeypatch):
+    degraded = []
+    monkeypatch.setattr(pairs, "degrade", lambda *given, **how: degraded.append(given[1][0]) or degrade(*given, **how))
+    mixed = task(store, trained, benchmark_share=0.25, scanner_share=0.5)
+    for step in range(60):
+        mixed.batch(step, WHOLE)
+    kinds = [one.kind for one in degraded]
+    assert 20 < kinds.count("scanner") < 40
+    # Photon noise beyond the benchmark's range is the training range's alone.
+    assert any(one.kind == "real-esrgan" and one.noise == "poisson" and one.noise_strength > 0.3 for one in degraded)
+    shares = DenoiserTrainingConfig(benchmark_share=0.25, scanner_share=0.5)
+    drawn = Counter(id(shares.degradation_at(place)) for place in np.linspace(0, 1, 100, endpoint=False))
+    assert drawn == {id(BENCHMARK): 25, id(SCANNER): 50, id(TRAINING): 25}
+
+
+def test_shares_of_more_than_the_whole_are_refused():
+    with pytest.raises(ConfigError, match="benchmark_share and scanner_share"):
+        DenoiserTrainingConfig(benchmark_share=0.7, scanner_share=0.4)
 
 
 def test_a_run_starts_from_the_weights_of_a_trained_denoiser(store, trained, tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import load_checkpoint, read_tensors
+from qdm_med.checkpoint import load_checkpoint, read_tensors, weights_hash
+from qdm_med.cli import app
 from qdm_med.config import ExperimentConfig, load_config, save_config
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
@@ -23,6 +25,8 @@ from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.vae_training import VaeTrainingConfig
+
+LPIPS_BACKBONE = Path(__file__).parents[3] / "shared" / "data" / "lpips" / "squeezenet1_1_features_fp16.npz"
 
 CONFIG = ExperimentConfig(
     name="tiny",
@@ -111,6 +115,88 @@ def test_a_killed_and_resumed_autoencoder_run_ends_with_the_same_bytes(store, va
     assert same_weights(vae, tmp_path / CHECKPOINT_FILE)
 
 
+def adversarial(start):
+    game = VaeTrainingConfig(
+        crop=32,
+        perceptual_weight=0.1,
+        perceptual="ssim",
+        adversarial_weight=0.1,
+        adversarial_start=start,
+        discriminator_channels=4,
+        discriminator_layers=2,
+        validation_slices=1,
+    )
+    return replace(CONFIG, vae=game)
+
+
+@pytest.mark.parametrize("start", [0, 2, 4])  # a state is saved after three steps: while, just after, before they play
+def test_a_killed_and_resumed_adversarial_run_ends_with_the_same_bytes(store, tmp_path, monkeypatch, start):
+    def run(folder, *, resume=False):
+        run_vae(adversarial(start), store, folder, device="cpu", resume=resume, report=lambda line: None)
+
+    run(tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 5)
+        run(tmp_path / "killed")
+    run(tmp_path / "killed", resume=True)
+    whole, killed = (read_tensors(tmp_path / name / STATE_FILE)[0] for name in ("whole", "killed"))
+    for kept in ("objective.adversary.", "discriminator_optimiser."):
+        assert any(name.startswith(kept) for name in whole)
+    assert weights_hash(whole) == weights_hash(killed)
+    assert same_weights(tmp_path / "whole" / CHECKPOINT_FILE, tmp_path / "killed" / CHECKPOINT_FILE)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
+    played = [line["step"] - 1 for line in losses(tmp_path / "whole") if "discriminator" in line]
+    assert played == list(range(start, 6))
+
+
+def test_until_the_game_starts_the_autoencoder_is_trained_as_without_an_adversary(store, tmp_path):
+    config = adversarial(start=6)
+    alone = replace(config, vae=replace(config.vae, adversarial_weight=0.0))
+    for folder, each in (("waiting", config), ("alone", alone)):
+        run_vae(each, store, tmp_path / folder, device="cpu", resume=False, report=lambda line: None)
+    assert same_weights(tmp_path / "waiting" / CHECKPOINT_FILE, tmp_path / "alone" / CHECKPOINT_FILE)
+    assert losses(tmp_path / "waiting") == losses(tmp_path / "alone")
+    assert not any("adversary" in name for name in read_tensors(tmp_path / "alone" / STATE_FILE)[0])
+
+
+def test_the_shipped_autoencoder_comes_without_the_adversary(store, tmp_path):
+    run_vae(adversarial(start=0), store, tmp_path, device="cpu", resume=False, report=lambda line: None)
+    names = read_tensors(tmp_path / CHECKPOINT_FILE)[0]
+    assert {name.split(".")[0] for name in names} == {"autoencoder"}
+    assert load_checkpoint(tmp_path / CHECKPOINT_FILE).card.training["step"] == 6
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not LPIPS_BACKBONE.is_file(), reason="no LPIPS backbone beside the repository")
+def test_the_command_line_trains_an_autoencoder_with_lpips_and_not_without_its_backbone(
+    store, tmp_path, monkeypatch, capsys
+):
+    config = replace(CONFIG, vae=replace(CONFIG.vae, perceptual_weight=1.0), loop=replace(CONFIG.loop, steps=2))
+    save_config(config, tmp_path / "config.yaml")
+    command = [
+        "qdm-med",
+        "train-vae",
+        "--data",
+        str(store),
+        "--config",
+        str(tmp_path / "config.yaml"),
+        "--device",
+        "cpu",
+    ]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "without")])
+    with pytest.raises(SystemExit):
+        app.main()
+    assert "--lpips-backbone" in capsys.readouterr().err
+    assert not (tmp_path / "without").exists()
+    backbone = ["--lpips-backbone", str(LPIPS_BACKBONE)]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "with"), *backbone])
+    with pytest.raises(SystemExit, match="0"):
+        app.main()
+    assert all(line["perceptual"] > 0 for line in losses(tmp_path / "with"))
+    names = read_tensors(tmp_path / "with" / STATE_FILE)[0]
+    assert not any("lpips" in name for name in names)  # neither trained nor kept
+
+
 def test_the_autoencoder_learns(store, tmp_path):
     config = replace(CONFIG, loop=replace(CONFIG.loop, steps=40, save_every=40, validate_every=40))
     run_vae(config, store, tmp_path, device="cpu", resume=False, report=lambda line: None)
@@ -176,9 +262,11 @@ def test_a_batch_in_parts_trains_as_the_whole_batch_does(store, vae, tmp_path, p
     ):
         train(config, store, vae, tmp_path / folder / "denoiser")
         run_vae(config, store, tmp_path / folder / "vae", device="cpu", resume=False, report=lambda line: None)
-    for network in ("denoiser", "vae"):
+        played = replace(config, vae=adversarial(start=1).vae)
+        run_vae(played, store, tmp_path / folder / "adversarial", device="cpu", resume=False, report=lambda line: None)
+    for network in ("denoiser", "vae", "adversarial"):
         for line, other in zip(losses(tmp_path / "whole" / network), losses(tmp_path / "parts" / network), strict=True):
-            assert line == pytest.approx(other, abs=1e-6)
+            assert line == pytest.approx(other, abs=1e-6, rel=1e-5)  # norms of gradients lie above 1
 
 
 def test_bfloat16_trains_nearly_alike_with_weights_in_float32(store, vae, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from qdm_med.data.degradation import DegradationParams, degrade
+from qdm_med.data.scanner import ScannerParams
 from qdm_med.intensity import IntensityMap
 from qdm_med.volume import FloatArray
 
@@ -31,7 +32,9 @@ class Consistency:
 
 
 def noise_free(params: DegradationParams) -> DegradationParams:
-    """The deterministic part A of a degradation: its blur and both resizes, without noise, JPEG and rounding."""
+    """The deterministic part A of a degradation: its blur and resizes, without noise, JPEG and rounding to 8 bits."""
+    if isinstance(params, ScannerParams):
+        return replace(params, noise_hu=1e-6)
     return replace(params, noise="gaussian", noise_strength=1e-6, jpeg_quality=99.999, quantise=False)
 
 
@@ -47,7 +50,7 @@ def project(hu: FloatArray, params: DegradationParams, intensity: IntensityMap) 
         ``(rows, columns)`` float32 HU.
     """
     image = torch.from_numpy(intensity.to_unit(hu))[None, None]
-    return intensity.to_hu(degrade(image, [noise_free(params)])[0, 0].numpy())
+    return intensity.to_hu(degrade(image, [noise_free(params)], intensity=intensity)[0, 0].numpy())
 
 
 def data_consistency(

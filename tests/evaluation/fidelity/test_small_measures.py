@@ -1,13 +1,14 @@
 """Displacement, segmentation and data consistency: each against an answer known beforehand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import shift
 
-from qdm_med.data.degradation import BENCHMARK, degrade, sample_params
+from qdm_med.data.degradation import BENCHMARK, SCANNER, degrade, sample_params
 from qdm_med.evaluation.fidelity.data_consistency import data_consistency, noise_free, project
 from qdm_med.evaluation.fidelity.displacement import displacement
 from qdm_med.evaluation.fidelity.segmentation import bone_dice, dice, lung_dice
@@ -71,6 +72,16 @@ def test_the_projection_is_the_degradation_without_its_noise(seed):
     assert residual.std() < 16 / 127.5
     assert project(truth, params, MAP).shape == (64, 64)
     assert np.array_equal(project(truth, params, MAP), clean)
+
+
+def test_a_scanners_projection_keeps_its_kernel_and_leaves_its_noise_alone():
+    truth = chest()
+    params = sample_params(SCANNER, 4, np.random.default_rng(0))
+    low_hu = MAP.to_hu(degrade(torch.from_numpy(MAP.to_unit(truth))[None, None], [params], intensity=MAP)[0, 0].numpy())
+    noise = project(truth, params, MAP) - low_hu
+    assert 0.2 * params.noise_hu < noise[low_hu > -900].std() < 1.3 * params.noise_hu  # air is clipped at -1024 HU
+    smoother = replace(params, kernel_frequency=params.kernel_frequency / 2)
+    assert np.abs(project(truth, smoother, MAP) - project(truth, params, MAP)).max() > 20
 
 
 def test_without_noise_a_perfect_image_is_consistent_to_a_hundredth_of_a_hu():
