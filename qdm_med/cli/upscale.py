@@ -88,7 +88,6 @@ def upscale(
 ) -> None:
     """Super-resolve a CT series and write it as a new, derived series."""
     from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
-    from qdm_med.evaluation.report.of_series import check_report_place, report_series
     from qdm_med.inference.estimate import estimate_series
     from qdm_med.inference.explain import explain_series
     from qdm_med.inference.options import UpscaleOptions
@@ -114,6 +113,8 @@ def upscale(
     target = out or default_output(series, scale)
     reading = {"series_uid": series_uid, "force": force, "skip_bad": skip_bad}
     if report is not None:
+        from qdm_med.evaluation.report.of_series import check_report_place, report_series
+
         check_report_place(report, series, target, overwrite=overwrite)
     limit = None if max_memory is None else int(max_memory * 2**30)
     if explain_quadtree is not None:

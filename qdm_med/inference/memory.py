@@ -16,8 +16,8 @@ PROGRAM = 640 * 2**20
 SLICE_BYTES = 64
 """Bytes an output pixel of a whole slice: fusion in float64, HU, bounds, and one slice that waits to be written."""
 
-UNCERTAINTY_BYTES = 40
-"""Further bytes an output pixel, where the spread of the samples is wanted: mean, squares, total, deviation, a sample."""
+UNCERTAINTY_BYTES = 64
+"""Further bytes an output pixel where the spread of the samples is wanted: its sums, a sample, and the map being written."""
 
 TILE_STEP = 16
 """Source pixels by which a tile is made smaller."""

@@ -11,7 +11,6 @@ from qdm_med.io.derivation import Derivation
 from qdm_med.io.derived_series import DerivedSeriesWriter
 from qdm_med.io.itk import ITK_SUFFIXES, ItkWriter
 from qdm_med.io.nifti import NIFTI_SUFFIXES, NiftiWriter
-from qdm_med.io.parametric_map import ParametricMapWriter
 from qdm_med.volume import FloatArray, Volume
 
 
@@ -99,6 +98,8 @@ def open_uncertainty_writer(
         SeriesError: If the output cannot be made from this source or in this place.
     """
     if isinstance(series, DerivedSeriesWriter):
+        from qdm_med.io.parametric_map import ParametricMapWriter  # highdicom: a tenth of a second, for this alone
+
         return ParametricMapWriter(series, uncertainty_output(series.out), overwrite=overwrite)
     stated = derivation.of_spread()
     if isinstance(series, NiftiWriter):
