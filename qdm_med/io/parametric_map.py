@@ -98,7 +98,7 @@ class ParametricMapWriter(ResumableWriter):
                     std_hu,
                     self._of.series.derivation,
                     series_uid=UID(f"2.25.{run.int}"),
-                    instance_uid=UID(f"2.25.{uuid.uuid5(run, str(index)).int}"),
+                    instance_uid=_instance_uid(run, index),
                     series_number=self._number,
                     instance_number=index + 1,
                     slice_spacing_mm=self._of.volume.geometry.spacing[0],
@@ -112,9 +112,13 @@ class ParametricMapWriter(ResumableWriter):
     def _put_in_place(self) -> None:
         for index in range(len(self.volume)):
             path = self._slice_path(index)
-            if read_dataset(path, tags=["Rows"]).get("Rows") is None:
+            if read_dataset(path, tags=["SOPInstanceUID"]).get("SOPInstanceUID") != _instance_uid(self._job.run, index):
                 raise SeriesError(f"{shown(path)}: is not the map that was written; run again")
         replace_folder(self._job.slices, self.out)
+
+
+def _instance_uid(run: uuid.UUID, index: int) -> UID:
+    return UID(f"2.25.{uuid.uuid5(run, str(index)).int}")
 
 
 def parametric_map(

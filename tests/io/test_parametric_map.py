@@ -146,6 +146,20 @@ def test_a_run_that_is_taken_up_again_goes_on_with_both(phantom, outputs, tmp_pa
     assert referenced == [image.SOPInstanceUID for image in outputs(out)]
 
 
+def test_a_map_that_is_damaged_on_disk_is_met_before_anything_is_in_its_place(phantom, tmp_path):
+    volume = read_volume(phantom().write())
+    with (
+        pytest.raises(SeriesError, match="damaged DICOM file"),
+        open_writer(volume, tmp_path / "out", DERIVATION) as series,
+        open_uncertainty_writer(volume, series, DERIVATION) as spread,
+    ):
+        for index in range(len(volume)):
+            spread.write(index, spread_of(index, (80, 96)))
+        next((tmp_path / ".out-uncertainty.partial" / "slices").glob("*.dcm")).write_bytes(b"rubbish")
+        spread.commit()
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def test_maps_of_a_series_that_begins_afresh_begin_afresh(phantom, outputs, tmp_path):
     source = phantom().write()
     with pytest.raises(KeyboardInterrupt):
