@@ -24,7 +24,7 @@ from pydicom.valuerep import format_number_as_ds
 from qdm_med._version import __version__
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import TOOL, Derivation
-from qdm_med.io.derived_header import DESCRIPTION_LENGTH, free_series_number
+from qdm_med.io.derived_header import free_series_number
 from qdm_med.io.derived_series import IMPLEMENTATION_CLASS_UID, DerivedSeriesWriter
 from qdm_med.io.dicom_file import quiet, read_dataset, shown
 from qdm_med.io.output_place import check_folder, replace_folder
@@ -41,8 +41,11 @@ LARGEST_STD_HU = float(np.finfo(np.float32).max)
 SHOWN_HU = 100.0
 """Standard deviation that viewers show in white at first."""
 
-_TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate")
-_ALSO_TYPE_2 = ("StudyTime", "ReferringPhysicianName")
+_TYPE_2 = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+)
+"""May be empty, not absent (PS3.3 C.7.1.1, C.7.2.1)."""
 _KEPT = (
     *("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime", "SeriesDate", "SeriesTime"),
     *("TimezoneOffsetFromUTC", "BodyPartExamined", "Laterality"),
@@ -145,7 +148,7 @@ def parametric_map(
         instance_number: Its place in its series, from 1.
         slice_spacing_mm: Distance between slices, for the thickness where the image has none.
     """
-    for keyword in (*_TYPE_2, *_ALSO_TYPE_2):
+    for keyword in _TYPE_2:
         if keyword not in image:
             setattr(image, keyword, "")
     if not image.get("SliceThickness"):  # which a map must have
@@ -161,7 +164,8 @@ def parametric_map(
         manufacturer_model_name=TOOL,
         software_versions=(f"{TOOL} {__version__}", derivation.model_line()[-64:]),  # type: ignore[arg-type]  # means tuple[str, ...]
         device_serial_number=derivation.model_sha256[:12],
-        contains_recognizable_visual_features=False,
+        contains_recognizable_visual_features=image.get("RecognizableVisualFeatures")
+        != "NO",  # edges of a face are in it
         real_world_value_mappings=[_mapping()],
         voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=SHOWN_HU / 2, window_width=SHOWN_HU)],
         transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -169,17 +173,19 @@ def parametric_map(
         content_label="STD",
         content_description="Standard deviation of samples in HU",
     )
-    made.SeriesDescription = f"SRx{derivation.scale} AI standard deviation"[:DESCRIPTION_LENGTH]
+    made.SeriesDescription = f"SRx{derivation.scale} AI standard deviation"
     made.DerivationDescription = derivation.of_spread().description()
     made.SyntheticData = "YES"
     for keyword in _KEPT:
         if keyword in image:
             made[keyword] = image[keyword]
-    for item in made.ContributingEquipmentSequence:
+    for item in made.get("ContributingEquipmentSequence") or []:
         if "ContributionDateTime" in item:
             item.ContributionDateTime = f"{image.SeriesDate}{image.SeriesTime}"
     # highdicom takes 1 mm where it is given one image, which does not know how far the next one is.
-    del made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    measures = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if "SpacingBetweenSlices" in measures:
+        del measures.SpacingBetweenSlices
     made.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     made.file_meta.ImplementationVersionName = f"{TOOL} {__version__}"[:16]
     return made

@@ -104,13 +104,14 @@ def test_padding_and_what_a_header_lacks(phantom, outputs, tmp_path):
         ds.PixelData, ds.PixelPaddingValue = stored.tobytes(), 0
         for keyword in ("PatientBirthDate", "ReferringPhysicianName", "StudyTime", "SliceThickness", "AccessionNumber"):
             delattr(ds, keyword)
-        ds.TimezoneOffsetFromUTC = "-0330"
+        ds.TimezoneOffsetFromUTC, ds.RecognizableVisualFeatures = "-0330", "NO"
 
     folder, out = write_both(phantom().write(bare), tmp_path / "out")
     one, image = outputs(folder)[0], outputs(out)[0]
     assert not one.pixel_array[:12].any()
     assert one.pixel_array[12:].all()
     assert one.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5  # their distance
+    assert one.RecognizableVisualFeatures == "NO"
     assert (one.TimezoneOffsetFromUTC, one.ContentTime) == ("-0330", image.ContentTime)
 
 
