@@ -148,11 +148,7 @@ def parametric_map(
         instance_number: Its place in its series, from 1.
         slice_spacing_mm: Distance between slices, for the thickness where the image has none.
     """
-    for keyword in _TYPE_2:
-        if keyword not in image:
-            setattr(image, keyword, "")
-    if not image.get("SliceThickness"):  # which a map must have
-        image.SliceThickness = format_number_as_ds(slice_spacing_mm)
+    _complete(image, slice_spacing_mm)
     made = ParametricMap(
         source_images=[image],
         pixel_array=np.ascontiguousarray(std_hu, dtype=np.float32),
@@ -176,12 +172,7 @@ def parametric_map(
     made.SeriesDescription = f"SRx{derivation.scale} AI standard deviation"
     made.DerivationDescription = derivation.of_spread().description()
     made.SyntheticData = "YES"
-    for keyword in _KEPT:
-        if keyword in image:
-            made[keyword] = image[keyword]
-    for item in made.get("ContributingEquipmentSequence") or []:
-        if "ContributionDateTime" in item:
-            item.ContributionDateTime = f"{image.SeriesDate}{image.SeriesTime}"
+    _take_over(made, image)
     # highdicom takes 1 mm where it is given one image, which does not know how far the next one is.
     measures = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     if "SpacingBetweenSlices" in measures:
@@ -189,6 +180,25 @@ def parametric_map(
     made.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     made.file_meta.ImplementationVersionName = f"{TOOL} {__version__}"[:16]
     return made
+
+
+def _complete(image: Dataset, slice_spacing_mm: float) -> None:
+    """Give a header what a map must have."""
+    for keyword in _TYPE_2:
+        if keyword not in image:
+            setattr(image, keyword, "")
+    if not image.get("SliceThickness"):
+        image.SliceThickness = format_number_as_ds(slice_spacing_mm)
+
+
+def _take_over(made: Dataset, image: Dataset) -> None:
+    """Repeat what is the image's as well; highdicom's own times are in the zone of the machine."""
+    for keyword in _KEPT:
+        if keyword in image:
+            made[keyword] = image[keyword]
+    for item in made.get("ContributingEquipmentSequence") or []:
+        if "ContributionDateTime" in item:
+            item.ContributionDateTime = f"{image.SeriesDate}{image.SeriesTime}"
 
 
 def _mapping() -> RealWorldValueMapping:
