@@ -60,6 +60,7 @@ def test_imports_point_towards_the_start_of_the_layer_list(path):
     ("package", "rooms"),
     [
         ("pydicom", {"io"}),
+        ("highdicom", {"io"}),
         ("nibabel", {"io"}),
         ("SimpleITK", {"io"}),
         ("pynetdicom", {"pacs"}),

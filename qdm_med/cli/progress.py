@@ -63,6 +63,7 @@ def summary_line(summary: UpscaleSummary, scale: int) -> str:
     lines.append(
         f"{summary.slices} slices{resumed} at x{scale} in {summary.seconds:.1f} s, "
         f"{summary.active_leaves:.0%} of leaves and {summary.active_windows:.0%} of windows active: {summary.out}"
+        + (f", uncertainty: {summary.uncertainty}" if summary.uncertainty else "")
     )
     return "\n".join(lines)
 

@@ -34,6 +34,15 @@ def upscale(
         ConsistencyName,
         typer.Option(help="Agreement with the source's HU: off, local (neighbourhoods), soft or hard (every pixel)."),
     ] = "local",
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty", help="Write the samples' standard deviation in HU, too: OUT-uncertainty beside OUT."
+        ),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file to write: some slices before and after, figures and receipt.")
+    ] = None,
     quadtree: Annotated[
         QuadtreeName | None,
         typer.Option(help="paper (one level) or adaptive (above the noise, patient only). Default: the model's."),
@@ -103,6 +112,10 @@ def upscale(
     upscaler = load_upscaler(checkpoint, options, device=device)
     target = out or default_output(series, scale)
     reading = {"series_uid": series_uid, "force": force, "skip_bad": skip_bad}
+    if report is not None:
+        from qdm_med.evaluation.report.of_series import check_report_place, report_series
+
+        check_report_place(report, series, target, overwrite=overwrite)
     limit = None if max_memory is None else int(max_memory * 2**30)
     if explain_quadtree is not None:
         with CountProgress("pictures") as pictures:
@@ -110,7 +123,9 @@ def upscale(
                 series, explain_quadtree, upscaler, exclude=target, progress=pictures.update, reader_options=reading
             )
     if dry_run:
-        estimate = estimate_series(series, target, upscaler, max_memory=limit, reader_options=reading)
+        estimate = estimate_series(
+            series, target, upscaler, uncertainty=uncertainty, max_memory=limit, reader_options=reading
+        )
         typer.echo(json.dumps(asdict(estimate)) if as_json else estimate_line(estimate))
         return
     with SliceProgress() as progress:
@@ -119,6 +134,7 @@ def upscale(
             target,
             upscaler,
             progress=progress.slice_done,
+            uncertainty=uncertainty,
             strict=strict,
             max_memory=limit,
             reader_options=reading,
@@ -129,4 +145,6 @@ def upscale(
                 "transfer_syntax": transfer_syntax,
             },
         )
+    if report is not None:
+        report_series(series, report, upscaler, summary, options=asdict(options), reader_options=reading)
     typer.echo(json.dumps(asdict(summary), default=str) if as_json else summary_line(summary, scale))

@@ -188,6 +188,10 @@ class SliceStore:
             raise DataError(f"{self.path} has no slice in split {split!r}; prepare a store whose sources include some")
         return chosen
 
+    def patients(self, split: str) -> list[str]:
+        """Anonymous keys of the patients of one split, in alphabetical order; empty if the split is."""
+        return sorted({record.patient for record in self.records if record.split == split})
+
     def verify(self) -> None:
         """Read every slice and compare it with its checksum.
 

@@ -53,6 +53,7 @@ def estimate_series(
     out: Path,
     upscaler: Upscaler,
     *,
+    uncertainty: bool = False,
     max_memory: int | None = None,
     reader_options: Mapping[str, Any] | None = None,
 ) -> Estimate:
@@ -62,19 +63,22 @@ def estimate_series(
         source: As for :func:`qdm_med.inference.series.upscale_series`.
         out: Where the output would go, which is no input.
         upscaler: Networks and options.
+        uncertainty: As for :func:`qdm_med.inference.series.upscale_series`.
         max_memory: As for :func:`qdm_med.inference.series.upscale_series`.
         reader_options: Options of :func:`qdm_med.io.read.read_volume`.
 
     Raises:
         QdmMedError: If the source or the limit does not serve.
     """
+    if uncertainty:
+        upscaler.require_samples()
     volume = read_volume(source, exclude=out, **(reader_options or {}))
     if max_memory is not None:
-        upscaler.keep_below(max_memory, volume.geometry.shape[1:])
-    return estimate_volume(volume, upscaler)
+        upscaler.keep_below(max_memory, volume.geometry.shape[1:], uncertainty=uncertainty)
+    return estimate_volume(volume, upscaler, uncertainty=uncertainty)
 
 
-def estimate_volume(volume: Volume, upscaler: Upscaler) -> Estimate:
+def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = False) -> Estimate:
     """As :func:`estimate_series`, of a volume that is already open."""
     count, rows, columns = volume.geometry.shape
     looked_at = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(int)).tolist()
@@ -92,8 +96,10 @@ def estimate_volume(volume: Volume, upscaler: Upscaler) -> Estimate:
         windows=round(count * windows),
         windows_in_all=count * jobs[0].work.windows_in_all,
         seconds=count * (planning + _seconds(jobs, upscaler)),
-        memory_bytes=peak_bytes(upscaler.card, (rows, columns), upscaler.tiling, upscaler.scale),
-        output_bytes=2 * pixels,
+        memory_bytes=peak_bytes(
+            upscaler.card, (rows, columns), upscaler.tiling, upscaler.scale, uncertainty=uncertainty
+        ),
+        output_bytes=(6 if uncertainty else 2) * pixels,  # int16, and float32 for the uncertainty
     )
 
 

@@ -16,6 +16,9 @@ PROGRAM = 640 * 2**20
 SLICE_BYTES = 64
 """Bytes an output pixel of a whole slice: fusion in float64, HU, bounds, and one slice that waits to be written."""
 
+UNCERTAINTY_BYTES = 64
+"""Further bytes an output pixel where the spread of the samples is wanted: its sums, a sample, and the map being written."""
+
 TILE_STEP = 16
 """Source pixels by which a tile is made smaller."""
 
@@ -31,24 +34,29 @@ def activations(autoencoder: AutoencoderConfig, hidden: int) -> int:
     return per_pixel + 16 * hidden // 64
 
 
-def peak_bytes(card: ModelCard, shape: tuple[int, int], tiling: Tiling, scale: int) -> int:
+def peak_bytes(
+    card: ModelCard, shape: tuple[int, int], tiling: Tiling, scale: int, *, uncertainty: bool = False
+) -> int:
     """Largest memory of a run over slices of ``shape`` source pixels."""
     rows, columns = shape
     tile = min(tiling.tile, rows) * min(tiling.tile, columns) * scale**2
     hidden = card.denoiser.hidden if card.denoiser else 0
-    return PROGRAM + rows * columns * scale**2 * SLICE_BYTES + 4 * tile * activations(card.autoencoder, hidden)
+    a_pixel = SLICE_BYTES + (UNCERTAINTY_BYTES if uncertainty else 0)
+    return PROGRAM + rows * columns * scale**2 * a_pixel + 4 * tile * activations(card.autoencoder, hidden)
 
 
-def tile_within(card: ModelCard, shape: tuple[int, int], tiling: Tiling, scale: int, limit: int) -> Tiling:
+def tile_within(
+    card: ModelCard, shape: tuple[int, int], tiling: Tiling, scale: int, limit: int, *, uncertainty: bool = False
+) -> Tiling:
     """The largest tiles, up to the given ones, with which a run stays below ``limit`` bytes.
 
     Raises:
         ConfigError: If even the smallest tiles need more.
     """
     for tile in range(tiling.tile, 2 * OVERLAP - 1, -TILE_STEP):
-        if peak_bytes(card, shape, smaller := Tiling.of(tile), scale) <= limit:
+        if peak_bytes(card, shape, smaller := Tiling.of(tile), scale, uncertainty=uncertainty) <= limit:
             return tiling if tile == tiling.tile else smaller
-    least = peak_bytes(card, shape, Tiling.of(2 * OVERLAP), scale)
+    least = peak_bytes(card, shape, Tiling.of(2 * OVERLAP), scale, uncertainty=uncertainty)
     raise ConfigError(
         f"slices of {shape[0]}x{shape[1]} at x{scale} need {least / 2**30:.2f} GiB, the limit is {limit / 2**30:.2f}; "
         "raise --max-memory"

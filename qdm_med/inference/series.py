@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from qdm_med.inference.preflight import unlike_training
 from qdm_med.inference.upscale import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.read import read_volume
-from qdm_med.io.write import open_writer
+from qdm_med.io.write import VolumeWriter, open_uncertainty_writer, open_writer
+from qdm_med.volume import Volume
 
 Progress = Callable[[int, int, UpscaledSlice | None], None]
 """``(slices done, slices in all, the slice just done)``; called first with no slice."""
@@ -35,6 +37,7 @@ class UpscaleSummary:
         active_leaves: Share of active leaves over the slices of this run; 0 if there were none.
         active_windows: Share of downstream windows that were computed, likewise.
         warnings: What should be known about the source.
+        uncertainty: Where the standard deviation of the samples was written, if it was asked for.
     """
 
     out: Path
@@ -44,6 +47,36 @@ class UpscaleSummary:
     active_leaves: float
     active_windows: float
     warnings: tuple[str, ...]
+    uncertainty: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the slices of a run go: the series, and the standard deviation of its samples if it is wanted.
+
+    Attributes:
+        series: Writer of the series.
+        spread: Writer of the standard deviation.
+    """
+
+    series: VolumeWriter
+    spread: VolumeWriter | None = None
+
+    @property
+    def finished(self) -> frozenset[int]:
+        """Slices of which nothing is missing."""
+        return self.series.finished if self.spread is None else self.series.finished & self.spread.finished
+
+    def write(self, index: int, result: UpscaledSlice) -> None:
+        """Write all that there is of a slice."""
+        self.series.write(index, result.hu)
+        if self.spread is not None and result.std_hu is not None:
+            self.spread.write(index, result.std_hu)
+
+    def commit(self) -> tuple[Path, Path | None]:
+        """Put everything in its place, the series last: where it is, nothing is missing."""
+        spread = None if self.spread is None else self.spread.commit()
+        return self.series.commit(), spread
 
 
 def derivation_of(upscaler: Upscaler) -> Derivation:
@@ -72,6 +105,7 @@ def upscale_series(
     upscaler: Upscaler,
     *,
     progress: Progress = lambda done, total, ct_slice: None,
+    uncertainty: bool = False,
     strict: bool = False,
     max_memory: int | None = None,
     reader_options: Mapping[str, Any] | None = None,
@@ -86,6 +120,7 @@ def upscale_series(
         out: Folder (DICOM) or file to create.
         upscaler: Networks and options.
         progress: Told of every slice.
+        uncertainty: Write the standard deviation of the samples in HU beside ``out``, too.
         strict: Refuse a source unlike what the model was trained on instead of warning.
         max_memory: Bytes of memory that the run may take; tiles are made small enough. ``None``: no limit.
         reader_options: Options of :func:`qdm_med.io.read.read_volume`.
@@ -94,24 +129,27 @@ def upscale_series(
     Raises:
         QdmMedError: If source, output or options do not serve; nothing is then written.
     """
+    if uncertainty:
+        upscaler.require_samples()
     started = time.perf_counter()
     volume = read_volume(source, exclude=out, **(reader_options or {}))
     unlike = unlike_training(volume, upscaler.card)
     if unlike and strict:
         raise SeriesError(f"{source}: {unlike}; use a model for such series, or do without --strict")
     if max_memory is not None:
-        upscaler.keep_below(max_memory, volume.geometry.shape[1:])
+        upscaler.keep_below(max_memory, volume.geometry.shape[1:], uncertainty=uncertainty)
     leaves: list[float] = []
     windows = windows_in_all = 0
-    with open_writer(volume, out, derivation_of(upscaler), **(writer_options or {})) as writer:
-        todo = [index for index in range(len(volume)) if index not in writer.finished]
+    with ExitStack() as stack:
+        outputs = _open_outputs(stack, volume, out, upscaler, uncertainty, writer_options or {})
+        todo = [index for index in range(len(volume)) if index not in outputs.finished]
         resumed = len(volume) - len(todo)
         progress(resumed, len(volume), None)
         slices = overlapped(
             todo,
             lambda index: upscaler.plan(volume.slices[index], volume.provenance.series_key),
-            upscaler.compute,
-            lambda index, result: writer.write(index, result.hu),
+            partial(upscaler.compute, uncertainty=uncertainty),
+            outputs.write,
             work=lambda job: job.work.active,
             budget=upscaler.batch_leaves,
         )
@@ -120,7 +158,7 @@ def upscale_series(
                 leaves.append(float(result.leaves.mean()))
                 windows, windows_in_all = windows + result.windows, windows_in_all + result.windows_in_all
                 progress(done, len(volume), result)
-        written = writer.commit()
+        written, spread = outputs.commit()
     return UpscaleSummary(
         out=written,
         slices=len(volume),
@@ -129,4 +167,23 @@ def upscale_series(
         active_leaves=float(np.mean(leaves)) if leaves else 0.0,
         active_windows=windows / max(1, windows_in_all),
         warnings=(*volume.provenance.warnings, *([unlike] if unlike else [])),
+        uncertainty=spread,
+    )
+
+
+def _open_outputs(
+    stack: ExitStack,
+    volume: Volume,
+    out: Path,
+    upscaler: Upscaler,
+    uncertainty: bool,
+    writer_options: Mapping[str, Any],
+) -> Outputs:
+    derivation = derivation_of(upscaler)
+    series = stack.enter_context(open_writer(volume, out, derivation, **writer_options))
+    if not uncertainty:
+        return Outputs(series)
+    overwrite = bool(writer_options.get("overwrite", False))
+    return Outputs(
+        series, stack.enter_context(open_uncertainty_writer(volume, series, derivation, overwrite=overwrite))
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +16,12 @@ from qdm_med.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from qdm_med.device import pick_device
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
-from qdm_med.errors import CheckpointError
+from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import back_projected
 from qdm_med.inference.fusion import GaussianTileFusion, fade_in
 from qdm_med.inference.memory import tile_within
 from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.spread import RunningSpread
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.inference.work import MARGIN, Region, SliceWork, Tile, WorkPlanner
@@ -40,12 +42,15 @@ class UpscaledSlice:
         leaves: ``(rows, columns)`` bool, active leaves on the source's grid: where detail was generated.
         windows: Downstream windows that were computed.
         windows_in_all: Downstream windows that a dense network would have computed.
+        std_hu: ``(scale rows, scale columns)`` float32, standard deviation in HU of the samples behind ``hu``, each
+            finished as a slice of its own; ``None`` if it was not asked for. Meaningless where ``hu`` is.
     """
 
     hu: FloatArray
     leaves: BoolArray
     windows: int
     windows_in_all: int
+    std_hu: FloatArray | None = None
 
 
 class Job(NamedTuple):
@@ -97,36 +102,77 @@ class Upscaler:
         on_device = GPU_BATCH_LEAVES if device.type != "cpu" else 0
         self.batch_leaves = on_device if options.batch_leaves is None else options.batch_leaves
 
-    def keep_below(self, limit: int, shape: tuple[int, int]) -> None:
+    def keep_below(self, limit: int, shape: tuple[int, int], *, uncertainty: bool = False) -> None:
         """Make the tiles small enough for slices of ``shape`` source pixels to need at most ``limit`` bytes.
 
         Raises:
             ConfigError: If even the smallest tiles need more.
         """
-        self.tiling = tile_within(self.card, shape, self.tiling, self.scale, limit)
+        self.tiling = tile_within(self.card, shape, self.tiling, self.scale, limit, uncertainty=uncertainty)
         self.planner = replace(self.planner, tiling=self.tiling)
 
-    def upscale_slice(self, ct_slice: CtSlice, series_key: str) -> UpscaledSlice:
+    def require_samples(self) -> None:
+        """Refuse to tell how far samples lie apart where there is one.
+
+        Raises:
+            ConfigError: If fewer than two samples are drawn.
+        """
+        if self.samples < 2:
+            raise ConfigError(
+                f"uncertainty needs at least 2 samples, got {self.samples}; add --samples 4 or another number"
+            )
+
+    def upscale_slice(self, ct_slice: CtSlice, series_key: str, *, uncertainty: bool = False) -> UpscaledSlice:
         """Super-resolve one slice.
 
         Args:
             ct_slice: Slice of any size, sides of 1 pixel included.
             series_key: Identity of its series, from which its noise is keyed.
+            uncertainty: Whether the standard deviation of the samples is wanted, too.
+
+        Raises:
+            ConfigError: If it is wanted of fewer than two samples.
         """
-        return self.compute([self.plan(ct_slice, series_key)])[0]
+        return self.compute([self.plan(ct_slice, series_key)], uncertainty=uncertainty)[0]
 
     def plan(self, ct_slice: CtSlice, series_key: str) -> Job:
         """Work out what a slice asks for; arguments as for :meth:`upscale_slice`."""
         return Job(self.planner.plan(ct_slice), SliceNoise(self.seed, series_key, ct_slice.position_mm))
 
-    def compute(self, jobs: Sequence[Job]) -> list[UpscaledSlice]:
+    def compute(self, jobs: Sequence[Job], *, uncertainty: bool = False) -> list[UpscaledSlice]:
         """Do what was planned for some slices.
 
         Tiles of one size go through the networks together, as many as ``batch_leaves`` allows. A slice's HU do not depend
-        on its companions beyond the rounding of float32; with ``batch_leaves`` 0 not at all.
+        on its companions beyond the rounding of float32; with ``batch_leaves`` 0 not at all. Nor do they depend on
+        ``uncertainty``, for which all slices of ``jobs`` are held in memory at once.
+
+        Raises:
+            ConfigError: If uncertainty is wanted of fewer than two samples.
         """
-        fine = self._tiles(jobs)
+        if uncertainty:
+            self.require_samples()
+            return self._compute_with_uncertainty(jobs)
+        fine = self._tiles(jobs, self._batch)
         return [self._finish(job.work, fine[number]) for number, job in enumerate(jobs)]
+
+    def _compute_with_uncertainty(self, jobs: Sequence[Job]) -> list[UpscaledSlice]:
+        """Finish every sample by itself, for its spread, and then their mean: sample by sample over all tiles."""
+        totals: list[dict[Tile, Tensor]] = [{} for _ in jobs]
+        spreads = [RunningSpread(self._fine_shape(job.work)) for job in jobs]
+        for number in range(self.samples):
+            fine = self._tiles(jobs, partial(self._sample, number=number))
+            for job, total, own, spread in zip(jobs, totals, fine, spreads, strict=True):
+                if own:
+                    spread.add(self._finish(job.work, own).hu)
+                for tile, image in own.items():
+                    total[tile] = total[tile] + image if tile in total else image
+        results = []
+        for job, total, spread in zip(jobs, totals, spreads, strict=True):
+            result = self._finish(job.work, {tile: image / self.samples for tile, image in total.items()})
+            # Where no network is asked all samples are the same.
+            std = spread.std() if total else np.zeros(result.hu.shape, dtype=np.float32)
+            results.append(replace(result, std_hu=std))
+        return results
 
     def _finish(self, work: SliceWork, fine: Mapping[Tile, Tensor]) -> UpscaledSlice:
         low, high = self.card.intensity.hu_range
@@ -158,7 +204,13 @@ class Upscaler:
         rows, columns = (slice(side.start * self.scale, side.stop * self.scale) for side in region)
         return rows, columns
 
-    def _tiles(self, jobs: Sequence[Job]) -> list[dict[Tile, Tensor]]:
+    def _fine_shape(self, work: SliceWork) -> tuple[int, int]:
+        rows, columns = work.source.shape
+        return rows * self.scale, columns * self.scale
+
+    def _tiles(
+        self, jobs: Sequence[Job], super_resolved: Callable[[Sequence[tuple[Job, Tile]]], Tensor]
+    ) -> list[dict[Tile, Tensor]]:
         """Super-resolve the active tiles of all jobs, batch by batch; ``(1, h, w)`` each."""
         by_size: dict[tuple[int, int], list[tuple[int, Tile]]] = {}
         for number, job in enumerate(jobs):
@@ -167,7 +219,7 @@ class Upscaler:
         fine: list[dict[Tile, Tensor]] = [{} for _ in jobs]
         for same_size in by_size.values():
             for batch in self._batches(same_size):
-                answer = self._batch([(jobs[number], tile) for number, tile in batch])
+                answer = super_resolved([(jobs[number], tile) for number, tile in batch])
                 for (number, tile), image in zip(batch, answer, strict=True):
                     fine[number][tile] = image
         return fine

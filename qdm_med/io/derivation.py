@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from qdm_med._version import __version__
 
@@ -40,6 +40,10 @@ class Derivation:
             f"model {self.model_line()}{parameters}"
         )
         return ascii_text(text)
+
+    def of_spread(self) -> Derivation:
+        """The same run, of which the standard deviation of the samples is written instead of their mean."""
+        return replace(self, parameters=(*self.parameters, ("values", "standard deviation of the samples in HU")))
 
     def model_line(self) -> str:
         """The model's name and the first 12 digits of its digest."""

@@ -28,7 +28,7 @@ from qdm_med.io.dicom_reader import DicomSlices
 from qdm_med.io.output_place import check_folder, replace_folder
 from qdm_med.io.rescale import in_ranges, overwrite_blocks
 from qdm_med.io.resumable_writer import ResumableWriter
-from qdm_med.volume import FloatArray, Volume
+from qdm_med.volume import BoolArray, FloatArray, Volume
 
 TRANSFER_SYNTAXES = {
     "explicit": ExplicitVRLittleEndian,
@@ -97,6 +97,30 @@ class DerivedSeriesWriter(ResumableWriter):
             slice_bytes=slice_bytes,
         )
         self._series = replace(series, run=self._job.run, started=self._job.started)
+
+    @property
+    def series(self) -> DerivedSeries:
+        """What all images share, their UIDs among it."""
+        return self._series
+
+    @property
+    def taken_numbers(self) -> frozenset[int]:
+        """Series Numbers that the study has, this series' own among them."""
+        return self._source.series_numbers | {self._series.number}
+
+    def header(self, index: int) -> Dataset:
+        """Header of an image as it is, or will be, written; without pixels and File Meta Information.
+
+        Raises:
+            SeriesError: If the source cannot be read any more.
+        """
+        source = read_dataset(self._source.headers[index].path)
+        with quiet():
+            return derive_header(source, self._series, index)
+
+    def padding(self, index: int) -> BoolArray:
+        """``(rows, columns)`` bool, where the source slice is padding."""
+        return self._source[index].padding
 
     def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
         header = self._source.headers[index]

@@ -124,9 +124,11 @@ class ItkWriter(RasterWriter):
     See :class:`qdm_med.io.raster.RasterWriter`.
     """
 
-    def __init__(self, volume: Volume, out: Path, derivation: Derivation, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, volume: Volume, out: Path, derivation: Derivation, *, overwrite: bool = False, spread: bool = False
+    ) -> None:
         self._is_nrrd = out.name.lower().endswith(NRRD_SUFFIXES)
-        super().__init__(volume, out, derivation, suffixes=OUTPUT_SUFFIXES, overwrite=overwrite)
+        super().__init__(volume, out, derivation, suffixes=OUTPUT_SUFFIXES, overwrite=overwrite, spread=spread)
 
     def _compressed(self) -> bool:
         # MetaImage needs the compressed size in its header, before the voxels: not written in one pass.
@@ -140,7 +142,7 @@ class ItkWriter(RasterWriter):
         axes = self.geometry.affine[:3, 2::-1].T
         return [
             "NRRD0004",
-            f"type: {'short' if self._source.integer else 'float'}",
+            f"type: {'short' if self.integer else 'float'}",
             "dimension: 3",
             "space: left-posterior-superior",
             f"sizes: {_spaced(self.geometry.shape[::-1])}",
@@ -167,7 +169,7 @@ class ItkWriter(RasterWriter):
             f"Offset = {_spaced(self.geometry.affine[:3, 3])}",
             f"ElementSpacing = {_spaced(spacing)}",
             f"DimSize = {_spaced(self.geometry.shape[::-1])}",
-            f"ElementType = {'MET_SHORT' if self._source.integer else 'MET_FLOAT'}",
+            f"ElementType = {'MET_SHORT' if self.integer else 'MET_FLOAT'}",
             "ElementDataFile = LOCAL",
         ]
 

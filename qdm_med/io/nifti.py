@@ -99,8 +99,10 @@ class NiftiWriter(RasterWriter):
     See :class:`qdm_med.io.raster.RasterWriter`.
     """
 
-    def __init__(self, volume: Volume, out: Path, derivation: Derivation, *, overwrite: bool = False) -> None:
-        super().__init__(volume, out, derivation, suffixes=NIFTI_SUFFIXES, overwrite=overwrite)
+    def __init__(
+        self, volume: Volume, out: Path, derivation: Derivation, *, overwrite: bool = False, spread: bool = False
+    ) -> None:
+        super().__init__(volume, out, derivation, suffixes=NIFTI_SUFFIXES, overwrite=overwrite, spread=spread)
         try:
             self._header = _derived_header(self._source.header, self.geometry.shape, self.dtype, derivation)
         except Exception as error:  # nibabel refuses sides over 32767 and whatever else does not fit its fields

@@ -116,16 +116,26 @@ class RasterWriter(ResumableWriter):
         derivation: How the pixels are computed.
         suffixes: Suffixes of the format.
         overwrite: Replace a file that is there.
+        spread: What is written are standard deviations in HU: float32, and 0 where the source is padding.
 
     Raises:
         SeriesError: If the output cannot be made in this place; nothing is then written.
     """
 
     def __init__(
-        self, volume: Volume, out: Path, derivation: Derivation, *, suffixes: tuple[str, ...], overwrite: bool = False
+        self,
+        volume: Volume,
+        out: Path,
+        derivation: Derivation,
+        *,
+        suffixes: tuple[str, ...],
+        overwrite: bool = False,
+        spread: bool = False,
     ) -> None:
         self._source = cast(RasterSlices, volume.slices)
-        self.dtype = np.dtype("<i2") if self._source.integer else np.dtype("<f4")
+        self._spread = spread
+        self.integer = self._source.integer and not spread
+        self.dtype = np.dtype("<i2") if self.integer else np.dtype("<f4")
         self.derivation = derivation
         self.geometry = volume.geometry.upscaled_in_plane(derivation.scale)
         place = check_file(out, volume.provenance.files, suffixes, overwrite=overwrite)
@@ -141,7 +151,7 @@ class RasterWriter(ResumableWriter):
 
     def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
         plane = np.asarray(self._source.read_plane(index))
-        fine = self._integers(plane, hu) if self._source.integer else self._floats(plane, hu, index)
+        fine = self._integers(plane, hu) if self.integer else self._floats(plane, hu, index)
         file.write(fine.astype(self.dtype).tobytes())
 
     def _integers(self, plane: NDArray[Any], hu: FloatArray) -> NDArray[Any]:
@@ -153,7 +163,7 @@ class RasterWriter(ResumableWriter):
 
     def _floats(self, plane: NDArray[Any], hu: FloatArray, index: int) -> NDArray[Any]:
         padding = magnified(self._source[index].padding, self.scale)
-        return np.where(padding, magnified(plane, self.scale), hu)
+        return np.where(padding, 0.0 if self._spread else magnified(plane, self.scale), hu)
 
     def _put_in_place(self) -> None:
         assembled = self._job.path / "assembled"

@@ -81,6 +81,51 @@ def open_writer(
     raise SeriesError(f"a volume from {source_format} has no file format; read it from files to write it")
 
 
+def open_uncertainty_writer(
+    volume: Volume, series: VolumeWriter, derivation: Derivation, *, overwrite: bool = False
+) -> VolumeWriter:
+    """Open a writer for the standard deviation in HU of the samples behind a series.
+
+    A DICOM series gets Parametric Maps, a volume file gets another of its format with float32 voxels.
+
+    Args:
+        volume: The source.
+        series: Writer of the series itself, whose place and UIDs the map goes by.
+        derivation: How the pixels are computed.
+        overwrite: Replace an output that is there.
+
+    Raises:
+        SeriesError: If the output cannot be made from this source or in this place.
+    """
+    if isinstance(series, DerivedSeriesWriter):
+        from qdm_med.io.parametric_map import ParametricMapWriter  # highdicom: a tenth of a second, for this alone
+
+        return ParametricMapWriter(series, uncertainty_output(series.out), overwrite=overwrite)
+    stated = derivation.of_spread()
+    if isinstance(series, NiftiWriter):
+        return NiftiWriter(volume, uncertainty_output(series.out), stated, overwrite=overwrite, spread=True)
+    if isinstance(series, ItkWriter):
+        return ItkWriter(volume, uncertainty_output(series.out), stated, overwrite=overwrite, spread=True)
+    raise SeriesError(f"uncertainty of a volume from {volume.provenance.source_format} has no file format")
+
+
+def uncertainty_output(out: Path) -> Path:
+    """Where the uncertainty of an output goes: beside it.
+
+    >>> uncertainty_output(Path("fine/head.nii.gz")).name
+    'head-uncertainty.nii.gz'
+    >>> uncertainty_output(Path("fine/head.v2")).name
+    'head.v2-uncertainty'
+    """
+    end = len(out.name) - len(_volume_suffix(out.name))
+    return out.with_name(f"{out.name[:end]}-uncertainty{out.name[end:]}")
+
+
+def _volume_suffix(name: str) -> str:
+    """Suffix of a volume file, in lower case; empty for other names."""
+    return next((s for s in (*NIFTI_SUFFIXES, *ITK_SUFFIXES) if name.lower().endswith(s)), "")
+
+
 def default_output(series: Path, scale: int) -> Path:
     """Where the output goes if nobody says: beside the input, named after it.
 
@@ -93,8 +138,8 @@ def default_output(series: Path, scale: int) -> Path:
     name = place.name or "series"
     if place.is_dir():
         return place.with_name(f"{name}-srx{scale}")
-    suffix = next((s for s in (*NIFTI_SUFFIXES, *ITK_SUFFIXES) if name.lower().endswith(s)), None)
-    if suffix is None:
+    suffix = _volume_suffix(name)
+    if not suffix:
         return place.with_name(f"{name.removesuffix('.dcm')}-srx{scale}")
     written = {".nhdr": ".nrrd", ".mhd": ".mha"}.get(suffix, suffix)  # formats in two files become their one-file form
     return place.with_name(f"{name[: -len(suffix)]}-srx{scale}{written}")

@@ -82,6 +82,8 @@ class DenoiserTask:
         self._store, self._device = store, device
         self._seed, self._vae_hash = seed, base.sha256
         self._initial_hash = initial.sha256 if initial is not None else None
+        cards = [base.card] if initial is None else [base.card, initial.card]
+        self._seen_before = {str(key) for card in cards for key in card.training.get("patient_keys", ())}
         self._card = ModelCard(
             name,
             base.card.autoencoder,
@@ -198,11 +200,13 @@ class DenoiserTask:
 
     def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Write autoencoder and averaged denoiser as one checkpoint."""
-        patients = {self._store.records[index].patient for index in self._store.indices("train")}
+        patients = self._store.patients("train")
         data = {
             "task": "denoiser",
             "slices": len(self._store.indices("train")),
             "patients": len(patients),
+            # Who was seen by the autoencoder or by the weights that training started from was seen by this model.
+            "patient_keys": sorted(self._seen_before.union(patients)),
             "sources": sorted({record.source for record in self._store.records}),
             "store": hashlib.sha256("".join(record.sha256 for record in self._store.records).encode()).hexdigest(),
             "autoencoder_sha256": self._vae_hash,

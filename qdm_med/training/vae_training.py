@@ -218,7 +218,12 @@ class VaeTask:
             name=self._name,
             autoencoder=autoencoder.config,
             intensity=self._intensity,
-            training={"task": "autoencoder", "slices": len(self._train), **training},
+            training={
+                "task": "autoencoder",
+                "slices": len(self._train),
+                "patient_keys": self._store.patients("train"),
+                **training,
+            },
         )
         save_checkpoint(path, card, autoencoder)
 

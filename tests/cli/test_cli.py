@@ -343,3 +343,56 @@ def test_info_describes_a_checkpoint_and_a_series(run, series, checkpoint):
     described = json.loads(told)["series"]
     assert len(described) == 1
     assert "CompressedSamples" not in told  # the patient's name
+
+
+def test_uncertainty_and_report_are_written_beside_the_series(run, series, checkpoint, tmp_path):
+    good = ("upscale", "--series", series, "--checkpoint", checkpoint, "--out", series / "out", "--steps", 1)
+    extras = ("--samples", 2, "--uncertainty", "--report", tmp_path / "page" / "report.html")
+    code, told, err = run(*good, *extras)
+    assert (code, err) == (0, "")
+    assert f"uncertainty: {series / 'out-uncertainty'}" in told
+    (image,), (spread,) = (
+        [pydicom.dcmread(path) for path in (series / n).iterdir()] for n in ("out", "out-uncertainty")
+    )
+    assert spread.pixel_array.shape == image.pixel_array.shape
+    assert spread.pixel_array.any()
+    text = (tmp_path / "page" / "report.html").read_text()
+    assert "mean of 2 samples" in text
+    assert str(image.PatientName) not in text
+    assert str(tmp_path) not in text
+    code, _, err = run(*good, *extras)
+    assert code == 1
+    assert "report.html: exists; choose another --report or use --overwrite" in one_line(err)
+    code, told, err = run(*good, *extras, "--overwrite", "--json")  # neither map nor series is taken for a source
+    assert (code, err) == (0, "")
+    assert json.loads(told)["uncertainty"] == str(series / "out-uncertainty")
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (("--uncertainty",), "uncertainty needs at least 2 samples, got 1; add --samples 4"),
+        (("--uncertainty", "--dry-run"), "uncertainty needs at least 2 samples"),
+        (("--report", "page.txt"), "give --report a name that ends in .html"),
+    ],
+)
+def test_extras_that_cannot_be_are_one_line_and_write_nothing(run, series, checkpoint, tmp_path, extra, said):
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run("upscale", "--series", series, "--checkpoint", checkpoint, "--out", tmp_path / "out", *extra)
+    assert (code, out) == (1, "")
+    assert said in one_line(err)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_volume_file_gets_its_uncertainty_in_its_format(run, checkpoint, tmp_path):
+    source = tmp_path / "ct.nii"
+    hu = np.random.default_rng(0).integers(-1000, 500, (20, 16, 2)).astype(np.int16)
+    nib.save(nib.Nifti1Image(hu, np.diag([0.8, 0.8, 2.5, 1.0])), source)
+    extras = ("--mode", "faithful", "--uncertainty", "--report", tmp_path / "r.html")
+    code, _, err = run("upscale", "--series", source, "--checkpoint", checkpoint, *extras)
+    assert (code, err) == (0, "")
+    spread, result = (nib.load(tmp_path / f"ct-srx4{name}.nii") for name in ("-uncertainty", ""))
+    assert (spread.get_data_dtype(), result.get_data_dtype()) == (np.float32, np.int16)
+    np.testing.assert_array_equal(spread.affine, result.affine)
+    assert np.asarray(spread.dataobj).max() > 0
+    assert "nifti, 2 slices of 16 x 20 pixels" in (tmp_path / "r.html").read_text()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import pydicom
 import pytest
 import torch
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 
 from qdm_med.checkpoint import Checkpoint, ModelCard
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+
+SLICES = 4
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +30,20 @@ def tiny_checkpoint():
                 if not parameter.any():
                     parameter.normal_(std=0.05)
     return Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Four small slices made of the CT slice that pydicom carries."""
+    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
+    pixels = dataset.pixel_array
+    dataset.Rows, dataset.Columns = 24, 32
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for index in range(SLICES):
+        dataset.PixelData = np.ascontiguousarray(pixels[40 + index : 64 + index, 40:72]).tobytes()
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(index)])
+        dataset.ImagePositionPatient = [-158.135803, -179.035797, -75.699997 + 5 * index]
+        dataset.InstanceNumber = index + 1
+        dataset.save_as(folder / f"{SLICES - index}.dcm")
+    return folder

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import hashlib
 
-import numpy as np
 import pydicom
 import pytest
 import torch
-from pydicom.data import get_testdata_file
-from pydicom.uid import generate_uid
 
 from qdm_med.errors import SeriesError
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.series import upscale_series
 from qdm_med.inference.upscale import Upscaler
 
-SLICES = 4
-
-
-@pytest.fixture
-def source(tmp_path):
-    """Four small slices made of the CT slice that pydicom carries."""
-    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
-    pixels = dataset.pixel_array
-    dataset.Rows, dataset.Columns = 24, 32
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for index in range(SLICES):
-        dataset.PixelData = np.ascontiguousarray(pixels[40 + index : 64 + index, 40:72]).tobytes()
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(index)])
-        dataset.ImagePositionPatient = [-158.135803, -179.035797, -75.699997 + 5 * index]
-        dataset.InstanceNumber = index + 1
-        dataset.save_as(folder / f"{SLICES - index}.dcm")
-    return folder
+SLICES = 4  # of the fixture `source`
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import load_checkpoint, read_tensors, weights_hash
+from qdm_med.checkpoint import load_checkpoint, read_tensors, save_checkpoint, weights_hash
 from qdm_med.cli import app
 from qdm_med.config import ExperimentConfig, load_config, save_config
 from qdm_med.data.slice_writer import SliceStoreWriter
@@ -50,6 +50,10 @@ def store(tmp_path_factory):
             split, patient = ("train", "val")[number == 3], anonymous_key(f"patient {number}")
             writer.add(hu, SliceRecord(split, patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
     return folder
+
+
+TRAINED = sorted(anonymous_key(f"patient {number}") for number in range(3))
+"""Patients of the store's train split."""
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +214,20 @@ def test_the_run_folder_says_what_was_run(store, vae, tmp_path):
     card = load_checkpoint(tmp_path / CHECKPOINT_FILE).card
     assert card.training["step"] == 6
     assert card.training["patients"] == 3
+    assert card.training["patient_keys"] == load_checkpoint(vae).card.training["patient_keys"] == TRAINED
     assert set(card.training["validation"]) == {"psnr_x4", "bicubic_x4", "psnr_x8", "bicubic_x8"}
     assert card.autoencoder == CONFIG.autoencoder
     assert {path.name for path in tmp_path.glob("*.png")} == {"curves.png", "samples.png"}
     assert {path.name for path in vae.parent.glob("*.png")} == {"curves.png"}  # an autoencoder shows no samples
+
+
+def test_patients_that_the_autoencoder_saw_were_seen_by_the_model(store, vae, tmp_path):
+    base = load_checkpoint(vae)
+    card = replace(base.card, training={**base.card.training, "patient_keys": ["seen before"]})
+    save_checkpoint(tmp_path / "vae.safetensors", card, base.autoencoder)
+    train(CONFIG, store, tmp_path / "vae.safetensors", tmp_path / "run")
+    known = load_checkpoint(tmp_path / "run" / CHECKPOINT_FILE).card.training["patient_keys"]
+    assert known == sorted([*TRAINED, "seen before"])
 
 
 def test_a_run_without_matplotlib_is_the_same_run_without_pictures(store, vae, tmp_path, monkeypatch):

@@ -14,9 +14,11 @@ from markupsafe import Markup
 
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.report.figures import draw_figures
-from qdm_med.evaluation.report.pictures import INPUT, TRUTH, PictureCase
+from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, TRUTH, PictureCase
 from qdm_med.evaluation.results import SliceScore, write_text
 from qdm_med.evaluation.tables import Table
+
+TITLE = "CT super-resolution: how good, and how faithful"
 
 
 def write_report(
@@ -26,6 +28,8 @@ def write_report(
     rows: Sequence[SliceScore],
     cases: Sequence[PictureCase],
     receipt: Mapping[str, Any],
+    *,
+    title: str = TITLE,
 ) -> None:
     """Write one HTML file that needs no network.
 
@@ -36,6 +40,7 @@ def write_report(
         rows: Results, for the figures.
         cases: Slices for the viewer.
         receipt: What makes the run reproducible.
+        title: Heading of the page.
 
     Raises:
         ConfigError: If the file cannot be written.
@@ -44,7 +49,9 @@ def write_report(
     # Autoescape guards against markup in names; the three files of our own are inserted as they are.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     html = environment.from_string(_read("page.html")).render(
+        title=title,
         headline=headline,
+        has_truth=_has_truth(cases),
         tables=tables,
         figures=figures,
         receipt=[(key, _shown(value)) for key, value in receipt.items()],
@@ -63,12 +70,15 @@ def write_report(
 def viewer_data(cases: Sequence[PictureCase]) -> dict[str, Any]:
     """What the viewer's script reads."""
     return {
-        "truth": TRUTH,
+        "truth": TRUTH if _has_truth(cases) else None,
         "input": INPUT,
+        "left": ["bicubic", INTERPOLATED],
         "cases": [
             {
                 "title": case.title,
                 "scale": case.scale,
+                "rows": case.shape[0],
+                "columns": case.shape[1],
                 "pictures": [
                     {
                         "name": picture.name,
@@ -83,6 +93,10 @@ def viewer_data(cases: Sequence[PictureCase]) -> dict[str, Any]:
             for case in cases
         ],
     }
+
+
+def _has_truth(cases: Sequence[PictureCase]) -> bool:
+    return any(picture.name == TRUTH for case in cases for picture in case.pictures)
 
 
 def _read(name: str) -> str:

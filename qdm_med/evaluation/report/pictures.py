@@ -20,13 +20,14 @@ from qdm_med.evaluation.fidelity.noise_power import NoisePower, noise_power
 from qdm_med.evaluation.methods.method import Method, Restored
 from qdm_med.evaluation.scoring import Truth
 from qdm_med.intensity import HU_MAX, HU_MIN, IntensityMap
-from qdm_med.volume import FloatArray
+from qdm_med.volume import BoolArray, FloatArray
 
 MOST_CASES = 3
 """A slice takes about two megabytes of a report."""
 
 TRUTH = "true slice"
 INPUT = "low-resolution input"
+INTERPOLATED = "source, interpolated"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Picture:
     """One image of a case.
 
     Attributes:
-        name: Method, :data:`TRUTH` or :data:`INPUT`.
+        name: Method, :data:`TRUTH`, :data:`INPUT` or :data:`INTERPOLATED`.
         png: Data URI of the image in HU, from :func:`hu_png`.
         leaves: Data URI of the active leaves on the low-resolution grid, if the method has any.
         std: Data URI of its standard deviation in HU, from :func:`hu_png`, if it is a mean of samples.
@@ -59,11 +60,13 @@ class PictureCase:
     Attributes:
         title: Which slice, without anything that identifies a patient.
         scale: Magnification.
-        pictures: The truth, the input, then the methods in their order.
+        shape: Rows and columns of the super-resolved slice.
+        pictures: The truth if it is known, the input, then the methods in their order.
     """
 
     title: str
     scale: int
+    shape: tuple[int, int]
     pictures: tuple[Picture, ...]
 
 
@@ -97,7 +100,7 @@ def picture_cases(
             restored, _ = run_method(method, case)
             pictures.append(_picture(method.name, restored, truth))
         title = f"slice {index}, patient {case.record.patient[:8]}, {case.record.pixel_spacing_mm:.3g} mm"
-        cases.append(PictureCase(title, case.scale, tuple(pictures)))
+        cases.append(PictureCase(title, case.scale, truth.hu.shape, tuple(pictures)))
     return cases
 
 
@@ -106,7 +109,7 @@ def _picture(name: str, restored: Restored, truth: Truth) -> Picture:
     return Picture(
         name,
         hu_png(hu),
-        leaves=None if leaves is None else _data_uri(Image.fromarray(leaves.astype(np.uint8) * 255)),
+        leaves=None if leaves is None else mask_png(leaves),
         std=None if std is None else hu_png(std),
         boxes=truth.hallucinations_in(hu).boxes,
         edges=edge_response(hu, truth.edges),
@@ -119,6 +122,11 @@ def hu_png(hu: FloatArray) -> str:
     stored = np.rint(np.clip(hu, HU_MIN, HU_MAX) - HU_MIN).astype(np.uint16)
     channels = np.stack([stored >> 8, stored & 255, np.zeros_like(stored)], axis=-1).astype(np.uint8)
     return _data_uri(Image.fromarray(channels))
+
+
+def mask_png(mask: BoolArray) -> str:
+    """A mask as a data URI, 255 where it is True."""
+    return _data_uri(Image.fromarray(mask.astype(np.uint8) * 255))
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -8,7 +8,9 @@
   const overlay = $("overlay");
   const context = canvas.getContext("2d");
   const decoded = new Map();
-  let shown = null; // { truth, left, right, std, leaves }
+  const SMALLEST_STAGE = 512; // CSS pixels
+  const LARGEST_STAGE = 1024;
+  let shown = null; // { grid, truth, left, right, std, leaves }; truth, std and leaves may be null
 
   // Pixels of a data URI, decoded once: HU from the red (high) and green (low) bytes, or 0 and 255 of a mask.
   async function pixels(uri, isHu) {
@@ -32,11 +34,12 @@
   }
 
   const theCase = () => data.cases[Number($("case").value)];
+  const isOn = (id) => Boolean($(id)?.checked); // controls that need a true slice are absent without one
   const picture = (id) => theCase().pictures[Number($(id).value)];
 
-  // The value of an image at a pixel of the truth's grid: coarser images are shown pixel by pixel.
+  // The value of an image at a pixel of the finest grid: coarser images are shown pixel by pixel.
   function at(image, row, column) {
-    const step = shown.truth.width / image.width;
+    const step = shown.grid.width / image.width;
     return image.values[Math.floor(row / step) * image.width + Math.floor(column / step)];
   }
 
@@ -48,18 +51,18 @@
 
   function draw() {
     if (!shown) return;
-    const { truth, left, right, std, leaves } = shown;
-    canvas.width = truth.width;
-    canvas.height = truth.height;
+    const { grid, truth, left, right, std, leaves } = shown;
+    canvas.width = grid.width;
+    canvas.height = grid.height;
     const centre = Number($("centre").value);
     const width = Math.max(1, Number($("width").value));
-    const divider = Math.round((truth.width * Number($("split").value)) / 100);
-    const isError = $("error").checked;
-    const hasStd = $("std").checked && std;
-    const hasLeaves = $("leaves").checked && leaves;
-    const sheet = context.createImageData(truth.width, truth.height);
-    for (let row = 0, i = 0; row < truth.height; row += 1) {
-      for (let column = 0; column < truth.width; column += 1, i += 4) {
+    const divider = Math.round((grid.width * Number($("split").value)) / 100);
+    const isError = isOn("error") && truth;
+    const hasStd = isOn("std") && std;
+    const hasLeaves = isOn("leaves") && leaves;
+    const sheet = context.createImageData(grid.width, grid.height);
+    for (let row = 0, i = 0; row < grid.height; row += 1) {
+      for (let column = 0; column < grid.width; column += 1, i += 4) {
         const isRight = column >= divider;
         const hu = at(isRight ? right : left, row, column);
         let colour;
@@ -82,20 +85,20 @@
       }
     }
     context.putImageData(sheet, 0, 0);
-    drawOverlay(truth, divider);
+    drawOverlay(grid, divider);
     tell(isError, centre, width);
   }
 
-  function drawOverlay(truth, divider) {
+  function drawOverlay(grid, divider) {
     const make = (name, attributes) => {
       const element = document.createElementNS("http://www.w3.org/2000/svg", name);
       for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
       overlay.append(element);
     };
     overlay.replaceChildren();
-    overlay.setAttribute("viewBox", `0 0 ${truth.width} ${truth.height}`);
-    make("line", { x1: divider, x2: divider, y1: 0, y2: truth.height });
-    if (!$("boxes").checked) return;
+    overlay.setAttribute("viewBox", `0 0 ${grid.width} ${grid.height}`);
+    make("line", { x1: divider, x2: divider, y1: 0, y2: grid.height });
+    if (!isOn("boxes")) return;
     for (const box of picture("right").boxes) {
       if (box.column + box.side > divider) {
         make("rect", { x: box.column, y: box.row, width: box.side, height: box.side });
@@ -108,11 +111,11 @@
     const parts = [`Left: ${picture("left").name}. Right: ${right.name}.`];
     parts.push(`Window ${centre - width / 2} to ${centre + width / 2} HU.`);
     if (isError) parts.push(`Error map: blue ${-LARGEST_ERROR_HU}, white 0, red +${LARGEST_ERROR_HU} HU.`);
-    if ($("std").checked) {
+    if (isOn("std")) {
       parts.push(right.std ? `Uncertainty: black 0, yellow ${LARGEST_STD_HU} HU of standard deviation.` : "One sample: no uncertainty.");
     }
-    if ($("leaves").checked) parts.push(right.leaves ? "Teal: leaves where detail was generated." : "No quadtree here.");
-    if ($("boxes").checked) parts.push(`${right.boxes.length} patches differ from the true slice (sFRC).`);
+    if (isOn("leaves")) parts.push(right.leaves ? "Teal: leaves where detail was generated." : "No quadtree here.");
+    if (isOn("boxes")) parts.push(`${right.boxes.length} patches differ from the true slice (sFRC).`);
     $("caption").textContent = parts.join(" ");
   }
 
@@ -121,14 +124,22 @@
     const truth = theCase().pictures.find((one) => one.name === data.truth);
     const right = picture("right");
     shown = {
-      truth: await pixels(truth.png, true),
+      grid: { width: theCase().columns, height: theCase().rows },
+      truth: truth ? await pixels(truth.png, true) : null,
       left: await pixels(picture("left").png, true),
       right: await pixels(right.png, true),
       std: right.std ? await pixels(right.std, true) : null,
       leaves: right.leaves ? await pixels(right.leaves, false) : null,
     };
+    resize();
     draw();
     document.body.dataset.ready = "yes";
+  }
+
+  function resize() {
+    const width = Math.min(LARGEST_STAGE, Math.max(SMALLEST_STAGE, shown.grid.width)) * (isOn("large") ? 2 : 1);
+    $("stage").style.width = `${width}px`;
+    canvas.style.imageRendering = width < shown.grid.width ? "auto" : "pixelated";
   }
 
   function fill(id, chosen) {
@@ -147,18 +158,18 @@
   if (data.cases.length) {
     const names = data.cases[0].pictures.map((one) => one.name);
     const first = data.cases[0].pictures.findIndex((one) => one.leaves);
-    fill("left", Math.max(0, names.indexOf("bicubic")));
+    fill("left", Math.max(0, names.findIndex((name) => data.left.includes(name))));
     fill("right", first >= 0 ? first : names.length - 1);
   }
   for (const id of ["case", "left", "right"]) $(id).addEventListener("change", load);
   for (const id of ["split", "centre", "width"]) $(id).addEventListener("input", draw);
-  for (const id of ["error", "std", "leaves", "boxes"]) $(id).addEventListener("change", draw);
+  for (const id of ["error", "std", "leaves", "boxes"]) $(id)?.addEventListener("change", draw);
   const radios = [...document.querySelectorAll("input[name=window]")];
   for (const radio of radios) radio.addEventListener("change", () => chooseWindow(radio));
   for (const id of ["centre", "width"]) {
     $(id).addEventListener("input", () => radios.forEach((radio) => { radio.checked = false; }));
   }
-  $("large").addEventListener("change", () => $("stage").classList.toggle("large", $("large").checked));
+  $("large").addEventListener("change", () => shown && resize());
   $("controls").addEventListener("submit", (event) => event.preventDefault());
 
   document.addEventListener("keydown", (event) => {
@@ -166,16 +177,17 @@
     if (event.target.matches("select, input[type=number]")) return;
     const boxes = { e: "error", u: "std", q: "leaves", b: "boxes" };
     if ("123".includes(event.key)) chooseWindow(radios[Number(event.key) - 1]);
-    if (boxes[event.key]) $(boxes[event.key]).click();
+    if (boxes[event.key]) $(boxes[event.key])?.click();
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!shown) return;
     const side = canvas.getBoundingClientRect();
-    const row = Math.floor(((event.clientY - side.top) / side.height) * shown.truth.height);
-    const column = Math.floor(((event.clientX - side.left) / side.width) * shown.truth.width);
-    if (row < 0 || column < 0 || row >= shown.truth.height || column >= shown.truth.width) return;
-    const values = [at(shown.left, row, column), at(shown.right, row, column), at(shown.truth, row, column)];
-    $("readout").textContent = `row ${row}, column ${column}: left ${values[0]}, right ${values[1]}, true ${values[2]} HU`;
+    const row = Math.floor(((event.clientY - side.top) / side.height) * shown.grid.height);
+    const column = Math.floor(((event.clientX - side.left) / side.width) * shown.grid.width);
+    if (row < 0 || column < 0 || row >= shown.grid.height || column >= shown.grid.width) return;
+    const values = [`left ${at(shown.left, row, column)}`, `right ${at(shown.right, row, column)}`];
+    if (shown.truth) values.push(`true ${at(shown.truth, row, column)}`);
+    $("readout").textContent = `row ${row}, column ${column}: ${values.join(", ")} HU`;
   });
   canvas.addEventListener("pointerdown", (event) => {
     const side = canvas.getBoundingClientRect();

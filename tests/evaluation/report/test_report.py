@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import re
-import shutil
-from html.parser import HTMLParser
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
@@ -20,8 +12,18 @@ from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import INPUT, TRUTH, choose_slices, hu_png
 from qdm_med.evaluation.session import evaluate_checkpoint
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+from tests.evaluation.report.pages import (
+    Page,
+    assert_asked_nobody,
+    assert_asks_for_nothing,
+    decoded,
+    grey,
+    needs_browser,
+    open_in_browser,
+    pixel,
+    press,
+    viewer_data,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,40 +34,8 @@ def report(store, checkpoint, tmp_path_factory):
     return path
 
 
-class Page(HTMLParser):
-    """Tags with their attributes, in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-
-def viewer_data(report):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', report.read_text())[1])
-
-
 def test_nothing_in_the_file_asks_for_a_network(report):
-    text = report.read_text()
-    addresses = [
-        value
-        for _, attributes in Page(text).tags
-        for name, value in attributes.items()
-        if name in ("src", "href", "action", "data", "poster", "srcset")
-    ]
-    assert addresses
-    assert all(address.startswith(("data:", "#")) for address in addresses)
-    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
-    assert "url(" not in style
-    assert "@import" not in style
-    script = text.rsplit("<script>", 1)[1]
-    assert not re.search(r"fetch|XMLHttpRequest|WebSocket|import\(|sendBeacon", script)
-    assert set(re.findall(r"https?://[^\s\"']*", text)) <= {"http://www.w3.org/2000/svg"}
-    policies = [one["content"] for tag, one in Page(text).tags if one.get("http-equiv") == "Content-Security-Policy"]
-    assert policies[0].startswith("default-src 'none'")
+    assert_asks_for_nothing(report)
 
 
 def test_images_carry_hu_exactly_and_no_identifier(report, store, checkpoint):
@@ -77,11 +47,6 @@ def test_images_carry_hu_exactly_and_no_identifier(report, store, checkpoint):
     np.testing.assert_array_equal(decoded(data["cases"][0]["pictures"][0]["png"]), case.reference_hu)
     np.testing.assert_array_equal(decoded(data["cases"][0]["pictures"][1]["png"]), np.rint(case.low_hu))
     assert store.records[1].patient not in report.read_text()
-
-
-def decoded(uri):
-    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))).astype(int)
-    return image[..., 0] * 256 + image[..., 1] - 1024
 
 
 def test_the_whole_ct_range_survives_the_png():
@@ -128,49 +93,13 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser(report, tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    switches = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    switches += "disable-component-update disable-sync window-size=1200,1200"
-    for switch in switches.split():
-        options.add_argument(f"--{switch}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.get(report.as_uri())
-    wait = pytest.importorskip("selenium.webdriver.support.wait", reason="selenium is not installed")
-    wait.WebDriverWait(driver, 20).until(lambda one: one.execute_script("return document.body.dataset.ready"))
-    yield driver
-    driver.quit()
-
-
-needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed")
-
-
-def pixel(browser, row, column):
-    script = "return [...document.getElementById('canvas').getContext('2d').getImageData(arguments[1], arguments[0], 1, 1).data]"
-    return browser.execute_script(script, row, column)[:3]
-
-
-def press(browser, *keys):
-    from selenium.webdriver import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
-
-
-def grey(hu, centre, width):
-    return min(255, max(0, 255 * (hu - centre + width / 2) / width))
+    with open_in_browser(report, tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @needs_browser
 def test_the_browser_asks_nobody_and_complains_of_nothing(browser, report):
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert report.as_uri() in asked
-    # The browser's own empty tab, before the report was opened, is no address.
-    assert {url for url in asked if not url.startswith(("data:", "chrome:"))} == {report.as_uri()}
-    assert browser.get_log("browser") == []
+    assert_asked_nobody(browser, report)
 
 
 @needs_browser

@@ -1,0 +1,132 @@
+"""The standard deviation of the samples: of the very samples, in HU, and nothing else changes for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+
+from qdm_med.errors import ConfigError
+from qdm_med.inference.estimate import estimate_series
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.series import upscale_series
+from qdm_med.inference.spread import RunningSpread
+from qdm_med.inference.upscale import Upscaler
+from qdm_med.volume import CtSlice
+
+CPU = torch.device("cpu")
+BASE = {"steps": 2, "threshold": 0.02}
+
+
+class OneOfMany(Upscaler):
+    """Draws one sample of a run of many, alone."""
+
+    number = 0
+
+    def _sample(self, tiles, number):
+        return super()._sample(tiles, self.number + number)
+
+
+def ct_slice(rows=24, columns=40, *, seed=0):
+    rng = np.random.default_rng(seed)
+    hu = np.kron(rng.uniform(-1000, 800, (rows // 4, columns // 4)), np.ones((4, 4)))
+    hu += rng.normal(0, 10, hu.shape)
+    hu[:, -8:] = -1000.0  # flat: no leaf
+    return CtSlice(hu.astype(np.float32), np.zeros((rows, columns), bool), 5.0 * seed)
+
+
+@pytest.mark.parametrize("further", [{}, {"tile": 32}, {"consistency": "hard"}, {"consistency": "off"}])
+def test_it_is_that_of_the_samples_each_finished_by_itself(tiny_checkpoint, further):
+    options = BASE | further
+    single = OneOfMany(tiny_checkpoint, UpscaleOptions(**options), device=CPU)
+    samples = []
+    for number in range(3):
+        single.number = number
+        samples.append(single.upscale_slice(ct_slice(48, 48), "series").hu)
+    several = Upscaler(tiny_checkpoint, UpscaleOptions(samples=3, **options), device=CPU)
+    result = several.upscale_slice(ct_slice(48, 48), "series", uncertainty=True)
+    assert result.std_hu.dtype == np.float32
+    assert result.std_hu.max() > 1
+    np.testing.assert_allclose(result.std_hu, np.std(samples, axis=0, ddof=1), rtol=1e-3, atol=0.05)
+
+
+@pytest.mark.parametrize("batch_leaves", [0, 4096])
+def test_asking_for_it_changes_no_pixel_of_the_mean(tiny_checkpoint, batch_leaves):
+    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(samples=3, batch_leaves=batch_leaves, **BASE), device=CPU)
+    jobs = [upscaler.plan(ct_slice(seed=seed), "series") for seed in range(2)]
+    with_it, without = upscaler.compute(jobs, uncertainty=True), upscaler.compute(jobs)
+    for one, other in zip(with_it, without, strict=True):
+        assert one.hu.tobytes() == other.hu.tobytes()
+        assert other.std_hu is None
+
+
+def test_it_is_zero_where_no_network_is_asked(tiny_checkpoint):
+    flat = CtSlice(np.full((20, 24), 40.0, np.float32), np.zeros((20, 24), bool), 0.0)
+    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(samples=2, **BASE), device=CPU)
+    std = upscaler.upscale_slice(flat, "series", uncertainty=True).std_hu
+    assert std.shape == (80, 96)
+    assert not std.any()
+
+
+def test_the_running_spread_is_exact_far_from_zero():
+    images = np.random.default_rng(0).normal(3000, 0.1, (7, 5, 4)).astype(np.float32)
+    spread = RunningSpread((5, 4))
+    for image in images:
+        spread.add(image)
+    np.testing.assert_allclose(spread.std(), images.astype(np.float64).std(axis=0, ddof=1), rtol=1e-2)
+    with pytest.raises(ValueError, match="at least 2"):
+        RunningSpread((1, 1)).std()
+
+
+def test_one_sample_is_refused_before_anything_is_written(tiny_checkpoint, source, tmp_path):
+    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(**BASE), device=CPU)
+    for run in (upscale_series, estimate_series):
+        with pytest.raises(ConfigError, match="at least 2 samples, got 1; add --samples"):
+            run(source, tmp_path / "out", upscaler, uncertainty=True)
+    with pytest.raises(ConfigError, match="at least 2 samples"):
+        upscaler.upscale_slice(ct_slice(), "series", uncertainty=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_series_gets_its_maps_and_an_interrupted_run_ends_with_the_same(tiny_checkpoint, source, tmp_path):
+    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(samples=2, **BASE), device=CPU)
+    summary = upscale_series(source, tmp_path / "whole", upscaler, uncertainty=True)
+    assert summary.uncertainty == tmp_path / "whole-uncertainty"
+    upscale_series(source, tmp_path / "plain", upscaler)
+
+    def interrupt(done, total, ct_slice):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upscale_series(source, tmp_path / "out", upscaler, uncertainty=True, progress=interrupt)
+    assert upscale_series(source, tmp_path / "out", upscaler, uncertainty=True).resumed >= 2
+    assert arrays(tmp_path / "out-uncertainty") == arrays(tmp_path / "whole-uncertainty")
+    assert arrays(tmp_path / "out") == arrays(tmp_path / "whole") == arrays(tmp_path / "plain")
+    assert all(np.frombuffer(one, np.float32).any() for one in arrays(tmp_path / "out-uncertainty"))
+
+
+def test_a_run_begun_without_maps_is_computed_again_for_them(tiny_checkpoint, source, tmp_path):
+    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(samples=2, **BASE), device=CPU)
+
+    def interrupt(done, total, ct_slice):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upscale_series(source, tmp_path / "out", upscaler, progress=interrupt)
+    assert upscale_series(source, tmp_path / "out", upscaler, uncertainty=True).resumed == 0
+    assert len(arrays(tmp_path / "out-uncertainty")) == 4
+
+
+def test_the_estimate_counts_the_maps(tiny_checkpoint, source, tmp_path):
+    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(samples=2, **BASE), device=CPU)
+    plain = estimate_series(source, tmp_path / "out", upscaler)
+    more = estimate_series(source, tmp_path / "out", upscaler, uncertainty=True)
+    assert more.output_bytes == 3 * plain.output_bytes
+    assert more.memory_bytes > plain.memory_bytes
+
+
+def arrays(folder):
+    return [pydicom.dcmread(path).pixel_array.tobytes() for path in sorted(folder.iterdir())]
