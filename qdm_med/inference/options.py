@@ -26,15 +26,17 @@ class Mode(NamedTuple):
         steps: Sampling steps; ``None``: the checkpoint's default for the scale.
         samples: Samples whose mean is taken.
         temperature: Factor on all noise of the sampler.
+        threshold: Quadtree threshold; ``None``: the checkpoint's default.
     """
 
     steps: int | None = None
     samples: int = 1
     temperature: float = 1.0
+    threshold: float | None = None
 
 
 class Sampling(NamedTuple):
-    """A mode with all its numbers known; attributes as of :class:`Mode`."""
+    """How the chain is run, all numbers known; attributes as of :class:`Mode`."""
 
     steps: int
     samples: int
@@ -45,12 +47,11 @@ MODES: Mapping[str, Mode] = MappingProxyType(
     {
         "faithful": Mode(steps=1, samples=4),
         "balanced": Mode(),
-        "detailed": Mode(steps=4),
+        "detailed": Mode(threshold=0.0),
     }
 )
 """Measured on the embedded model (its card has the curve): ``faithful`` comes near the mean of what is likely, and invents
-least; ``balanced`` is the default; ``detailed`` is sampled in more steps."""
-
+least; ``balanced`` is the default; ``detailed`` refines every leaf, smooth tissue included."""
 
 _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -80,8 +81,8 @@ class UpscaleOptions:
             of every source pixel to within the source's noise) or ``"hard"`` (exactly, its noise included).
         quadtree: ``"paper"`` (one level, the whole slice) or ``"adaptive"`` (several levels, above the noise, in the
             patient only); ``None``: the checkpoint's default.
-        threshold: Quadtree threshold s; ``None``: the checkpoint's default for its own quadtree, else the quadtree's;
-            0 refines everything.
+        threshold: Quadtree threshold s; ``None``: the mode's, else the checkpoint's default for its own quadtree, else the
+            quadtree's; 0 refines everything.
         noise_factor: Adaptive only: multiple of the range expected of noise alone; ``None``: the quadtree's default.
         tile: Side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at x8.
             Slices that fit into one tile do not depend on it.
@@ -140,7 +141,8 @@ class UpscaleOptions:
             ConfigError: If a number is out of range, or a noise factor is given to the paper's quadtree.
         """
         kind = self.quadtree or card.quadtree
-        threshold = card.threshold if self.threshold is None and kind == card.quadtree else self.threshold
+        default = card.threshold if kind == card.quadtree else None
+        threshold = next((s for s in (self.threshold, MODES[self.mode].threshold, default) if s is not None), None)
         given = {"threshold": threshold, "noise_factor": self.noise_factor}
         numbers = {name: number for name, number in given.items() if number is not None}
         if kind == "adaptive":

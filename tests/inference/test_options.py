@@ -12,6 +12,7 @@ from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import block_mean, noise_hu
 from qdm_med.inference.options import MODES, UpscaleOptions
 from qdm_med.inference.upscale import Upscaler
+from qdm_med.models.quadtree import PaperQuadtree
 from qdm_med.volume import CtSlice
 
 
@@ -23,6 +24,13 @@ def test_a_mode_is_a_default_that_single_options_override(tiny_checkpoint):
         assert UpscaleOptions(mode=name).sampling_for(card) == (mode.steps or 3, mode.samples, mode.temperature)
         chosen = UpscaleOptions(mode=name, steps=7, samples=2, temperature=0.5)
         assert chosen.sampling_for(card) == (7, 2, 0.5)
+
+
+def test_the_detailed_mode_refines_every_leaf_unless_a_threshold_is_given(tiny_checkpoint):
+    card = tiny_checkpoint.card
+    assert UpscaleOptions(mode="detailed").quadtree_for(card) == PaperQuadtree(0.0)
+    assert UpscaleOptions(mode="detailed", threshold=0.1).quadtree_for(card) == PaperQuadtree(0.1)
+    assert UpscaleOptions(mode="faithful").quadtree_for(card) == PaperQuadtree(card.threshold)
 
 
 def upscaled(checkpoint, seed=0, **options):
