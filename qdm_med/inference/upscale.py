@@ -189,15 +189,19 @@ class Upscaler:
         plain = interpolated(work.image, self.scale)[0]
         if not fine:
             return plain
+        box = self._fine(work.box)
+        answer = fine[work.tiles[0]][0] if len(work.tiles) == 1 else self._fuse_tiles(work, fine, plain).to(plain.dtype)
+        plain[box] += fade_in(work.box, work.source.shape, margin=MARGIN, scale=self.scale) * (answer - plain[box])
+        return plain
+
+    def _fuse_tiles(self, work: SliceWork, fine: Mapping[Tile, Tensor], plain: Tensor) -> Tensor:
+        """``(h, w)`` float64 of the box; tiles without an active leaf are taken from ``plain``."""
         fusion = GaussianTileFusion((1, *((side.stop - side.start) * self.scale for side in work.box)))
         for tile in work.tiles:
             top, left = (side.start - start.start for side, start in zip(tile.region, work.box, strict=True))
             added = fine[tile] if tile in fine else plain[self._fine(tile.region)][None]
             fusion.add(added, top * self.scale, left * self.scale)
-        box = self._fine(work.box)
-        fade = fade_in(work.box, work.source.shape, margin=MARGIN, scale=self.scale)
-        plain[box] += fade * (fusion.result()[0].to(plain.dtype) - plain[box])
-        return plain
+        return fusion.result()[0]
 
     def _fine(self, region: Region) -> tuple[slice, slice]:
         """A source region on the grid of the output."""
