@@ -17,28 +17,10 @@ import torch
 from pydicom.data import get_testdata_file
 
 from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from qdm_med.cli import app
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 
 COMMANDS = ("upscale", "info", "send", "listen", "prepare", "train-vae", "train", "eval", "convert")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["qdm-med", *map(str, arguments)])
-        try:
-            app.main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="session")

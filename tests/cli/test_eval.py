@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from qdm_med.checkpoint import ModelCard, save_checkpoint
-from qdm_med.cli import app
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, slice_checksum
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
@@ -18,20 +17,9 @@ from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["qdm-med", "eval", *map(str, arguments)])
-        try:
-            app.main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def run_eval(run):
+    """Run ``qdm-med eval``: exit code, stdout, stderr."""
+    return functools.partial(run, "eval")
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +40,9 @@ def given(tmp_path_factory):
     return ("--data", folder / "store", "--checkpoint", folder / "tiny.safetensors")
 
 
-def test_tables_go_to_stdout_files_to_the_folder_and_the_report_is_written(run, given, tmp_path):
+def test_tables_go_to_stdout_files_to_the_folder_and_the_report_is_written(run_eval, given, tmp_path):
     wishes = ("--methods", "bicubic,qdm", "--out", tmp_path / "out", "--report", tmp_path / "report.html")
-    code, told, err = run("--benchmark", "med-sr8", *given, *wishes)
+    code, told, err = run_eval("--benchmark", "med-sr8", *given, *wishes)
     assert (code, err) == (0, "")
     assert told.startswith("med-sr8, val split: 2 slices of 2 patients")
     assert "| psnr_db | " in told
@@ -65,15 +53,15 @@ def test_tables_go_to_stdout_files_to_the_folder_and_the_report_is_written(run, 
     assert "qdm-med eval --benchmark med-sr8" in (tmp_path / "report.html").read_text()
 
 
-def test_the_same_command_again_runs_nothing_and_tells_the_same(run, given, tmp_path):
+def test_the_same_command_again_runs_nothing_and_tells_the_same(run_eval, given, tmp_path):
     command = ("--benchmark", "med-sr4", *given, "--out", tmp_path / "out")
-    first, second = run(*command), run(*command)
+    first, second = run_eval(*command), run_eval(*command)
     assert first == second
     assert first[0] == 0
 
 
-def test_a_sweep_prints_its_table_first(run, given):
-    code, told, _ = run("--benchmark", "med-sr4", *given, "--sweep-threshold", "0,0.3")
+def test_a_sweep_prints_its_table_first(run_eval, given):
+    code, told, _ = run_eval("--benchmark", "med-sr4", *given, "--sweep-threshold", "0,0.3")
     assert code == 0
     table = told.split("\n\n")[2].splitlines()
     assert table[0].startswith("| threshold s | steps | active leaves | active windows | MAC a slice | s a slice |")
@@ -92,22 +80,22 @@ def test_a_sweep_prints_its_table_first(run, given):
         (("--report", "."), "is a folder"),
     ],
 )
-def test_bad_wishes_end_in_one_line_and_write_nothing(run, given, tmp_path, monkeypatch, wishes, named):
+def test_bad_wishes_end_in_one_line_and_write_nothing(run_eval, given, tmp_path, monkeypatch, wishes, named):
     monkeypatch.chdir(tmp_path)
-    code, out, err = run("--benchmark", "med-sr4", *given, "--out", "out", *wishes)
+    code, out, err = run_eval("--benchmark", "med-sr4", *given, "--out", "out", *wishes)
     assert (code, out) == (1, "")
     assert named in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_other_results_is_refused_in_one_line(run, given, tmp_path):
-    assert run("--benchmark", "med-sr4", *given, "--out", tmp_path, "--methods", "bicubic")[0] == 0
-    code, out, err = run("--benchmark", "med-sr8", *given, "--out", tmp_path, "--methods", "bicubic")
+def test_a_folder_of_other_results_is_refused_in_one_line(run_eval, given, tmp_path):
+    assert run_eval("--benchmark", "med-sr4", *given, "--out", tmp_path, "--methods", "bicubic")[0] == 0
+    code, out, err = run_eval("--benchmark", "med-sr8", *given, "--out", tmp_path, "--methods", "bicubic")
     assert (code, out) == (1, "")
     assert "was begun with benchmark 'med-sr4', now it is 'med-sr8'" in err
     assert err.count("\n") == 1
 
 
-def test_words_where_numbers_belong_are_wrong_usage(run, given):
-    assert run("--benchmark", "med-sr4", *given, "--sweep-threshold", "low")[0] == 2
+def test_words_where_numbers_belong_are_wrong_usage(run_eval, given):
+    assert run_eval("--benchmark", "med-sr4", *given, "--sweep-threshold", "low")[0] == 2

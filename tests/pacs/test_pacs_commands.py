@@ -7,25 +7,6 @@ import sys
 
 import pytest
 
-from qdm_med.cli import app
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["qdm-med", *map(str, arguments)])
-        try:
-            app.main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
 
 def test_send_says_how_many_instances_are_stored_where(run, archive, series):
     peer = archive()
