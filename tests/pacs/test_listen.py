@@ -137,7 +137,7 @@ def test_what_cannot_be_super_resolved_is_put_aside_and_the_next_goes_on(
 def test_an_unexpected_error_puts_one_job_aside_and_keeps_its_text_to_itself(
     archive, listener, series, upscaler, monkeypatch, wait
 ):
-    def broken(*arguments):
+    def broken(*arguments, **options):
         raise ValueError("SECRET^PATIENT")
 
     monkeypatch.setattr(upscaler, "compute", broken)
