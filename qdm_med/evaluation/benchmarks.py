@@ -26,7 +26,7 @@ from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.evaluation.protocols import PAPER_WINDOW
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
 from qdm_med.evaluation.source import Selection
-from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.options import ModeName, UpscaleOptions
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.quadtree import QuadtreeKind
 
@@ -34,6 +34,9 @@ BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8":
 """Benchmark name -> magnification."""
 
 METHODS = ("bicubic", "lanczos", "qdm", "faithful", "detailed", "dense", "downstream-only", "soft", "hard")
+
+_MODE_OF: Mapping[str, ModeName] = MappingProxyType({"faithful": "faithful", "detailed": "detailed"})
+"""Methods that are the checkpoint in another mode than ``balanced``."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def _qdm_variants(name: str, checkpoint: Checkpoint, options: BenchmarkOptions, 
         how = UpscaleOptions(
             scale=options.scale,
             seed=options.seed,
-            mode="faithful" if name == "faithful" else "detailed" if name == "detailed" else "balanced",
+            mode=_MODE_OF.get(name, "balanced"),
             steps=number,
             quadtree=options.quadtree,
             threshold=threshold,

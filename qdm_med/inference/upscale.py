@@ -89,10 +89,8 @@ class Upscaler:
         self.steps, self.samples, self.temperature = options.sampling_for(self.card)
         self.quadtree = options.quadtree_for(self.card)
         trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
-        self.tiling = Tiling.of(trained if options.tile is None else options.tile)
-        self.planner = WorkPlanner(
-            self.card.intensity, self.quadtree, self.tiling, self.scale, checkpoint.denoiser.config
-        )
+        tiling = Tiling.of(trained if options.tile is None else options.tile)
+        self.planner = WorkPlanner(self.card.intensity, self.quadtree, tiling, self.scale, checkpoint.denoiser.config)
         schedule = ResidualShiftSchedule.from_config(self.card.schedule)
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._autoencoder = checkpoint.autoencoder.to(device).to(memory_format=torch.channels_last)
@@ -102,14 +100,19 @@ class Upscaler:
         on_device = GPU_BATCH_LEAVES if device.type != "cpu" else 0
         self.batch_leaves = on_device if options.batch_leaves is None else options.batch_leaves
 
+    @property
+    def tiling(self) -> Tiling:
+        """Tiles of a large slice."""
+        return self.planner.tiling
+
     def keep_below(self, limit: int, shape: tuple[int, int], *, uncertainty: bool = False) -> None:
         """Make the tiles small enough for slices of ``shape`` source pixels to need at most ``limit`` bytes.
 
         Raises:
             ConfigError: If even the smallest tiles need more.
         """
-        self.tiling = tile_within(self.card, shape, self.tiling, self.scale, limit, uncertainty=uncertainty)
-        self.planner = replace(self.planner, tiling=self.tiling)
+        tiling = tile_within(self.card, shape, self.tiling, self.scale, limit, uncertainty=uncertainty)
+        self.planner = replace(self.planner, tiling=tiling)
 
     def require_samples(self) -> None:
         """Refuse to tell how far samples lie apart where there is one.
