@@ -22,11 +22,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from qdm_med._version import __version__
+from qdm_med.diffusion.chain import ChainConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.quadtree import QuadtreeKind
 from qdm_med.records import from_mapping, to_mapping
 
@@ -53,8 +54,8 @@ class ModelCard:
 
     name: str
     autoencoder: AutoencoderConfig
-    denoiser: DenoiserConfig | None = None
-    schedule: ScheduleConfig = ScheduleConfig()
+    denoiser: LatentNetworkConfig | None = None
+    schedule: ChainConfig = ScheduleConfig()
     intensity: HuWindow | CompandedRange = CompandedRange()
     scales: tuple[int, ...] = (4, 8)
     threshold: float = 0.15
@@ -89,13 +90,13 @@ class Checkpoint:
     Attributes:
         card: What they are.
         autoencoder: KL autoencoder.
-        denoiser: Two-stream denoiser, if there is one.
+        denoiser: Denoiser, if there is one.
         sha256: Hash of the weights.
     """
 
     card: ModelCard
     autoencoder: KlVae
-    denoiser: TwoStreamDenoiser | None
+    denoiser: LatentNetwork | None
     sha256: str
 
 
@@ -123,7 +124,7 @@ def save_checkpoint(
     path: Path,
     card: ModelCard,
     autoencoder: KlVae,
-    denoiser: TwoStreamDenoiser | None = None,
+    denoiser: LatentNetwork | None = None,
     *,
     dtype: torch.dtype = torch.float32,
 ) -> str:
@@ -133,7 +134,7 @@ def save_checkpoint(
         path: File to write.
         card: What the networks are.
         autoencoder: KL autoencoder.
-        denoiser: Two-stream denoiser, or ``None`` for an autoencoder alone.
+        denoiser: Denoiser, or ``None`` for an autoencoder alone.
         dtype: Precision of the stored weights; they are always run as float32.
     """
     networks: dict[str, nn.Module] = {"autoencoder": autoencoder}
@@ -212,7 +213,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     _load(path, autoencoder, tensors, "autoencoder")
     denoiser = None
     if card.denoiser is not None:
-        denoiser = TwoStreamDenoiser(card.denoiser)
+        denoiser = build_network(card.denoiser)
         _load(path, denoiser, tensors, "denoiser")
         denoiser.eval()
     return Checkpoint(card, autoencoder.eval(), denoiser, sha256)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import yaml
 
+from qdm_med.diffusion.chain import ChainConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig
 from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import QuadtreeKind
 from qdm_med.records import from_mapping, to_mapping
 from qdm_med.training.loop import LoopConfig
@@ -29,8 +31,9 @@ class ExperimentConfig:
         autoencoder: Shape of the autoencoder; used by ``train-vae``.
         vae: What the autoencoder is trained to do.
         denoiser: Shape of the denoiser; used by ``train``, with the autoencoder of a checkpoint.
+        unet: Shape of the U-Net; in its place with ``train --model resshift`` and ``ldm``.
         training: What the denoiser is trained to do.
-        schedule: Diffusion schedule.
+        schedule: Diffusion schedule; with ``kind: ddpm`` that of latent diffusion.
         intensity: HU mapping; ``train`` takes that of its autoencoder.
         scales: Magnifications.
         threshold: Default quadtree threshold of the checkpoint.
@@ -43,8 +46,9 @@ class ExperimentConfig:
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     vae: VaeTrainingConfig = VaeTrainingConfig()
     denoiser: DenoiserConfig | None = None
+    unet: LatentUnetConfig | None = None
     training: DenoiserTrainingConfig = DenoiserTrainingConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: ChainConfig = ScheduleConfig()
     intensity: HuWindow | CompandedRange = CompandedRange()
     scales: tuple[int, ...] = (4, 8)
     threshold: float = 0.15

@@ -12,8 +12,10 @@ from qdm_med.checkpoint import load_checkpoint
 from qdm_med.config import ExperimentConfig, load_config, save_config
 from qdm_med.data.slices import SliceStore
 from qdm_med.device import pick_device
+from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.perceptual import Lpips
+from qdm_med.models.latent_network import LatentNetworkConfig
 from qdm_med.training.denoiser_training import DenoiserTask
 from qdm_med.training.loop import CHECKPOINT_FILE, Trainer
 from qdm_med.training.objective import Distance
@@ -77,19 +79,20 @@ def run_denoiser(
     report: Report,
     lpips_backbone: Path | None = None,
     initial: Path | None = None,
+    model: str = "qdm",
 ) -> None:
     """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`.
 
-    ``initial`` is a checkpoint whose denoiser the run starts from instead of from random weights.
+    ``initial`` is a checkpoint whose denoiser the run starts from instead of from random weights; ``model`` is ``"qdm"``, or
+    ``"resshift"`` (residual shifting without a mask, on a U-Net) or ``"ldm"`` (latent diffusion, on the same).
     """
-    if config.denoiser is None:
-        raise ConfigError(f"experiment {config.name} has no denoiser; take a configuration that describes one")
+    shape = _network_shape(config, model)
     target = distributed.own_device(pick_device(device))
     distributed.join(target)
     task = DenoiserTask(
         SliceStore.open(data),
         load_checkpoint(vae),
-        config.denoiser,
+        shape,
         config.training,
         config.schedule,
         name=config.name,
@@ -104,6 +107,23 @@ def run_denoiser(
         initial=load_checkpoint(initial) if initial else None,
     )
     _run(config, task, out, resume=resume, report=report)
+
+
+def _network_shape(config: ExperimentConfig, model: str) -> LatentNetworkConfig:
+    """The section of an experiment that describes the network of ``model``, if the schedule is that of ``model`` too."""
+    if model not in ("qdm", "resshift", "ldm"):
+        raise ConfigError(f"model {model!r} is not trained on latents; known: qdm, resshift, ldm")
+    section = "denoiser" if model == "qdm" else "unet"
+    shape: LatentNetworkConfig | None = getattr(config, section)
+    if shape is None:
+        raise ConfigError(
+            f"experiment {config.name} has no {section}, which --model {model} trains; take a configuration that "
+            f"describes one, such as configs/{model}_t.yaml"
+        )
+    if isinstance(config.schedule, DdpmConfig) != (model == "ldm"):
+        wanted = "kind: ddpm" if model == "ldm" else "no kind"
+        raise ConfigError(f"--model {model} needs a schedule with {wanted} in experiment {config.name}")
+    return shape
 
 
 def _perceptual(backbone: Path | None, device: torch.device) -> Distance | None:

@@ -28,7 +28,8 @@ def from_mapping(cls: Any, values: Mapping[str, Any], *, where: str = "") -> Any
     """Build ``cls`` from a mapping, nested dataclasses included.
 
     Args:
-        cls: A dataclass, whose missing fields take their defaults, or a union of some, of which ``kind`` names one.
+        cls: A dataclass, whose missing fields take their defaults, or a union of some, of which ``kind`` names one; a
+            mapping without ``kind`` is the one that has none, if there is one.
         values: As read from YAML or JSON; lists become tuples.
         where: Place of the mapping in its file, for messages.
 
@@ -73,16 +74,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
-    """``None``, or the dataclass whose ``kind`` the mapping names, or the only other type."""
+    """``None``, or the dataclass whose ``kind`` the mapping names or leaves out, or the only other type."""
     if value is None and type(None) in options:
         return None
     others = [option for option in options if option is not type(None)]
     if len(others) == 1:
         return _convert(others[0], value, where)
-    kinds = {option.kind: option for option in others}
+    kinds = {getattr(option, "kind", None): option for option in others}
     rest = dict(value) if isinstance(value, Mapping) else {}
     kind = rest.pop("kind", None)
-    _checked(kind, kind in kinds, f"one of {', '.join(sorted(kinds))}", f"{where}.kind")
+    _checked(kind, kind in kinds, f"one of {', '.join(sorted(filter(None, kinds)))}", f"{where}.kind")
     return from_mapping(kinds[kind], rest, where=where)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,7 +12,7 @@ Config = Annotated[Path, typer.Option(help="Experiment, a YAML file such as thos
 Out = Annotated[Path, typer.Option(help="Run folder: log, state, checkpoint, resolved configuration.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
-
+ModelName = Literal["qdm", "resshift", "ldm", "rrdb", "swinir"]
 
 LpipsBackbone = Annotated[
     Path | None, typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors) for the perceptual term.")
@@ -53,8 +53,11 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="Checkpoint whose denoiser the run starts from. Default: random weights.")
     ] = None,
+    model: Annotated[
+        ModelName, typer.Option(help="qdm, or a baseline to compare it with; the configuration describes it.")
+    ] = "qdm",
 ) -> None:
-    """Train the two-stream denoiser in the latent space of a trained autoencoder."""
+    """Train the two-stream denoiser, or another method's network, in the latent space of a trained autoencoder."""
     from qdm_med.config import load_config
     from qdm_med.experiment import run_denoiser
 
@@ -68,4 +71,5 @@ def train(
         report=typer.echo,
         lpips_backbone=lpips_backbone,
         initial=init,
+        model=model,
     )

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from qdm_med.diffusion.chain import Chain
 from qdm_med.diffusion.process import masked_noise, posterior_mean, posterior_std, start
-from qdm_med.diffusion.schedule import ResidualShiftSchedule
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """``(z_t / std (B, C, h, w), timestep (B,)) -> z_0 (B, C, h, w)``; conditioning is already bound."""
@@ -18,8 +18,8 @@ Noise = Callable[[int], Tensor]
 
 
 @torch.no_grad()
-def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: ResidualShiftSchedule, noise: Noise) -> Tensor:
-    """Walk from the noisy low-resolution latent to a high-resolution one (paper Algorithm 2).
+def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: Chain, noise: Noise) -> Tensor:
+    """Walk from where the chain ends to a high-resolution latent (paper Algorithm 2).
 
     Args:
         denoise: The network.
@@ -37,6 +37,6 @@ def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: ResidualShiftS
         # Python numbers throughout: the loop never waits for the device.
         z_0 = denoise(z / float(schedule.input_std[index]), timestep)
         z = posterior_mean(schedule, z, z_0, index)
-        if index > 0:
-            z = z + masked_noise(noise(step + 1), posterior_std(schedule, index), mask)
+        if index > 0 and (std := posterior_std(schedule, index)):
+            z = z + masked_noise(noise(step + 1), std, mask)
     return z

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class ResidualShiftSchedule:
-    """Shares ``eta_t`` of the residual present after each step.
+    """Shares ``eta_t`` of the residual present after each step; a :class:`qdm_med.diffusion.chain.Chain`.
 
     Attributes:
         sqrt_eta: ``(T,)`` float64, strictly increasing in (0, 1]; index t belongs to step t + 1 of the paper.
@@ -58,6 +59,8 @@ class ResidualShiftSchedule:
     sqrt_eta: NDArray[np.float64]
     kappa: float
     timesteps: tuple[int, ...]
+
+    start_share: ClassVar[float] = 1.0
 
     @classmethod
     def from_config(cls, config: ScheduleConfig) -> ResidualShiftSchedule:
@@ -87,9 +90,34 @@ class ResidualShiftSchedule:
         return self.eta - self.eta_prev
 
     @property
+    def high_share(self) -> NDArray[np.float64]:
+        """``(T,)`` factor of ``z_0`` in ``z_t``."""
+        return 1 - self.eta
+
+    @property
+    def low_share(self) -> NDArray[np.float64]:
+        """``(T,)`` factor of ``z_y`` in ``z_t``."""
+        return self.eta
+
+    @property
+    def noise_std(self) -> NDArray[np.float64]:
+        """``(T,)`` standard deviation of the noise in ``z_t``."""
+        return self.kappa * self.sqrt_eta
+
+    @property
     def input_std(self) -> NDArray[np.float64]:
         """``(T,)`` standard deviation of ``z_t`` for latents of unit variance: the divisor of the network's input."""
         return np.sqrt(self.eta * self.kappa**2 + 1)
+
+    @property
+    def kept_share(self) -> NDArray[np.float64]:
+        """``(T,)`` factor of ``z_t`` in the mean of q(z_{t-1} | z_t, z_0), ``eta_{t-1} / eta_t``."""
+        return self.eta_prev / self.eta
+
+    @property
+    def new_share(self) -> NDArray[np.float64]:
+        """``(T,)`` factor of ``z_0`` in it, ``alpha_t / eta_t``."""
+        return self.alpha / self.eta
 
     @property
     def posterior_variance(self) -> NDArray[np.float64]:
@@ -102,12 +130,27 @@ class ResidualShiftSchedule:
         variance = self.posterior_variance
         return np.log(np.append(variance[1:2] if len(self) > 1 else [1.0], variance[1:]))
 
+    @property
+    def posterior_std(self) -> NDArray[np.float64]:
+        """``(T,)`` standard deviation of q(z_{t-1} | z_t, z_0), from the clipped log variance."""
+        return np.exp(0.5 * self.posterior_log_variance_clipped)
+
     def respaced(self, timesteps: Sequence[int]) -> ResidualShiftSchedule:
         """The chain through a subset of the steps, ascending."""
-        kept = sorted(set(timesteps))
-        if not kept or kept[0] < 0 or kept[-1] >= len(self):
-            raise ConfigError(f"timesteps must lie in 0 to {len(self) - 1}, got {list(timesteps)}")
+        kept = kept_timesteps(timesteps, len(self))
         return replace(self, sqrt_eta=self.sqrt_eta[kept], timesteps=tuple(self.timesteps[index] for index in kept))
+
+
+def kept_timesteps(timesteps: Sequence[int], total: int) -> list[int]:
+    """Sort the timesteps that a respaced chain of ``total`` steps keeps.
+
+    Raises:
+        ConfigError: If there is none, or one that the chain does not have.
+    """
+    kept = sorted(set(timesteps))
+    if not kept or kept[0] < 0 or kept[-1] >= total:
+        raise ConfigError(f"timesteps must lie in 0 to {total - 1}, got {list(timesteps)}")
+    return kept
 
 
 def leading_timesteps(total: int, steps: int) -> list[int]:

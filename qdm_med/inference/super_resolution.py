@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qdm_med.diffusion.chain import Chain
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.sampler import Noise, sample
-from qdm_med.diffusion.schedule import ResidualShiftSchedule
 from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
 from qdm_med.models.conditioning import condition
-from qdm_med.models.denoiser import Prediction, TwoStreamDenoiser
+from qdm_med.models.denoiser import Prediction
+from qdm_med.models.latent_network import LatentNetwork
 
 
 def slice_draws(
@@ -33,12 +34,12 @@ def slice_draws(
 @torch.no_grad()
 def super_resolve(
     autoencoder: KlVae,
-    denoiser: TwoStreamDenoiser,
+    denoiser: LatentNetwork,
     low_res: Tensor,
     leaves: Tensor,
     *,
     scale: int,
-    schedule: ResidualShiftSchedule,
+    schedule: Chain,
     noise: Noise,
 ) -> Tensor:
     """Encode, sample, decode (paper Algorithm 2).

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from qdm_med.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from qdm_med.device import pick_device
+from qdm_med.diffusion.chain import chain_of
 from qdm_med.diffusion.noise import SliceNoise
-from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
+from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import back_projected
 from qdm_med.inference.fusion import GaussianTileFusion, fade_in
@@ -91,7 +92,7 @@ class Upscaler:
         trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
         tiling = Tiling.of(trained if options.tile is None else options.tile)
         self.planner = WorkPlanner(self.card.intensity, self.quadtree, tiling, self.scale, checkpoint.denoiser.config)
-        schedule = ResidualShiftSchedule.from_config(self.card.schedule)
+        schedule = chain_of(self.card.schedule)
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._autoencoder = checkpoint.autoencoder.to(device).to(memory_format=torch.channels_last)
         self._denoiser = checkpoint.denoiser.to(device)

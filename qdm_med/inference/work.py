@@ -15,7 +15,7 @@ from qdm_med.inference.padding import fill_padding
 from qdm_med.inference.tiling import Tiling
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.conditioning import active_leaves, leaf_grid
-from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.latent_network import LatentNetworkConfig
 from qdm_med.models.quadtree import AdaptiveQuadtree, Quadtree
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
 
@@ -111,7 +111,7 @@ class WorkPlanner:
     quadtree: Quadtree
     tiling: Tiling
     scale: int
-    denoiser: DenoiserConfig
+    denoiser: LatentNetworkConfig
 
     def plan(self, ct_slice: CtSlice) -> SliceWork:
         """Work out what one slice asks for."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.latent_network import LatentNetwork
 from qdm_med.models.quadtree import Quadtree, on_finer_grid
 from qdm_med.models.windows import WindowPlan
 
@@ -74,7 +74,7 @@ def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], wi
 
 
 def condition(
-    autoencoder: KlVae, denoiser: TwoStreamDenoiser, low_res: Tensor, leaves: Tensor, *, scale: int
+    autoencoder: KlVae, denoiser: LatentNetwork, low_res: Tensor, leaves: Tensor, *, scale: int
 ) -> Conditioning:
     """Encode the upsampled image and lay the active leaves on every grid that asks for them.
 

@@ -177,11 +177,11 @@ class TwoStreamDenoiser(nn.Module):
         """
         height, width = x_t.shape[-2:]
         mask = self._latent_mask(plan)
-        shown = [x_t, self._condition(low_res, (height, width))]
+        shown = [x_t, on_latent_grid(low_res, self.config.condition_channels, (height, width))]
         if self.config.predict_shift:
             inside = mask[..., :height, :width].to(x_t.dtype)
             shown = [x_t * inside, *shown[1:], z_y, inside]
-        seen = self._padded(torch.cat(shown, dim=1))
+        seen = padded_to(torch.cat(shown, dim=1), self.config.window_size)
         if self.config.trunk_channels:
             upstream, downstream = self._with_trunk(seen, t, plan, mask)
         else:
@@ -220,18 +220,19 @@ class TwoStreamDenoiser(nn.Module):
         """``(B, 1, h, w)`` bool leaves on the padded latent grid."""
         return on_finer_grid(plan.token_mask, self.config.downstream_patch)[:, None]
 
-    def _condition(self, low_res: Tensor, size: tuple[int, int]) -> Tensor:
-        """The low-resolution image on the latent grid, grey repeated where the network was made for RGB."""
-        image = low_res.expand(-1, self.config.condition_channels, -1, -1)
-        if image.shape[-2:] == size:
-            return image
-        return F.interpolate(image, size=size, mode="bicubic", align_corners=False)
 
-    def _padded(self, x: Tensor) -> Tensor:
-        """Pad to whole windows by repeating the border, which invents no edge."""
-        height, width = x.shape[-2:]
-        side = self.config.window_size
-        return F.pad(x, (0, -width % side, 0, -height % side), mode="replicate")
+def on_latent_grid(low_res: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
+    """The low-resolution image on the latent grid, grey repeated where the network was made for RGB."""
+    image = low_res.expand(-1, channels, -1, -1)
+    if image.shape[-2:] == size:
+        return image
+    return F.interpolate(image, size=size, mode="bicubic", align_corners=False)
+
+
+def padded_to(x: Tensor, side: int) -> Tensor:
+    """Pad to whole windows of ``side`` latent pixels by repeating the border, which invents no edge."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, -width % side, 0, -height % side), mode="replicate")
 
 
 def count_parameters(model: nn.Module) -> int:

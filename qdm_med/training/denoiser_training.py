@@ -1,4 +1,4 @@
-"""Training of the two-stream denoiser with the dual-stream objective (paper Eq. 6)."""
+"""Training of a denoiser with the dual-stream objective (paper Eq. 6)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from qdm_med.checkpoint import Checkpoint, ModelCard, save_checkpoint
 from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, DegradationConfig
 from qdm_med.data.pairs import PairSampler, full_pairs
 from qdm_med.data.slices import SliceStore
+from qdm_med.diffusion.chain import Chain, ChainConfig, chain_of
 from qdm_med.diffusion.noise import SliceNoise
-from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig, trailing_timesteps
+from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.metrics import psnr
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
-from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
 from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
@@ -49,9 +50,9 @@ class DenoiserTask:
         self,
         store: SliceStore,
         base: Checkpoint,
-        shape: DenoiserConfig,
+        shape: LatentNetworkConfig,
         config: DenoiserTrainingConfig,
-        schedule: ScheduleConfig,
+        schedule: ChainConfig,
         *,
         name: str,
         scales: tuple[int, ...],
@@ -72,9 +73,9 @@ class DenoiserTask:
         self._batch, self._config = batch, config
         require_item_for_every_process(min(self._size(crop) for crop in config.crops))
         torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
-        self._schedule = ResidualShiftSchedule.from_config(schedule)
+        self._schedule = chain_of(schedule)
         self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
-        denoiser = TwoStreamDenoiser(shape).to(device)
+        denoiser = build_network(shape).to(device)
         if initial is not None:
             _start_from(denoiser, initial, base)
         self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, perceptual)
@@ -176,9 +177,7 @@ class DenoiserTask:
             figures[f"bicubic_x{scale}"] = float(np.mean(interpolated))
         return Validation(figures, tuple(samples))
 
-    def _super_resolve(
-        self, denoiser: TwoStreamDenoiser, low_res: Tensor, scale: int, schedule: ResidualShiftSchedule, key: str
-    ) -> Tensor:
+    def _super_resolve(self, denoiser: LatentNetwork, low_res: Tensor, scale: int, schedule: Chain, key: str) -> Tensor:
         rows, columns = low_res.shape[-2:]
         grid = leaf_grid((rows, columns), scale, denoiser.config.downstream_patch)
         draws = slice_draws(
@@ -216,7 +215,7 @@ class DenoiserTask:
         save_checkpoint(path, card, self._autoencoder, objective.denoiser)
 
 
-def _start_from(denoiser: TwoStreamDenoiser, initial: Checkpoint, base: Checkpoint) -> None:
+def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) -> None:
     """Give a denoiser the weights of a trained one.
 
     Raises:

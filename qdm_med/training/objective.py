@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, DegradationConfig
+from qdm_med.diffusion.chain import Chain
 from qdm_med.diffusion.process import diffuse, scale_input
-from qdm_med.diffusion.schedule import ResidualShiftSchedule
 from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder import DOWNSAMPLING
 from qdm_med.models.conditioning import Conditioning
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.latent_network import LatentNetwork
 from qdm_med.models.quadtree import on_finer_grid
 
 
@@ -107,8 +107,8 @@ class DenoiserObjective(nn.Module):
 
     def __init__(
         self,
-        denoiser: TwoStreamDenoiser,
-        schedule: ResidualShiftSchedule,
+        denoiser: LatentNetwork,
+        schedule: Chain,
         config: DenoiserTrainingConfig,
         decode: Callable[[Tensor], Tensor],
         perceptual: Distance | None = None,

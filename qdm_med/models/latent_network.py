@@ -1,0 +1,15 @@
+"""The networks that predict ``z_0``, told apart by their configurations."""
+
+from __future__ import annotations
+
+from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
+
+LatentNetwork = TwoStreamDenoiser | LatentUnet
+LatentNetworkConfig = DenoiserConfig | LatentUnetConfig
+"""QDM's network, or, where ``kind`` says ``unet``, the U-Net of the methods that it is compared with."""
+
+
+def build_network(config: LatentNetworkConfig) -> LatentNetwork:
+    """Make a network with random weights."""
+    return LatentUnet(config) if isinstance(config, LatentUnetConfig) else TwoStreamDenoiser(config)
