@@ -28,6 +28,7 @@ from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, build_network
+from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import QuadtreeKind
 from qdm_med.records import from_mapping, to_mapping
 
@@ -65,9 +66,11 @@ class ModelCard:
     version: str = __version__
 
     def __post_init__(self) -> None:
-        """Check that every scale has its number of steps."""
+        """Check that every scale has its number of steps, and that a network without a mask is asked for none."""
         if len(self.scales) != len(self.steps):
             raise ConfigError(f"steps {self.steps} must name one number for each of the scales {self.scales}")
+        if isinstance(self.denoiser, LatentUnetConfig) and self.threshold:
+            raise ConfigError(f"threshold of a U-Net must be 0, got {self.threshold}: it has no mask")
 
     def steps_for(self, scale: int) -> int:
         """Default number of sampling steps at ``scale``.
@@ -98,6 +101,11 @@ class Checkpoint:
     autoencoder: KlVae
     denoiser: LatentNetwork | None
     sha256: str
+
+    def shares_autoencoder(self, other: Checkpoint) -> bool:
+        """Tell whether both speak of the same latents: the weights of their autoencoders are equal."""
+        ours, theirs = (checkpoint.autoencoder.state_dict() for checkpoint in (self, other))
+        return ours.keys() == theirs.keys() and all(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours)
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:

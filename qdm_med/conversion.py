@@ -110,7 +110,7 @@ def to_released(checkpoint: Path, denoiser: Path, autoencoder: Path) -> None:
     """
     ours = load_checkpoint(checkpoint)
     if (
-        ours.denoiser is None
+        not isinstance(ours.denoiser, TwoStreamDenoiser)
         or ours.card.autoencoder.layout != "latent-diffusion"
         or ours.denoiser.config.trunk_channels
     ):

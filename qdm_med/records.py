@@ -41,6 +41,7 @@ def from_mapping(cls: Any, values: Mapping[str, Any], *, where: str = "") -> Any
     where = where or cls.__name__
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected a mapping, got {values!r}")
+    values = _without_own_kind(cls, values)
     known = {field.name for field in fields(cls) if field.init}
     if unknown := sorted(str(key) for key in values.keys() - known):
         raise ConfigError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
@@ -50,6 +51,13 @@ def from_mapping(cls: Any, values: Mapping[str, Any], *, where: str = "") -> Any
         return cls(**read)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _without_own_kind(cls: Any, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out a ``kind`` that says what the field has to be anyway, as :func:`to_mapping` writes it."""
+    if not hasattr(cls, "kind") or values.get("kind") != cls.kind:
+        return values
+    return {key: value for key, value in values.items() if key != "kind"}
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -11,10 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from qdm_med.checkpoint import Checkpoint, ModelCard, default_checkpoint, load_checkpoint, read_card, save_checkpoint
 from qdm_med.conversion import from_released, to_released
+from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
+
+UNET = LatentUnetConfig(2, channels=(8,), res_blocks=(1,), attention=(False,), head_channels=8, norm_groups=4)
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +46,39 @@ def test_a_checkpoint_survives_the_way_to_disk_and_back(path, card):
         torch.testing.assert_close(value, stored[f"denoiser.{name}"], atol=0, rtol=0)
     assert not checkpoint.denoiser.training
     assert not list(path.parent.glob(".*"))
+
+
+def test_a_unet_and_the_chain_of_latent_diffusion_survive_it_too(card, tmp_path):
+    torch.manual_seed(0)
+    path, network = tmp_path / "ldm.safetensors", LatentUnet(UNET)
+    card = replace(card, denoiser=UNET, schedule=DdpmConfig(steps=100), threshold=0.0, steps=(15, 15))
+    save_checkpoint(path, card, KlVae(card.autoencoder), network)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.card == card
+    assert isinstance(checkpoint.denoiser, LatentUnet)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(checkpoint.denoiser.state_dict()[name], value, atol=0, rtol=0)
+    with pytest.raises(CheckpointError, match="no counterpart in the released layout"):
+        to_released(path, tmp_path / "a", tmp_path / "b")
+
+
+def test_a_network_without_a_mask_has_no_threshold(card):
+    with pytest.raises(ConfigError, match="threshold of a U-Net must be 0"):
+        replace(card, denoiser=UNET)
+
+
+def test_cards_from_before_there_were_kinds_are_read():
+    card, _ = read_card(default_checkpoint())
+    assert card.denoiser == PRESETS["t"]
+
+
+def test_autoencoders_are_told_apart_by_their_weights(path):
+    one, same = load_checkpoint(path), load_checkpoint(path)
+    assert one.shares_autoencoder(replace(same, denoiser=None))
+    with torch.no_grad():
+        same.autoencoder.latent_mean.add_(1e-6)
+    assert not one.shares_autoencoder(same)
+    assert not one.shares_autoencoder(load_checkpoint(default_checkpoint()))
 
 
 def test_half_precision_halves_the_file_and_is_run_as_float32(path, card, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qdm_med.config import load_config
+from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder import PAPER_SIZE, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
@@ -28,6 +29,15 @@ def test_configurations_describe_the_presets(preset):
     described = [load_config(path).denoiser for path in CONFIGS if path.stem.startswith(f"qdm_{preset}")]
     assert described
     assert set(described) == {PRESETS[preset]}
+
+
+def test_the_baselines_on_latents_differ_from_each_other_in_the_chain_alone():
+    resshift, ldm = (
+        load_config(next(path for path in CONFIGS if path.stem == f"{name}_t")) for name in ("resshift", "ldm")
+    )
+    chain = {"name": "ldm-t", "schedule": DdpmConfig(), "steps": (15, 15)}
+    same_steps = replace(ldm.training, last_timestep_share=resshift.training.last_timestep_share)
+    assert replace(resshift, **chain) == replace(ldm, training=same_steps)
 
 
 def test_the_papers_s_takes_a_training_step():

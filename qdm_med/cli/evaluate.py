@@ -19,6 +19,10 @@ def evaluate(
     methods: Annotated[
         str, typer.Option(help="Of bicubic, lanczos, qdm, faithful, detailed, dense, downstream-only, soft, hard.")
     ] = "bicubic,lanczos,qdm,dense",
+    latent_model: Annotated[
+        list[Path] | None,
+        typer.Option(help="Checkpoint from `train --model`, on the same autoencoder, to compare with."),
+    ] = None,
     image_model: Annotated[
         list[Path] | None, typer.Option(help="Weights of BSRGAN, SwinIR or another image network, for spandrel.")
     ] = None,
@@ -33,6 +37,7 @@ def evaluate(
     degrade_in: Annotated[
         str, typer.Option(help="Range in which slices are degraded: network (the model's) or window (the paper's).")
     ] = "network",
+    macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates too, in a second run.")] = False,
     fidelity: Annotated[bool, typer.Option(help="Measure fidelity too.")] = True,
     samples: Annotated[
         int, typer.Option(help="Score the mean of so many samples too, and how right their standard deviation is.")
@@ -66,10 +71,12 @@ def evaluate(
         every,
         seed,
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        latent_models=tuple(latent_model or ()),
         image_models=tuple(image_model or ()),
         degrade_in=degrade_in,
         fidelity=fidelity,
         samples=samples,
+        count_macs=macs,
     )
     perceptual = Lpips(lpips_backbone) if lpips_backbone else None
     with CountProgress("slices") as progress:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from qdm_med._version import __version__
-from qdm_med.checkpoint import Checkpoint
+from qdm_med.checkpoint import Checkpoint, read_card
 from qdm_med.data.degradation import BENCHMARK
 from qdm_med.data.slices import SliceStore
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
@@ -42,6 +42,7 @@ def receipt(
         "qdm_med": __version__,
         "torch": torch.__version__,
         **asdict(options),
+        "latent_models": [read_card(path)[1] for path in options.latent_models],
         "image_models": weights,
         "methods": len(methods),
         "method_names": [method.name for method in methods],

@@ -20,6 +20,7 @@ from qdm_med.evaluation.methods.consistent import hard, soft
 from qdm_med.evaluation.methods.ensemble import sampled
 from qdm_med.evaluation.methods.image_model import load_image_model
 from qdm_med.evaluation.methods.interpolation import Interpolation
+from qdm_med.evaluation.methods.latent_model import load_latent_model
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.methods.qdm import dense, downstream_only, qdm
 from qdm_med.evaluation.perceptual import Lpips
@@ -52,6 +53,7 @@ class BenchmarkOptions:
         every: Take every n-th slice of the split.
         seed: Seed of the degradation and of the sampler.
         methods: Names from :data:`METHODS`.
+        latent_models: Checkpoints of further models on the same autoencoder; run at each number of ``steps``.
         image_models: Weights of further networks, for ``spandrel``.
         degrade_in: ``"network"``: slices are degraded in the model's range; ``"window"``: in the paper's window, outside
             of which there is then neither truth nor input.
@@ -68,6 +70,7 @@ class BenchmarkOptions:
     every: int = 1
     seed: int = 0
     methods: tuple[str, ...] = ("bicubic", "lanczos", "qdm", "dense")
+    latent_models: tuple[Path, ...] = ()
     image_models: tuple[Path, ...] = ()
     degrade_in: str = "network"
     fidelity: bool = True
@@ -84,7 +87,7 @@ class BenchmarkOptions:
             raise ConfigError(f"degrade_in must be network or window, got {self.degrade_in!r}")
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise ConfigError(f"method {unknown[0]!r} is unknown; known: {', '.join(METHODS)}")
-        if not self.methods and not self.image_models:
+        if not self.methods and not self.latent_models and not self.image_models:
             raise ConfigError(f"no method was named; known: {', '.join(METHODS)}")
 
     @property
@@ -101,7 +104,7 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
     """The methods of a run, each name once.
 
     Raises:
-        CheckpointError: If a checkpoint or network does not serve the benchmark's scale.
+        CheckpointError: If a checkpoint or network does not serve the benchmark's scale, or has another autoencoder.
         ConfigError: If steps or thresholds are out of range, or spandrel is wanted and missing.
     """
     intensity = checkpoint.card.intensity
@@ -116,6 +119,11 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
     if options.samples:
         how = UpscaleOptions(scale=options.scale, seed=options.seed, quadtree=options.quadtree)
         methods.append(sampled(checkpoint, how, device, options.samples))
+    for path in options.latent_models:
+        model = load_latent_model(path, checkpoint)
+        for number in options.steps or (None,):
+            how = UpscaleOptions(scale=options.scale, seed=options.seed, steps=number)
+            methods.append(qdm(model, how, device, counted=options.count_macs))
     methods += [load_image_model(path, options.scale, intensity, device) for path in options.image_models]
     return list({method.name: method for method in reversed(methods)}.values())[::-1]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from qdm_med.checkpoint import Checkpoint
+from qdm_med.checkpoint import Checkpoint, read_card
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.archive import BASELINE, receipt, save_results
 from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_methods, run_benchmark
@@ -19,7 +19,7 @@ from qdm_med.evaluation.protocols import protocols
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import picture_cases
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
-from qdm_med.evaluation.source import benchmark_store, select_slices
+from qdm_med.evaluation.source import benchmark_store, require_unseen, select_slices
 from qdm_med.evaluation.sweep import draw_sweep, sweep_points, sweep_table
 from qdm_med.evaluation.tables import (
     Table,
@@ -79,13 +79,15 @@ def evaluate_checkpoint(
         QdmMedError: For whatever cannot be run, in one line.
     """
     if sweep:
-        options = replace(options, thresholds=tuple(sweep), methods=("qdm",), count_macs=True)
+        options = replace(options, thresholds=tuple(sweep), methods=("qdm",), latent_models=(), count_macs=True)
     if report is not None and report.is_dir():
         raise ConfigError(f"{report} is a folder; give the name of an HTML file for --report")
     methods = benchmark_methods(checkpoint, options, device)
     intensity = checkpoint.card.intensity
     with benchmark_store(data, options.split, None if out is None else out / "store") as store:
         selection = select_slices(store, options.split, options.every, checkpoint.card)
+        for path in options.latent_models:
+            require_unseen(store, selection, read_card(path)[0])
         stated = receipt(store, selection, checkpoint, options, methods, perceptual)
         folder = ResultsFolder(out, stated) if out else None
         rows = run_benchmark(

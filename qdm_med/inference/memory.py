@@ -9,9 +9,14 @@ from qdm_med.checkpoint import ModelCard
 from qdm_med.errors import ConfigError
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.models.autoencoder import AutoencoderConfig
+from qdm_med.models.latent_network import LatentNetworkConfig
+from qdm_med.models.latent_unet import LatentUnetConfig
 
 PROGRAM = 640 * 2**20
 """Bytes of Python with PyTorch and the embedded model, before the first slice."""
+
+MONAI = 320 * 2**20
+"""Further bytes of the library that a U-Net comes from."""
 
 SLICE_BYTES = 64
 """Bytes an output pixel of a whole slice: fusion in float64, HU, bounds, and one slice that waits to be written."""
@@ -23,15 +28,17 @@ TILE_STEP = 16
 """Source pixels by which a tile is made smaller."""
 
 
-def activations(autoencoder: AutoencoderConfig, hidden: int) -> int:
+def activations(autoencoder: AutoencoderConfig, network: LatentNetworkConfig | None) -> int:
     """Floats an output pixel of a tile, all layers that are alive at once.
 
     The light layout works on half the side, without normalisation; the others on the whole side, with it. A token of 8
-    x 8 output pixels needs 16 vectors of the hidden width.
+    x 8 output pixels needs 16 vectors of the hidden width, a latent pixel of 4 x 4 in a U-Net 16 of its finest level.
     """
     widest = autoencoder.channels[0]
     per_pixel = 10 * widest // 4 if autoencoder.layout == "light" else 30 * widest
-    return per_pixel + 16 * hidden // 64
+    if network is None:
+        return per_pixel
+    return per_pixel + (network.channels[0] if isinstance(network, LatentUnetConfig) else network.hidden // 4)
 
 
 def peak_bytes(
@@ -40,9 +47,9 @@ def peak_bytes(
     """Largest memory of a run over slices of ``shape`` source pixels."""
     rows, columns = shape
     tile = min(tiling.tile, rows) * min(tiling.tile, columns) * scale**2
-    hidden = card.denoiser.hidden if card.denoiser else 0
+    program = PROGRAM + (MONAI if isinstance(card.denoiser, LatentUnetConfig) else 0)
     a_pixel = SLICE_BYTES + (UNCERTAINTY_BYTES if uncertainty else 0)
-    return PROGRAM + rows * columns * scale**2 * a_pixel + 4 * tile * activations(card.autoencoder, hidden)
+    return program + rows * columns * scale**2 * a_pixel + 4 * tile * activations(card.autoencoder, card.denoiser)
 
 
 def tile_within(

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 from qdm_med.checkpoint import ModelCard
 from qdm_med.errors import ConfigError
+from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 
 Precision = Literal["float32", "bfloat16"]
@@ -138,8 +139,18 @@ class UpscaleOptions:
         """The quadtree that these options ask of a model.
 
         Raises:
-            ConfigError: If a number is out of range, or a noise factor is given to the paper's quadtree.
+            ConfigError: If a number is out of range, a noise factor is given to the paper's quadtree, or leaves are to be
+                chosen for a network without a mask.
         """
+        quadtree = self._quadtree(card)
+        if isinstance(card.denoiser, LatentUnetConfig) and quadtree.threshold:
+            raise ConfigError(
+                f"model {card.name} has no mask, every leaf is active; leave quadtree and threshold out or set "
+                f"threshold to 0, not {quadtree.threshold:g}"
+            )
+        return quadtree
+
+    def _quadtree(self, card: ModelCard) -> Quadtree:
         kind = self.quadtree or card.quadtree
         default = card.threshold if kind == card.quadtree else None
         threshold = next((s for s in (self.threshold, MODES[self.mode].threshold, default) if s is not None), None)

@@ -25,6 +25,7 @@ from qdm_med.evaluation.metrics import psnr
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, build_network
+from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
 from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
@@ -68,8 +69,10 @@ class DenoiserTask:
         if shape.latent_channels != base.card.autoencoder.latent_channels:
             raise ConfigError(
                 f"latent_channels is {shape.latent_channels}, but the autoencoder {base.card.name} has "
-                f"{base.card.autoencoder.latent_channels}; set denoiser.latent_channels to that"
+                f"{base.card.autoencoder.latent_channels}; set latent_channels to that"
             )
+        if isinstance(shape, LatentUnetConfig) and (any(config.thresholds) or config.withheld_share):
+            raise ConfigError("a U-Net has no mask; set training.thresholds to [0.0] and training.withheld_share to 0")
         self._batch, self._config = batch, config
         require_item_for_every_process(min(self._size(crop) for crop in config.crops))
         torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
@@ -223,8 +226,7 @@ def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) 
     """
     if initial.denoiser is None or initial.card.denoiser != denoiser.config:
         raise ConfigError(f"model {initial.card.name} has no denoiser of the configured shape; start without --init")
-    ours, theirs = base.autoencoder.state_dict(), initial.autoencoder.state_dict()
-    if ours.keys() != theirs.keys() or any(not torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours):
+    if not initial.shares_autoencoder(base):
         raise ConfigError(
             f"model {initial.card.name} was trained with another autoencoder than {base.card.name}; give it as --vae too"
         )

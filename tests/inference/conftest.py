@@ -12,8 +12,11 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from qdm_med.checkpoint import Checkpoint, ModelCard
+from qdm_med.diffusion.ddpm import DdpmConfig
+from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
 
 SLICES = 4
 
@@ -24,12 +27,29 @@ def tiny_checkpoint():
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
     denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
+    enliven(*networks)
+    return Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)
+
+
+def enliven(*networks):
+    """Give weights to what starts at zero."""
     with torch.no_grad():
         for network in networks:
             for parameter in network.parameters():
                 if not parameter.any():
                     parameter.normal_(std=0.05)
-    return Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)
+
+
+@pytest.fixture(scope="session", params=["resshift", "ldm"])
+def unet_checkpoint(tiny_checkpoint, request):
+    """A tiny U-Net on the tiny autoencoder, in each chain."""
+    torch.manual_seed(0)
+    shape = LatentUnetConfig(2, channels=(8, 8), res_blocks=(1, 1), attention=(False, True), head_channels=8)
+    network = LatentUnet(shape).eval()
+    enliven(network)
+    chain = DdpmConfig(steps=100) if request.param == "ldm" else ScheduleConfig()
+    card = ModelCard(request.param, tiny_checkpoint.card.autoencoder, shape, chain, threshold=0.0, steps=(2, 2))
+    return Checkpoint(card, tiny_checkpoint.autoencoder, network, sha256="1" * 64)
 
 
 @pytest.fixture

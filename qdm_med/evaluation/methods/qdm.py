@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from qdm_med.checkpoint import Checkpoint
+from qdm_med.errors import CheckpointError
 from qdm_med.evaluation.cost import count_macs
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscale import UpscaledSlice, Upscaler
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.volume import CtSlice, FloatArray
 
 
@@ -65,10 +68,12 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
         ConfigError: If steps or threshold are out of range.
     """
     upscaler = Upscaler(checkpoint, options, device=device)
-    kind = "" if upscaler.quadtree.kind == "paper" else f"{upscaler.quadtree.kind}, "
     samples = "" if upscaler.samples == 1 else f"mean of {upscaler.samples}, "
-    name = f"{checkpoint.card.name}, {samples}{upscaler.steps} steps, {kind}s = {upscaler.quadtree.threshold:g}"
-    return Qdm(name, upscaler, counted)
+    name = f"{checkpoint.card.name}, {samples}{upscaler.steps} steps"
+    if isinstance(checkpoint.card.denoiser, LatentUnetConfig):  # no mask, no threshold
+        return Qdm(name, upscaler, counted)
+    kind = "" if upscaler.quadtree.kind == "paper" else f"{upscaler.quadtree.kind}, "
+    return Qdm(f"{name}, {kind}s = {upscaler.quadtree.threshold:g}", upscaler, counted)
 
 
 def dense(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Qdm:
@@ -83,6 +88,8 @@ def downstream_only(checkpoint: Checkpoint, options: UpscaleOptions, device: tor
     """
     if checkpoint.denoiser is None:
         return dense(checkpoint, options, device)  # which says what is missing
+    if not isinstance(checkpoint.denoiser, TwoStreamDenoiser):
+        raise CheckpointError(f"model {checkpoint.card.name} has one stream; leave downstream-only out of --methods")
     silent = copy.deepcopy(checkpoint.denoiser)
     silent.upstream.register_forward_hook(_silence)
     alone = dense(replace(checkpoint, denoiser=silent), options, device)

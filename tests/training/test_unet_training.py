@@ -1,0 +1,125 @@
+"""``train --model resshift`` and ``ldm``: the same trainer, another network, another chain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.config import ExperimentConfig, load_config, save_config
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceRecord, slice_checksum
+from qdm_med.diffusion.ddpm import DdpmConfig
+from qdm_med.errors import ConfigError
+from qdm_med.experiment import run_denoiser
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.upscale import Upscaler
+from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.latent_unet import LatentUnetConfig
+from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
+from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.volume import CtSlice
+
+AUTOENCODER = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
+RESSHIFT = ExperimentConfig(
+    name="resshift",
+    loop=LoopConfig(steps=4, batch=2, learning_rate=3e-3, warmup=1, save_every=2, validate_every=4),
+    unet=LatentUnetConfig(2, channels=(8, 8), res_blocks=(1, 1), attention=(False, True), head_channels=8),
+    training=DenoiserTrainingConfig(
+        crops=(32,), thresholds=(0.0,), upstream_weight=0.0, decoded_weight=1.0, validation_slices=1
+    ),
+    threshold=0.0,
+    steps=(2, 2),
+)
+LDM = replace(RESSHIFT, name="ldm", schedule=DdpmConfig(steps=100))
+CONFIGS = {"resshift": RESSHIFT, "ldm": LDM}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "store"
+    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
+        for number, split in enumerate(("train", "val")):
+            hu = np.kron(np.random.default_rng(number).integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
+            writer.add(hu, SliceRecord(split, split, split, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vae") / "vae.safetensors"
+    save_checkpoint(path, ModelCard("vae", AUTOENCODER), KlVae(AUTOENCODER))
+    return path
+
+
+@pytest.fixture
+def train(store, vae, tmp_path):
+    def train(config, name="run", *, model=None, resume=False):
+        run_denoiser(
+            config, store, vae, tmp_path / name, device="cpu", resume=resume, report=str, model=model or config.name
+        )
+        return tmp_path / name / CHECKPOINT_FILE
+
+    return train
+
+
+@pytest.mark.parametrize("model", ["resshift", "ldm"])
+def test_it_trains_and_its_checkpoint_is_run_like_any_other(train, vae, model):
+    trained = load_checkpoint(train(CONFIGS[model]))
+    assert trained.card.schedule == CONFIGS[model].schedule
+    assert trained.card.training["patient_keys"] == ["train"]
+    assert trained.shares_autoencoder(load_checkpoint(vae))
+    assert {"psnr_x4", "bicubic_x4"} <= trained.card.training["validation"].keys()
+    assert any(parameter.any() for parameter in trained.denoiser.unet.out[-1].parameters())
+    hu = np.zeros((16, 16), np.float32)
+    result = Upscaler(trained, UpscaleOptions(), device=torch.device("cpu")).upscale_slice(
+        CtSlice(hu, hu > 0, 0.0), "series"
+    )
+    assert result.hu.shape == (64, 64)
+
+
+@pytest.mark.parametrize("model", ["resshift", "ldm"])
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(train, monkeypatch, model):
+    from qdm_med.training import loop
+
+    whole = load_checkpoint(train(CONFIGS[model], "whole")).sha256
+    original = loop.Trainer._train_step
+
+    def dying(self, network):
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return original(self, network)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop.Trainer, "_train_step", dying)
+        train(CONFIGS[model], "stopped")
+    assert load_checkpoint(train(CONFIGS[model], "stopped", resume=True)).sha256 == whole
+
+
+def test_the_configuration_survives_the_run_folder(tmp_path):
+    for config in CONFIGS.values():
+        save_config(config, tmp_path / "config.yaml")
+        assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "said"),
+    [
+        (replace(RESSHIFT, unet=None), "resshift", r"has no unet, .* such as configs/resshift_t.yaml"),
+        (RESSHIFT, "qdm", r"has no denoiser, .* such as configs/qdm_t.yaml"),
+        (RESSHIFT, "ldm", "needs a schedule with kind: ddpm"),
+        (LDM, "resshift", "needs a schedule with no kind"),
+        (RESSHIFT, "rrdb", "'rrdb' is not trained on latents; known: qdm, resshift, ldm"),
+        (replace(LDM, threshold=0.15), "ldm", "threshold of a U-Net must be 0"),
+        (replace(RESSHIFT, training=DenoiserTrainingConfig()), "resshift", r"set training.thresholds to \[0.0\]"),
+        (replace(RESSHIFT, unet=replace(RESSHIFT.unet, latent_channels=3)), "resshift", "latent_channels is 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name_and_leaves_nothing(train, tmp_path, config, model, said):
+    with pytest.raises(ConfigError, match=said):
+        train(config, model=model)
+    assert not (tmp_path / "run").exists()
