@@ -95,15 +95,17 @@ def evaluate_checkpoint(
         )
         titles = {protocol.name: protocol.words for protocol in protocols(intensity)}
         titles["fidelity"] = "fidelity, against the true slice"
-        found = Evaluation(_headline(rows, options, selection.note), _tables(rows, options, titles), tuple(rows))
+        points = sweep_points(rows) if sweep else []
+        tables = ((sweep_table(points),) if points else ()) + _tables(rows, options, titles)
+        found = Evaluation(_headline(rows, options, selection.note), tables, tuple(rows))
         if out is not None:
             save_results(out, rows, options, intensity)
-            if sweep:
-                draw_sweep(sweep_points(rows), out / "thresholds.png")
+            if points:
+                draw_sweep(points, out / "thresholds.png")
         if report is not None:
             pictures = picture_cases(store, selection.indices, options, methods, intensity)
             stated["command"] = shlex.join(["qdm-med", *sys.argv[1:]])
-            write_report(report, found.headline, found.tables, rows, pictures, stated)
+            write_report(report, found.headline, found.tables, rows, pictures, stated, sweep=points)
     return found
 
 
@@ -116,8 +118,7 @@ def _headline(rows: Sequence[SliceScore], options: BenchmarkOptions, note: str) 
 
 
 def _tables(rows: Sequence[SliceScore], options: BenchmarkOptions, titles: dict[str, str]) -> tuple[Table, ...]:
-    tables = [sweep_table(points)] if (points := sweep_points(rows)) else []
-    tables += result_tables(rows, titles)
+    tables = result_tables(rows, titles)
     if (published := published_table(options.benchmark)) is not None:
         tables.append(published)
     methods = {row.method for row in rows}

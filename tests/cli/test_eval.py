@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import ModelCard, save_checkpoint
+from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, slice_checksum
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
@@ -68,6 +68,20 @@ def test_a_sweep_prints_its_table_first(run_eval, given):
     assert [line.split(" | ")[0] for line in table[2:]] == ["| 0", "| 0.3"]
 
 
+def test_a_further_model_is_compared_and_costs_are_counted(run_eval, given, tmp_path):
+    tested = load_checkpoint(given[-1])
+    card = replace(tested.card, name="other", training={"patient_keys": []})
+    save_checkpoint(tmp_path / "other.safetensors", card, tested.autoencoder, tested.denoiser)
+    wishes = ("--methods", "qdm", "--latent-model", tmp_path / "other.safetensors", "--steps", "1,2", "--macs")
+    code, told, _ = run_eval("--benchmark", "med-sr4", *given, *wishes)
+    assert code == 0
+    cost = told[told.index("| method | s a slice |") :].splitlines()[2:]
+    names = [line.split(" | ")[0] for line in cost if line.startswith("|")]
+    assert names == [f"| {model}, {steps} steps, s = 0.15" for model in ("tiny", "other") for steps in (1, 2)]
+    assert all(float(line.split(" | ")[-1].rstrip(" |")) > 0 for line in cost if line.startswith("|"))
+    assert "Threshold ablation" not in told
+
+
 @pytest.mark.parametrize(
     ("wishes", "named"),
     [
@@ -75,6 +89,7 @@ def test_a_sweep_prints_its_table_first(run_eval, given):
         (("--methods", "bicubic,magic"), "method 'magic' is unknown"),
         (("--lpips-backbone", "absent.npz"), "absent.npz: no LPIPS backbone can be read"),
         (("--image-model", "absent.pth"), "absent.pth: no such weights"),
+        (("--latent-model", "absent.safetensors"), "absent.safetensors: no such checkpoint"),
         (("--threshold", "3"), "threshold must lie in [0, 2]"),
         (("--degrade-in", "space"), "degrade_in must be network or window"),
         (("--report", "."), "is a folder"),

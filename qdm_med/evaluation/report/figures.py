@@ -13,7 +13,7 @@ import numpy as np
 from qdm_med.evaluation.fidelity.agreement import limits_of_agreement
 from qdm_med.evaluation.report.pictures import INPUT, Picture, PictureCase, as_data_uri
 from qdm_med.evaluation.results import SliceScore
-from qdm_med.evaluation.sweep import draw_sweep, sweep_points
+from qdm_med.evaluation.sweep import SweepPoint, draw_sweep
 from qdm_med.evaluation.tissues import TISSUES
 
 
@@ -30,7 +30,9 @@ class Drawing:
     caption: str
 
 
-def draw_figures(rows: Sequence[SliceScore], cases: Sequence[PictureCase]) -> list[Drawing]:
+def draw_figures(
+    rows: Sequence[SliceScore], cases: Sequence[PictureCase], sweep: Sequence[SweepPoint] = ()
+) -> list[Drawing]:
     """All figures; none where there are no rows, or where matplotlib, an extra, is not installed."""
     if not rows:
         return []
@@ -49,9 +51,9 @@ def draw_figures(rows: Sequence[SliceScore], cases: Sequence[PictureCase]) -> li
             "lines: bias and 95 % limits of agreement over all of a method's points.",
         ),
     ]
-    if points := sweep_points(rows):
+    if sweep:
         buffer = io.BytesIO()
-        draw_sweep(points, buffer)
+        draw_sweep(sweep, buffer)
         figures.append(Drawing(as_data_uri(buffer.getvalue()), "Quality and time against cost, a point a threshold."))
     return figures
 

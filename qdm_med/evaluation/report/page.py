@@ -16,6 +16,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.report.figures import draw_figures
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, TRUTH, PictureCase
 from qdm_med.evaluation.results import SliceScore, write_text
+from qdm_med.evaluation.sweep import SweepPoint
 from qdm_med.evaluation.tables import Table
 
 TITLE = "CT super-resolution: how good, and how faithful"
@@ -29,6 +30,7 @@ def write_report(
     cases: Sequence[PictureCase],
     receipt: Mapping[str, Any],
     *,
+    sweep: Sequence[SweepPoint] = (),
     title: str = TITLE,
 ) -> None:
     """Write one HTML file that needs no network.
@@ -40,12 +42,13 @@ def write_report(
         rows: Results, for the figures.
         cases: Slices for the viewer.
         receipt: What makes the run reproducible.
+        sweep: Points of a threshold ablation, for its figure.
         title: Heading of the page.
 
     Raises:
         ConfigError: If the file cannot be written.
     """
-    figures = draw_figures(rows, cases)
+    figures = draw_figures(rows, cases, sweep)
     # Autoescape guards against markup in names; the three files of our own are inserted as they are.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     html = environment.from_string(_read("page.html")).render(
