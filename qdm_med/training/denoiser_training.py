@@ -222,10 +222,14 @@ def _start_from(denoiser: TwoStreamDenoiser, initial: Checkpoint, base: Checkpoi
     Raises:
         ConfigError: If the trained one has another shape or speaks of another autoencoder's latents.
     """
-    if initial.denoiser is None or initial.card.denoiser != denoiser.config:
+    ours, theirs = denoiser.config, initial.card.denoiser
+    # Where there is noise can be learnt anew; everything else is the shape of the weights.
+    if initial.denoiser is None or theirs is None or replace(theirs, noise_everywhere=ours.noise_everywhere) != ours:
         raise ConfigError(f"model {initial.card.name} has no denoiser of the configured shape; start without --init")
-    ours, theirs = base.autoencoder.state_dict(), initial.autoencoder.state_dict()
-    if ours.keys() != theirs.keys() or any(not torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours):
+    latents, theirs_latents = base.autoencoder.state_dict(), initial.autoencoder.state_dict()
+    if latents.keys() != theirs_latents.keys() or any(
+        not torch.equal(latents[name].cpu(), theirs_latents[name].cpu()) for name in latents
+    ):
         raise ConfigError(
             f"model {initial.card.name} was trained with another autoencoder than {base.card.name}; give it as --vae too"
         )

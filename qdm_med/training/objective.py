@@ -40,8 +40,8 @@ class DenoiserTrainingConfig:
         decoded_weight: Weight of the squared error of the decoded merged answer, in the network's range: the pixel
             counterpart of Eq. 7's perceptual term. 0: none, as in the paper's medical training.
         perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
-            an LPIPS backbone. 0: none. Inactive leaves take no part in it: without noise the network could answer it
-            there with a regular pattern only.
+            an LPIPS backbone. 0: none. Leaves without noise take no part in it: the network answers it there with a
+            regular pattern (measured: LPIPS falls by a quarter, and soft tissue is hatched).
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
             one step also ends; the others are drawn evenly from all timesteps.
         validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
