@@ -47,7 +47,7 @@ class BenchmarkOptions:
     Attributes:
         benchmark: ``"med-sr4"`` or ``"med-sr8"``.
         split: Split of the store.
-        steps: Numbers of sampling steps; empty: the checkpoint's default.
+        steps: Numbers of sampling steps; empty: the checkpoint's default. The modes ``faithful`` and ``detailed`` keep theirs.
         thresholds: Quadtree thresholds; empty: the checkpoint's default.
         quadtree: Kind of quadtree; ``None``: the checkpoint's default.
         every: Take every n-th slice of the split.
@@ -129,12 +129,12 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
 
 
 def _qdm_variants(name: str, checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
-    """The checkpoint, or a variant of it, at every combination of steps and thresholds."""
+    """The checkpoint, or a variant of it, at every combination of steps and thresholds; modes are what they are."""
     thresholds: Sequence[float | None] = options.thresholds or (None,)
     steps: Sequence[int | None] = options.steps or (None,)
     found: list[Method] = []
     swept = thresholds if name in ("qdm", "soft", "hard") else (None,)
-    for threshold, number in itertools.product(swept, steps):
+    for threshold, number in itertools.product(swept, (None,) if name in _MODE_OF else steps):
         how = UpscaleOptions(
             scale=options.scale,
             seed=options.seed,

@@ -101,7 +101,11 @@ def score_in(
         "ssim_body": float(masked_mean(similarity, mask)),
     }
     if perceptual is not None and protocol.perceptual:
-        shown = (one.float() if protocol.name == "network" else one.float() / 127.5 - 1.0 for one in (image, reference))
+        shown, true = (
+            one.float() if protocol.name == "network" else one.float() / 127.5 - 1 for one in (image, reference)
+        )
         with torch.no_grad():
-            scores[perceptual.column] = float(perceptual(*shown))
+            scores[perceptual.column] = float(perceptual(shown, true))
+            # LPIPS looks at neighbourhoods, so it has no mask: outside the body the image is made the true one.
+            scores[f"{perceptual.column}_body"] = float(perceptual(torch.where(mask, shown, true), true))
     return {protocol.prefix + name: value for name, value in scores.items()}

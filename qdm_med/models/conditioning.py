@@ -22,7 +22,7 @@ class Conditioning:
         low_res: ``(B, 1, H, W)`` in [-1, 1].
         z_y: ``(B, C, h, w)`` latent of the bicubically upsampled image.
         leaves: ``(B, h / 2, w / 2)`` bool active leaves of the quadtree, sides rounded up.
-        mask: ``(B, 1, h, w)`` bool, the leaves on the latent grid: where noise is added.
+        mask: ``(B, 1, h, w)`` bool, where noise is added: the leaves on the latent grid, or all of it.
         plan: Windows of the downstream.
     """
 
@@ -79,7 +79,8 @@ def condition(
     """Encode the upsampled image and lay the active leaves on every grid that asks for them.
 
     The leaves are decided once, on the downstream token grid; the noise mask is the same decision on the latent grid,
-    so that noise is added exactly where the network is run. (On even sizes this equals the paper's two masks.)
+    so that noise is added exactly where the network is run. (On even sizes this equals the paper's two masks.) A denoiser
+    that was trained with noise everywhere gets it everywhere.
 
     Args:
         autoencoder: Autoencoder.
@@ -92,4 +93,6 @@ def condition(
         z_y = autoencoder.encode(upsample(low_res, scale))
     height, width = z_y.shape[-2:]
     mask = on_finer_grid(leaves, denoiser.config.downstream_patch)[:, None, :height, :width]
+    if denoiser.config.noise_everywhere:
+        mask = torch.ones_like(mask)
     return Conditioning(low_res, z_y, leaves, mask, denoiser.plan(leaves))

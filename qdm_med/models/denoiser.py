@@ -43,8 +43,11 @@ class DenoiserConfig:
         trunk_blocks: Residual blocks of the trunk, before the streams.
         head_blocks: Residual blocks of the head, after the streams.
         predict_shift: Whether the network predicts ``z_0 - z_y`` instead of ``z_0``. It then sees ``z_y`` and the mask
-            beside ``z_t``, and of ``z_t`` only the active leaves: elsewhere the chain carries no noise, and training
-            could read ``z_0`` off a mixture that does not exist at test time.
+            beside ``z_t``, and of ``z_t`` only where the chain carries noise: elsewhere training could read ``z_0`` off a
+            mixture that does not exist at test time.
+        noise_everywhere: Whether the chain carries its noise in inactive leaves, too, where the paper has none. The quadtree
+            then decides where the downstream is computed, and no longer where the answer is a sample: without noise there
+            is one answer, and training for likeness to CT makes it smooth or gives it a regular pattern.
         attend_to_active_only: Whether tokens of inactive leaves are hidden from the attention inside a window, so that
             only active leaves need to be computed.
         rescale_positions: Whether positions of other sizes are rescaled to the trained extent.
@@ -64,6 +67,7 @@ class DenoiserConfig:
     trunk_blocks: int = 0
     head_blocks: int = 0
     predict_shift: bool = False
+    noise_everywhere: bool = False
     attend_to_active_only: bool = False
     rescale_positions: bool = True
 
@@ -180,7 +184,8 @@ class TwoStreamDenoiser(nn.Module):
         shown = [x_t, on_latent_grid(low_res, self.config.condition_channels, (height, width))]
         if self.config.predict_shift:
             inside = mask[..., :height, :width].to(x_t.dtype)
-            shown = [x_t * inside, *shown[1:], z_y, inside]
+            noisy = x_t if self.config.noise_everywhere else x_t * inside
+            shown = [noisy, *shown[1:], z_y, inside]
         seen = padded_to(torch.cat(shown, dim=1), self.config.window_size)
         if self.config.trunk_channels:
             upstream, downstream = self._with_trunk(seen, t, plan, mask)

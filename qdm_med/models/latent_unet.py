@@ -49,6 +49,8 @@ class LatentUnetConfig:
     """Side of a leaf in latent pixels, all of which are active; as of the two-stream network, so that counts compare."""
     window: ClassVar[int] = 8
     """Side of a window in leaves: latents are padded to whole windows."""
+    noise_everywhere: ClassVar[bool] = True
+    """There is no mask that could keep noise out."""
 
     def __post_init__(self) -> None:
         """Check what the layers would only find out later."""

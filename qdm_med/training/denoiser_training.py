@@ -224,10 +224,15 @@ def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) 
     Raises:
         ConfigError: If the trained one has another shape or speaks of another autoencoder's latents.
     """
-    if initial.denoiser is None or initial.card.denoiser != denoiser.config:
+    if initial.denoiser is None or _weights_of(initial.denoiser.config) != _weights_of(denoiser.config):
         raise ConfigError(f"model {initial.card.name} has no denoiser of the configured shape; start without --init")
     if not initial.shares_autoencoder(base):
         raise ConfigError(
             f"model {initial.card.name} was trained with another autoencoder than {base.card.name}; give it as --vae too"
         )
     denoiser.load_state_dict(initial.denoiser.state_dict())
+
+
+def _weights_of(config: LatentNetworkConfig) -> LatentNetworkConfig:
+    """What a configuration says of the shape of the weights: all but where there is noise, which can be learnt anew."""
+    return config if isinstance(config, LatentUnetConfig) else replace(config, noise_everywhere=False)

@@ -40,9 +40,8 @@ class DenoiserTrainingConfig:
         decoded_weight: Weight of the squared error of the decoded merged answer, in the network's range: the pixel
             counterpart of Eq. 7's perceptual term. 0: none, as in the paper's medical training.
         perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
-            an LPIPS backbone. 0: none.
-        perceptual_everywhere: Whether inactive leaves take part in it. There the network draws no noise, so that whatever
-            texture it makes follows from the noise of the image itself.
+            an LPIPS backbone. 0: none. Leaves without noise take no part in it: the network answers it there with a
+            regular pattern (measured: LPIPS falls by a quarter, and soft tissue is hatched).
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
             one step also ends; the others are drawn evenly from all timesteps.
         validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
@@ -59,7 +58,6 @@ class DenoiserTrainingConfig:
     upstream_weight: float = 1.0
     decoded_weight: float = 0.0
     perceptual_weight: float = 0.0
-    perceptual_everywhere: bool = False
     last_timestep_share: float = 0.0
     validation_slices: int = 6
 
@@ -133,8 +131,7 @@ class DenoiserObjective(nn.Module):
             losses["decoded"] = F.mse_loss(image, high_res)
             loss = loss + self.config.decoded_weight * losses["decoded"]
             if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
-                if not self.config.perceptual_everywhere:
-                    image = torch.where(on_finer_grid(known.mask, DOWNSAMPLING), image, high_res)
-                losses["perceptual"] = distance(image, high_res).mean()
+                pixels = on_finer_grid(known.mask, DOWNSAMPLING)
+                losses["perceptual"] = distance(torch.where(pixels, image, high_res), high_res).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
         return {"loss": loss, **losses}

@@ -39,6 +39,15 @@ def test_two_runs_give_the_same_scores(run):
     assert len(first) == 6 * 4
 
 
+def test_modes_keep_their_own_steps(run):
+    rows = run(BenchmarkOptions("med-sr4", every=4, steps=(2, 3), methods=("qdm", "faithful", "detailed")))
+    names = [
+        f"tiny, {how}"
+        for how in ("2 steps, s = 0.15", "3 steps, s = 0.15", "mean of 4, 1 steps, s = 0.15", "2 steps, s = 0")
+    ]
+    assert list(dict.fromkeys(row.method for row in rows)) == names
+
+
 def test_every_nth_slice_and_progress(run):
     seen = []
     rows = run(BenchmarkOptions("med-sr4", every=2), progress=lambda done, total: seen.append((done, total)))

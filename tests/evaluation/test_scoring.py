@@ -106,3 +106,21 @@ def test_every_column_belongs_to_a_table(scores):
     assert "mae_hu" in {one.name for one in groups["hu"]}
     assert "consistency_mae_hu" in {one.name for one in groups["fidelity"]}
     assert column("lpips_squeeze").best == column("paper_lpips_alex").best == "low"
+
+
+class MeanDifference:
+    """A stand-in for LPIPS."""
+
+    column = "lpips_stub"
+
+    def __call__(self, first, second):
+        return (first - second).abs().mean(dim=(1, 2, 3))
+
+
+def test_lpips_within_the_body_does_not_see_what_is_around_it(truth):
+    around = np.where(truth.body, truth.hu, truth.hu + 300.0)
+    within = np.where(truth.body, truth.hu + 300.0, truth.hu)
+    seen = [score_slice(hu, truth, INTENSITY, perceptual=MeanDifference(), fidelity=False) for hu in (around, within)]
+    assert seen[0]["lpips_stub"] > seen[0]["lpips_stub_body"] == 0.0
+    assert seen[1]["lpips_stub"] == seen[1]["lpips_stub_body"] > 0.0
+    assert list(seen[0]).index("lpips_stub") < list(seen[0]).index("lpips_stub_body")

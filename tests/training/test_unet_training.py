@@ -58,9 +58,17 @@ def vae(tmp_path_factory):
 
 @pytest.fixture
 def train(store, vae, tmp_path):
-    def train(config, name="run", *, model=None, resume=False):
+    def train(config, name="run", *, model=None, resume=False, initial=None):
         run_denoiser(
-            config, store, vae, tmp_path / name, device="cpu", resume=resume, report=str, model=model or config.name
+            config,
+            store,
+            vae,
+            tmp_path / name,
+            device="cpu",
+            resume=resume,
+            report=str,
+            initial=initial,
+            model=model or config.name,
         )
         return tmp_path / name / CHECKPOINT_FILE
 
@@ -98,6 +106,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(train, monkeypatch, mod
         patch.setattr(loop.Trainer, "_train_step", dying)
         train(CONFIGS[model], "stopped")
     assert load_checkpoint(train(CONFIGS[model], "stopped", resume=True)).sha256 == whole
+
+
+def test_a_run_starts_from_a_network_of_its_shape_only(train):
+    first = train(RESSHIFT)
+    again = train(replace(RESSHIFT, loop=replace(RESSHIFT.loop, learning_rate=1e-9)), "again", initial=first)
+    ours, theirs = (load_checkpoint(path).denoiser.state_dict() for path in (again, first))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-6, rtol=0)
+    other = replace(RESSHIFT, unet=replace(RESSHIFT.unet, channels=(8, 16)))
+    with pytest.raises(ConfigError, match="has no denoiser of the configured shape; start without --init"):
+        train(other, "other", initial=first)
 
 
 def test_the_configuration_survives_the_run_folder(tmp_path):

@@ -6,10 +6,11 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from qdm_med.evaluation.curve import curve_points, draw_curve
 from qdm_med.evaluation.fidelity.agreement import limits_of_agreement
 from qdm_med.evaluation.report.pictures import INPUT, Picture, PictureCase, as_data_uri
 from qdm_med.evaluation.results import SliceScore
@@ -51,11 +52,17 @@ def draw_figures(
             "lines: bias and 95 % limits of agreement over all of a method's points.",
         ),
     ]
+    if places := curve_points(rows):
+        figures.append(Drawing(_drawn(draw_curve, places), "Likeness to CT (LPIPS, low is best) against error (PSNR)."))
     if sweep:
-        buffer = io.BytesIO()
-        draw_sweep(sweep, buffer)
-        figures.append(Drawing(as_data_uri(buffer.getvalue()), "Quality and time against cost, a point a threshold."))
+        figures.append(Drawing(_drawn(draw_sweep, sweep), "Quality and time against cost, a point a threshold."))
     return figures
+
+
+def _drawn(draw: Callable[[Sequence[Any], BinaryIO], None], points: Sequence[Any]) -> str:
+    buffer = io.BytesIO()
+    draw(points, buffer)
+    return as_data_uri(buffer.getvalue())
 
 
 # The trend is subtracted before the spectrum is taken: frequency 0 is empty and left out.

@@ -1,0 +1,76 @@
+"""Every way to run a checkpoint, and what it is compared with, at both scales: one table and one plot.
+
+Usage: python benchmarks/perception_distortion.py STORE LPIPS_BACKBONE OUT [--checkpoint FILE] [--every 1]
+           [--x4 WEIGHTS,...] [--x8 WEIGHTS,...] [--steps 1,2,4,8,15] [--samples 8] [--threads 1]
+
+Bicubic, Lanczos, the checkpoint at several steps, the mean of some samples, the modes `faithful` and `detailed`, and image
+networks (--x4, --x8: weights that `qdm-med eval --image-model` takes). The two scales run beside each other, a process
+each, and go on where they were stopped; OUT gets their results, curve.md and curve.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from qdm_med.checkpoint import default_checkpoint, load_checkpoint
+from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions
+from qdm_med.evaluation.curve import curve_points, curve_table, draw_curve
+from qdm_med.evaluation.perceptual import Lpips
+from qdm_med.evaluation.results import SliceScore
+from qdm_med.evaluation.session import evaluate_checkpoint
+
+
+def rows_of(benchmark: str, given: argparse.Namespace) -> tuple[SliceScore, ...]:
+    """Run one benchmark."""
+    torch.set_num_threads(given.threads)
+    weights = given.x4 if BENCHMARK_SCALES[benchmark] == 4 else given.x8
+    options = BenchmarkOptions(
+        benchmark,
+        steps=tuple(int(number) for number in given.steps.split(",")),
+        every=given.every,
+        methods=("bicubic", "lanczos", "qdm", "faithful", "detailed"),
+        image_models=tuple(Path(name) for name in weights.split(",") if name),
+        fidelity=False,
+        samples=given.samples,
+    )
+    return evaluate_checkpoint(
+        given.store,
+        load_checkpoint(given.checkpoint),
+        options,
+        device=torch.device("cpu"),
+        perceptual=Lpips(given.backbone),
+        out=given.out / benchmark,
+    ).rows
+
+
+def main() -> None:
+    """Run both, print the table, draw the plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("store", "backbone", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--checkpoint", type=Path, default=default_checkpoint())
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--x4", default="")
+    parser.add_argument("--x8", default="")
+    parser.add_argument("--steps", default="1,2,4,8,15")
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    with ProcessPoolExecutor(len(BENCHMARK_SCALES), mp_context=get_context("spawn")) as pool:
+        runs = [pool.submit(rows_of, benchmark, given) for benchmark in BENCHMARK_SCALES]
+        rows = [row for run in runs for row in run.result()]
+    points = curve_points(rows)
+    text = curve_table(points).markdown()
+    (given.out / "curve.md").write_text(f"{text}\n", encoding="utf-8")
+    with (given.out / "curve.png").open("wb") as picture:
+        draw_curve(points, picture)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
