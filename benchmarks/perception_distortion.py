@@ -2,9 +2,10 @@
 
 Usage: python benchmarks/perception_distortion.py STORE LPIPS_BACKBONE OUT [--checkpoint FILE] [--every 1]
            [--x4 WEIGHTS,...] [--x8 WEIGHTS,...] [--steps 1,2,4,8,15] [--samples 8] [--threads 1]
+           [--latent CHECKPOINT,...]
 
-Bicubic, Lanczos, the checkpoint at several steps, the mean of some samples, the modes `faithful` and `detailed`, and image
-networks (--x4, --x8: weights that `qdm-med eval --image-model` takes). The two scales run beside each other, a process
+Bicubic, Lanczos, the checkpoint at several steps, the mean of some samples, the modes `faithful` and `detailed`, image
+networks (--x4, --x8: weights that `qdm-med eval --image-model` takes) and models on the same autoencoder (--latent). The two scales run beside each other, a process
 each, and go on where they were stopped; OUT gets their results, curve.md and curve.png.
 """
 
@@ -34,6 +35,7 @@ def rows_of(benchmark: str, given: argparse.Namespace) -> tuple[SliceScore, ...]
         steps=tuple(int(number) for number in given.steps.split(",")),
         every=given.every,
         methods=("bicubic", "lanczos", "qdm", "faithful", "detailed"),
+        latent_models=tuple(Path(name) for name in given.latent.split(",") if name),
         image_models=tuple(Path(name) for name in weights.split(",") if name),
         fidelity=False,
         samples=given.samples,
@@ -55,6 +57,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--checkpoint", type=Path, default=default_checkpoint())
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--latent", default="")
     parser.add_argument("--x4", default="")
     parser.add_argument("--x8", default="")
     parser.add_argument("--steps", default="1,2,4,8,15")
