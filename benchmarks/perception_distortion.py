@@ -5,8 +5,9 @@ Usage: python benchmarks/perception_distortion.py STORE LPIPS_BACKBONE OUT [--ch
            [--latent CHECKPOINT,...]
 
 Bicubic, Lanczos, the checkpoint at several steps, the mean of some samples, the modes `faithful` and `detailed`, image
-networks (--x4, --x8: weights that `qdm-med eval --image-model` takes) and models on the same autoencoder (--latent). The two scales run beside each other, a process
-each, and go on where they were stopped; OUT gets their results, curve.md and curve.png.
+networks (--x4, --x8: weights that `qdm-med eval --image-model` takes) and models on the same autoencoder (--latent). The two
+scales run beside each other, a process each, and go on where they were stopped; OUT gets their results, curve.md and
+curve.png.
 """
 
 from __future__ import annotations
