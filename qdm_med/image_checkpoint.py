@@ -61,8 +61,10 @@ def read_image_card(path: Path) -> ImageModelCard | None:
         The card; ``None`` if the file is not of this package.
 
     Raises:
-        CheckpointError: If it is of this package and damaged, or a safetensors file and not whole.
+        CheckpointError: If it is missing, of this package and damaged, or a safetensors file and not whole.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights; give a .pth or .safetensors file")
     if path.suffix != ".safetensors":
         return None
     tensors, metadata = read_tensors(path)
