@@ -13,9 +13,11 @@ from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig
 from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.image_network import ImageNetworkConfig
 from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import QuadtreeKind
 from qdm_med.records import from_mapping, to_mapping
+from qdm_med.training.image_training import ImageTrainingConfig
 from qdm_med.training.loop import LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.vae_training import VaeTrainingConfig
@@ -33,6 +35,8 @@ class ExperimentConfig:
         denoiser: Shape of the denoiser; used by ``train``, with the autoencoder of a checkpoint.
         unet: Shape of the U-Net; in its place with ``train --model resshift`` and ``ldm``.
         training: What the denoiser is trained to do.
+        image_network: Shape of an image network; used by ``train --model rrdb`` or ``swinir``, for one scale.
+        image_training: What the image network is trained to do.
         schedule: Diffusion schedule; with ``kind: ddpm`` that of latent diffusion.
         intensity: HU mapping; ``train`` takes that of its autoencoder.
         scales: Magnifications.
@@ -48,6 +52,8 @@ class ExperimentConfig:
     denoiser: DenoiserConfig | None = None
     unet: LatentUnetConfig | None = None
     training: DenoiserTrainingConfig = DenoiserTrainingConfig()
+    image_network: ImageNetworkConfig | None = None
+    image_training: ImageTrainingConfig = ImageTrainingConfig()
     schedule: ChainConfig = ScheduleConfig()
     intensity: HuWindow | CompandedRange = CompandedRange()
     scales: tuple[int, ...] = (4, 8)

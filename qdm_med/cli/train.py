@@ -45,22 +45,41 @@ def train_vae(
 def train(
     data: Data,
     config: Config,
-    vae: Annotated[Path, typer.Option(help="Checkpoint with the trained autoencoder.")],
     out: Out,
+    vae: Annotated[
+        Path | None, typer.Option(help="Checkpoint with the trained autoencoder; for qdm, resshift, ldm.")
+    ] = None,
+    model: Annotated[
+        ModelName,
+        typer.Option(help="qdm, or a method to compare it with: rrdb and swinir are image networks, of one scale."),
+    ] = "qdm",
     device: Device = "auto",
     resume: Resume = False,
     lpips_backbone: LpipsBackbone = None,
     init: Annotated[
         Path | None, typer.Option(help="Checkpoint whose denoiser the run starts from. Default: random weights.")
     ] = None,
-    model: Annotated[
-        ModelName, typer.Option(help="qdm, or a baseline to compare it with; the configuration describes it.")
-    ] = "qdm",
 ) -> None:
-    """Train the two-stream denoiser, or another method's network, in the latent space of a trained autoencoder."""
+    """Train the two-stream denoiser in the latent space of a trained autoencoder, or a network to compare it with."""
     from qdm_med.config import load_config
-    from qdm_med.experiment import run_denoiser
+    from qdm_med.experiment import run_denoiser, run_image_network
 
+    if model == "rrdb" or model == "swinir":
+        if vae or init:
+            raise typer.BadParameter(f"--model {model} works without an autoencoder; leave --vae and --init out")
+        run_image_network(
+            load_config(config),
+            data,
+            out,
+            architecture=model,
+            device=device,
+            resume=resume,
+            report=typer.echo,
+            lpips_backbone=lpips_backbone,
+        )
+        return
+    if vae is None:
+        raise typer.BadParameter(f"--model {model} works in latents; give --vae, the checkpoint of an autoencoder")
     run_denoiser(
         load_config(config),
         data,

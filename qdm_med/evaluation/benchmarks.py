@@ -54,7 +54,7 @@ class BenchmarkOptions:
         seed: Seed of the degradation and of the sampler.
         methods: Names from :data:`METHODS`.
         latent_models: Checkpoints of further models on the same autoencoder; run at each number of ``steps``.
-        image_models: Weights of further networks, for ``spandrel``.
+        image_models: Weights of further networks, for ``spandrel``, published or trained here.
         degrade_in: ``"network"``: slices are degraded in the model's range; ``"window"``: in the paper's window, outside
             of which there is then neither truth nor input.
         fidelity: Whether fidelity is measured.
@@ -124,7 +124,10 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
         for number in options.steps or (None,):
             how = UpscaleOptions(scale=options.scale, seed=options.seed, steps=number)
             methods.append(qdm(model, how, device, counted=options.count_macs))
-    methods += [load_image_model(path, options.scale, intensity, device) for path in options.image_models]
+    methods += [
+        load_image_model(path, options.scale, intensity, device, counted=options.count_macs)
+        for path in options.image_models
+    ]
     return list({method.name: method for method in reversed(methods)}.values())[::-1]
 
 
