@@ -12,8 +12,10 @@ from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig
 from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.image_network import ImageNetworkConfig
 from qdm_med.models.quadtree import QuadtreeKind
 from qdm_med.records import from_mapping, to_mapping
+from qdm_med.training.image_training import ImageTrainingConfig
 from qdm_med.training.loop import LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.vae_training import VaeTrainingConfig
@@ -30,6 +32,8 @@ class ExperimentConfig:
         vae: What the autoencoder is trained to do.
         denoiser: Shape of the denoiser; used by ``train``, with the autoencoder of a checkpoint.
         training: What the denoiser is trained to do.
+        image_network: Shape of an image network; used by ``train --model rrdb`` or ``swinir``, for one scale.
+        image_training: What the image network is trained to do.
         schedule: Diffusion schedule.
         intensity: HU mapping; ``train`` takes that of its autoencoder.
         scales: Magnifications.
@@ -44,6 +48,8 @@ class ExperimentConfig:
     vae: VaeTrainingConfig = VaeTrainingConfig()
     denoiser: DenoiserConfig | None = None
     training: DenoiserTrainingConfig = DenoiserTrainingConfig()
+    image_network: ImageNetworkConfig | None = None
+    image_training: ImageTrainingConfig = ImageTrainingConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     intensity: HuWindow | CompandedRange = CompandedRange()
     scales: tuple[int, ...] = (4, 8)

@@ -11,6 +11,7 @@ from typing import Any
 from qdm_med.checkpoint import read_card
 from qdm_med.data.slices import HEADER_FILE, SliceStore
 from qdm_med.errors import SeriesError
+from qdm_med.image_checkpoint import read_image_card
 from qdm_med.io.describe import describe_tree
 from qdm_med.io.read import read_volume
 from qdm_med.records import to_mapping
@@ -34,6 +35,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
+    if path.is_file() and (image_card := read_image_card(path)):
+        return {"kind": "image network", "path": str(path), **to_mapping(image_card)}
     card, sha256 = read_card(path)
     return {"kind": "checkpoint", "path": str(path), "sha256": sha256, **to_mapping(card)}
 

@@ -14,7 +14,9 @@ from qdm_med.data.slices import SliceStore
 from qdm_med.device import pick_device
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.perceptual import Lpips
+from qdm_med.models.image_network import Architecture
 from qdm_med.training.denoiser_training import DenoiserTask
+from qdm_med.training.image_training import ImageTask
 from qdm_med.training.loop import CHECKPOINT_FILE, Trainer
 from qdm_med.training.objective import Distance
 from qdm_med.training.state import STATE_FILE
@@ -102,6 +104,47 @@ def run_denoiser(
         device=target,
         perceptual=_perceptual(lpips_backbone, target),
         initial=load_checkpoint(initial) if initial else None,
+    )
+    _run(config, task, out, resume=resume, report=report)
+
+
+def run_image_network(
+    config: ExperimentConfig,
+    data: Path,
+    out: Path,
+    *,
+    architecture: Architecture,
+    device: str,
+    resume: bool,
+    report: Report,
+    lpips_backbone: Path | None = None,
+) -> None:
+    """Train an image network of the ``architecture`` that the experiment must describe; else as :func:`run_vae`."""
+    shape = config.image_network
+    if shape is None or shape.architecture != architecture:
+        described = f"describes {shape.architecture}" if shape else "has no section image_network"
+        raise ConfigError(
+            f"experiment {config.name} {described}, not {architecture}; take a configuration of {architecture}, such as "
+            f"configs/{architecture}_t_x4.yaml"
+        )
+    if len(config.scales) != 1:
+        raise ConfigError(
+            f"an image network has one scale, experiment {config.name} has {len(config.scales)}; set scales to one, "
+            "such as [4], and train another network for each other"
+        )
+    target = distributed.own_device(pick_device(device))
+    distributed.join(target)
+    task = ImageTask(
+        SliceStore.open(data),
+        shape,
+        config.image_training,
+        config.intensity,
+        name=config.name,
+        scale=config.scales[0],
+        batch=config.loop.batch,
+        seed=config.loop.seed,
+        device=target,
+        perceptual=_perceptual(lpips_backbone, target),
     )
     _run(config, task, out, resume=resume, report=report)
 

@@ -15,7 +15,7 @@ LAYERS = [
     ["data"],
     ["models"],
     ["diffusion"],
-    ["checkpoint"],
+    ["checkpoint", "image_checkpoint"],
     ["conversion", "inference", "weights"],
     ["pacs"],
     ["evaluation"],

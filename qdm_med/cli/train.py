@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -45,8 +45,12 @@ def train_vae(
 def train(
     data: Data,
     config: Config,
-    vae: Annotated[Path, typer.Option(help="Checkpoint with the trained autoencoder.")],
     out: Out,
+    vae: Annotated[Path | None, typer.Option(help="Checkpoint with the trained autoencoder; for qdm.")] = None,
+    model: Annotated[
+        Literal["qdm", "resshift", "ldm", "rrdb", "swinir"],
+        typer.Option(help="qdm, or a method to compare it with: rrdb and swinir are image networks, of one scale."),
+    ] = "qdm",
     device: Device = "auto",
     resume: Resume = False,
     lpips_backbone: LpipsBackbone = None,
@@ -54,12 +58,34 @@ def train(
         Path | None, typer.Option(help="Checkpoint whose denoiser the run starts from. Default: random weights.")
     ] = None,
 ) -> None:
-    """Train the two-stream denoiser in the latent space of a trained autoencoder."""
+    """Train the two-stream denoiser in the latent space of a trained autoencoder, or a network to compare it with."""
     from qdm_med.config import load_config
-    from qdm_med.experiment import run_denoiser
+    from qdm_med.errors import ConfigError
+    from qdm_med.experiment import run_denoiser, run_image_network
 
+    if model == "rrdb" or model == "swinir":
+        if vae or init:
+            raise typer.BadParameter(f"--model {model} works without an autoencoder; leave --vae and --init out")
+        run_image_network(
+            load_config(config),
+            data,
+            out,
+            architecture=model,
+            device=device,
+            resume=resume,
+            report=typer.echo,
+            lpips_backbone=lpips_backbone,
+        )
+        return
+    if vae is None:
+        raise typer.BadParameter(f"--model {model} works in latents; give --vae, the checkpoint of an autoencoder")
+    experiment = load_config(config)
+    if model != "qdm":
+        raise ConfigError(
+            f"experiment {experiment.name} has no section {model}; take a configuration that describes one"
+        )
     run_denoiser(
-        load_config(config),
+        experiment,
         data,
         vae,
         out,

@@ -52,7 +52,7 @@ class BenchmarkOptions:
         every: Take every n-th slice of the split.
         seed: Seed of the degradation and of the sampler.
         methods: Names from :data:`METHODS`.
-        image_models: Weights of further networks, for ``spandrel``.
+        image_models: Weights of further networks, for ``spandrel``, published or trained here.
         degrade_in: ``"network"``: slices are degraded in the model's range; ``"window"``: in the paper's window, outside
             of which there is then neither truth nor input.
         fidelity: Whether fidelity is measured.
@@ -116,7 +116,10 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
     if options.samples:
         how = UpscaleOptions(scale=options.scale, seed=options.seed, quadtree=options.quadtree)
         methods.append(sampled(checkpoint, how, device, options.samples))
-    methods += [load_image_model(path, options.scale, intensity, device) for path in options.image_models]
+    methods += [
+        load_image_model(path, options.scale, intensity, device, counted=options.count_macs)
+        for path in options.image_models
+    ]
     return list({method.name: method for method in reversed(methods)}.values())[::-1]
 
 

@@ -29,6 +29,7 @@ from qdm_med.evaluation.tables import (
     published_table,
     result_tables,
 )
+from qdm_med.image_checkpoint import read_image_card
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ def evaluate_checkpoint(
         raise ConfigError(f"{report} is a folder; give the name of an HTML file for --report")
     methods = benchmark_methods(checkpoint, options, device)
     intensity = checkpoint.card.intensity
+    image_cards = [card for path in options.image_models if (card := read_image_card(path))]
     with benchmark_store(data, options.split, None if out is None else out / "store") as store:
-        selection = select_slices(store, options.split, options.every, checkpoint.card)
+        selection = select_slices(store, options.split, options.every, checkpoint.card, *image_cards)
         stated = receipt(store, selection, checkpoint, options, methods, perceptual)
         folder = ResultsFolder(out, stated) if out else None
         rows = run_benchmark(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
-from qdm_med.checkpoint import ModelCard
 from qdm_med.data.prepare import build_store
 from qdm_med.data.slices import HEADER_FILE, INDEX_FILE, SliceStore
 from qdm_med.data.sources import find_sources
@@ -71,7 +71,7 @@ def store_sha256(store: SliceStore) -> str:
 
 @dataclass(frozen=True)
 class Selection:
-    """Slices of a benchmark, none of a patient that the model was trained on, as far as anyone can know.
+    """Slices of a benchmark, none of a patient that a model was trained on, as far as anyone can know.
 
     Attributes:
         indices: Numbers of the slices in their store.
@@ -82,29 +82,55 @@ class Selection:
     note: str
 
 
-def select_slices(store: SliceStore, split: str, every: int, card: ModelCard) -> Selection:
-    """Choose every n-th slice of a split, without patients of the training.
+class TrainedModel(Protocol):
+    """The part of a card that tells what its model was trained on."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """Training data and figures."""
+        ...
+
+
+def select_slices(store: SliceStore, split: str, every: int, *models: TrainedModel) -> Selection:
+    """Choose every n-th slice of a split, without patients of any model's training.
 
     A card may list the patients of its training (``training.patient_keys``); else it names its store by checksum.
 
     Raises:
-        DataError: If the split is empty, is what the model was trained on, or nothing is left of it.
+        DataError: If the split is empty, is what a model was trained on, or nothing is left of it.
     """
-    indices = store.indices(split)
-    listed = card.training.get("patient_keys")
-    if isinstance(listed, list):
-        trained = frozenset(map(str, listed))
-        kept = [index for index in indices if store.records[index].patient not in trained]
-        if not kept:
-            raise DataError(
-                f"all {len(indices)} slices of split {split} are of patients that {card.name} was trained on"
-            )
-        left_out = len(indices) - len(kept)
-        note = f"{left_out} slices of patients of the training left out" if left_out else "no patient of the training"
-        return Selection(tuple(kept[::every]), note)
-    if card.training.get("store") != store_sha256(store):
-        note = "the checkpoint lists no patients and was trained on another store: make sure that it saw none of these"
-        return Selection(tuple(indices[::every]), note)
+    indices = kept = store.indices(split)
+    notes: list[str] = []
+    for model in models:
+        listed = model.training.get("patient_keys")
+        if isinstance(listed, list):
+            kept = _without_patients(store, kept, split, model.name, frozenset(map(str, listed)))
+        else:
+            notes.append(_word_of_store(store, split, model))
+    left_out = len(indices) - len(kept)
+    if left_out:
+        notes.append(f"{left_out} slices of patients of the training left out")
+    return Selection(tuple(kept[::every]), "; ".join(dict.fromkeys(notes)) or "no patient of the training")
+
+
+def _without_patients(
+    store: SliceStore, indices: list[int], split: str, model: str, trained: frozenset[str]
+) -> list[int]:
+    kept = [index for index in indices if store.records[index].patient not in trained]
+    if not kept:
+        raise DataError(f"all {len(indices)} slices of split {split} are of patients that {model} was trained on")
+    return kept
+
+
+def _word_of_store(store: SliceStore, split: str, model: TrainedModel) -> str:
+    """What is known of a model that lists no patients: whether it was trained on another split of this store."""
+    if model.training.get("store") != store_sha256(store):
+        return f"{model.name} lists no patients and was trained on another store: make sure that it saw none of these"
     if split == "train":
-        raise DataError(f"split train of {store.path} is what {card.name} was trained on; give --split val")
-    return Selection(tuple(indices[::every]), "patients apart from the training: another split of the same store")
+        raise DataError(f"split train of {store.path} is what {model.name} was trained on; give --split val")
+    return "patients apart from the training: another split of the same store"

@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from qdm_med.checkpoint import Checkpoint, ModelCard, save_checkpoint
-from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, DegradationConfig
-from qdm_med.data.pairs import PairSampler, full_pairs
+from qdm_med.data.degradation import BENCHMARK
+from qdm_med.data.pairs import SlicePair, full_pairs
 from qdm_med.data.slices import SliceStore
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig, trailing_timesteps
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.baselines import bicubic
-from qdm_med.evaluation.metrics import psnr
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
-from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
-
-SHOWN = 4
-"""Validation slices of each scale that the picture shows."""
-
-
-class _StepDraw(NamedTuple):
-    """What all items of a step have in common, beside the scale."""
-
-    crop: int
-    degradation: DegradationConfig
-    quadtree: Quadtree
+from qdm_med.training.pair_training import PairBatches, compare_with_bicubic, data_record, evenly_spaced
+from qdm_med.training.task import Sample, Share, Validation
 
 
 class DenoiserTask:
@@ -69,8 +57,8 @@ class DenoiserTask:
                 f"latent_channels is {shape.latent_channels}, but the autoencoder {base.card.name} has "
                 f"{base.card.autoencoder.latent_channels}; set denoiser.latent_channels to that"
             )
-        self._batch, self._config = batch, config
-        require_item_for_every_process(min(self._size(crop) for crop in config.crops))
+        self._config = config
+        self._pairs = PairBatches(store, config, scales=scales, intensity=base.card.intensity, batch=batch, seed=seed)
         torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
         self._schedule = ResidualShiftSchedule.from_config(schedule)
         self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
@@ -95,51 +83,29 @@ class DenoiserTask:
             quadtree=quadtree,
             steps=steps,
         )
-        self._samplers = {
-            (crop, degradation): PairSampler(
-                store,
-                split="train",
-                crop=crop,
-                scales=scales,
-                degradation=degradation,
-                intensity=base.card.intensity,
-                seed=seed,
-            )
-            for crop in config.crops
-            for degradation in (BENCHMARK, SCANNER, TRAINING)
-        }
 
     def size(self, step: int) -> int:
         """Items in the batch of ``step``."""
-        return self._size(self._draw_step(step).crop)
+        return self._pairs.size(step)
 
-    def _size(self, crop: int) -> int:
-        return max(1, self._batch * self._config.crops[0] ** 2 // crop**2)
-
-    def _draw_step(self, step: int) -> _StepDraw:
-        rng = np.random.default_rng([self._seed, 1, step])
-        weights = np.asarray(self._config.crop_weights) / sum(self._config.crop_weights)
-        crop = int(rng.choice(self._config.crops, p=weights))
-        degradation = self._config.degradation_at(rng.random())
+    def _draw_quadtree(self, step: int) -> Quadtree:
+        rng = self._pairs.draw(step).rng
         threshold = float(rng.choice(self._config.thresholds))
-        adaptive = rng.random() < self._config.adaptive_share
-        return _StepDraw(crop, degradation, AdaptiveQuadtree(threshold) if adaptive else PaperQuadtree(threshold))
+        return AdaptiveQuadtree(threshold) if rng.random() < self._config.adaptive_share else PaperQuadtree(threshold)
 
     def batch(self, step: int, share: Share) -> DenoiserBatch:
         """A share of the pairs of ``step``, encoded, with their timesteps and noise."""
-        crop, degradation, quadtree = self._draw_step(step)
-        size = self._size(crop)
-        pairs = self._samplers[crop, degradation].batch(step, size, rank=share.index, world_size=share.count)
+        pairs = self._pairs.batch(step, share)
         low_res, high_res = pairs.low_res.to(self._device), pairs.high_res.to(self._device)
         with torch.no_grad():
             z_0 = self._autoencoder.encode(high_res)
-        items = [np.random.default_rng([self._seed, 2, step, item]) for item in share.items(size)]
+        items = [np.random.default_rng([self._seed, 2, step, item]) for item in share.items(self.size(step))]
         t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
         noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
         within = torch.from_numpy(np.stack([self._draw_within(item, low_res.shape[-1]) for item in items]))
         patch = self.objective.denoiser.config.downstream_patch
         grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), pairs.scale, patch)
-        leaves = active_leaves(low_res, quadtree, grid, within[:, None].to(self._device))
+        leaves = active_leaves(low_res, self._draw_quadtree(step), grid, within[:, None].to(self._device))
         known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=pairs.scale)
         return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device))
 
@@ -160,29 +126,22 @@ class DenoiserTask:
         """PSNR (data range 2) of samples at the card's steps, and of bicubic, on whole validation slices."""
         figures: dict[str, float] = {}
         samples: list[Sample] = []
+        every = evenly_spaced(self._store, self._config.validation_slices)
         for scale, steps in zip(self._card.scales, self._card.steps, strict=True):
             schedule = self._schedule.respaced(trailing_timesteps(len(self._schedule), steps))
-            stride = max(1, len(self._store.indices("val")) // self._config.validation_slices)
-            ours, interpolated = [], []
-            for pair in full_pairs(self._store, "val", scale, BENCHMARK, intensity=self._card.intensity, every=stride):
-                image = self._super_resolve(objective.denoiser, pair.low_res, scale, schedule, pair.record.sha256)
-                enlarged = bicubic(pair.low_res, scale)
-                ours.append(float(psnr(image, pair.high_res)))
-                interpolated.append(float(psnr(enlarged, pair.high_res)))
-                if len(ours) <= SHOWN:
-                    name = f"x{scale}, slice {pair.index}"
-                    samples.append(Sample(name, enlarged[0, 0], image[0, 0], pair.high_res[0, 0]))
-            figures[f"psnr_x{scale}"] = float(np.mean(ours))
-            figures[f"bicubic_x{scale}"] = float(np.mean(interpolated))
+            pairs = full_pairs(self._store, "val", scale, BENCHMARK, intensity=self._card.intensity, every=every)
+            resolve = partial(self._super_resolve, objective.denoiser, schedule)
+            found = compare_with_bicubic(pairs, resolve)
+            figures |= found.figures
+            samples += found.samples
         return Validation(figures, tuple(samples))
 
-    def _super_resolve(
-        self, denoiser: TwoStreamDenoiser, low_res: Tensor, scale: int, schedule: ResidualShiftSchedule, key: str
-    ) -> Tensor:
+    def _super_resolve(self, denoiser: TwoStreamDenoiser, schedule: ResidualShiftSchedule, pair: SlicePair) -> Tensor:
+        low_res, scale = pair.low_res, pair.scale
         rows, columns = low_res.shape[-2:]
         grid = leaf_grid((rows, columns), scale, denoiser.config.downstream_patch)
         draws = slice_draws(
-            SliceNoise(self._seed, key, 0.0),
+            SliceNoise(self._seed, pair.record.sha256, 0.0),
             (slice(0, rows), slice(0, columns)),
             channels=self._card.autoencoder.latent_channels,
             scale=scale,
@@ -200,15 +159,11 @@ class DenoiserTask:
 
     def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Write autoencoder and averaged denoiser as one checkpoint."""
-        patients = self._store.patients("train")
-        data = {
+        data = data_record(self._store)
+        data |= {
             "task": "denoiser",
-            "slices": len(self._store.indices("train")),
-            "patients": len(patients),
             # Who was seen by the autoencoder or by the weights that training started from was seen by this model.
-            "patient_keys": sorted(self._seen_before.union(patients)),
-            "sources": sorted({record.source for record in self._store.records}),
-            "store": hashlib.sha256("".join(record.sha256 for record in self._store.records).encode()).hexdigest(),
+            "patient_keys": sorted(self._seen_before.union(data["patient_keys"])),
             "autoencoder_sha256": self._vae_hash,
             "initial_sha256": self._initial_hash,
         }

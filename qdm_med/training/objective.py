@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, DegradationConfig
 from qdm_med.diffusion.process import diffuse, scale_input
 from qdm_med.diffusion.schedule import ResidualShiftSchedule
 from qdm_med.errors import ConfigError
@@ -18,23 +17,18 @@ from qdm_med.models.autoencoder import DOWNSAMPLING
 from qdm_med.models.conditioning import Conditioning
 from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.models.quadtree import on_finer_grid
+from qdm_med.training.pair_training import PairTrainingConfig
 
 
 @dataclass(frozen=True)
-class DenoiserTrainingConfig:
-    """What the denoiser is trained to do.
+class DenoiserTrainingConfig(PairTrainingConfig):
+    """What the denoiser is trained to do, on which pairs.
 
     Attributes:
-        crops: Sides of the training crops in pixels; one is drawn a batch. Larger crops come in smaller batches, so
-            that every batch has as many pixels as the loop's ``batch`` of the first.
-        crop_weights: How often each crop is drawn, in relative numbers.
         thresholds: Quadtree thresholds; one is drawn a batch, so that the network is trained as it is run.
         adaptive_share: Share of the batches whose leaves are marked by the adaptive quadtree instead of the paper's.
         withheld_share: Share of the items in which the leaves beyond a random straight line are withheld, whatever they
             hold: outside the anatomy an adaptive run computes none, and what lies there is answered without them.
-        benchmark_share: Share of the batches degraded as the benchmarks are.
-        scanner_share: Share of the batches degraded by the family closer to CT (:mod:`qdm_med.data.scanner`). All others
-            are degraded with the paper's training range.
         downstream_weight: lambda_1 of Eq. 6, on the merged answer (which is the downstream's where it is used).
         upstream_weight: lambda_2 of Eq. 6.
         decoded_weight: Weight of the squared error of the decoded merged answer, in the network's range: the pixel
@@ -44,38 +38,16 @@ class DenoiserTrainingConfig:
             regular pattern (measured: LPIPS falls by a quarter, and soft tissue is hatched).
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
             one step also ends; the others are drawn evenly from all timesteps.
-        validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
     """
 
-    crops: tuple[int, ...] = (512,)
-    crop_weights: tuple[float, ...] = (1.0,)
     thresholds: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.15, 0.3)
     adaptive_share: float = 0.0
     withheld_share: float = 0.0
-    benchmark_share: float = 0.5
-    scanner_share: float = 0.0
     downstream_weight: float = 1.0
     upstream_weight: float = 1.0
     decoded_weight: float = 0.0
     perceptual_weight: float = 0.0
     last_timestep_share: float = 0.0
-    validation_slices: int = 6
-
-    def __post_init__(self) -> None:
-        """Check that every crop has its weight, and that the degradations' shares are shares of one whole."""
-        shares = (self.benchmark_share, self.scanner_share)
-        if min(shares) < 0 or sum(shares) > 1:
-            raise ConfigError(f"benchmark_share and scanner_share must be parts of 1 together, got {shares}")
-        if not self.crops or len(self.crops) != len(self.crop_weights):
-            raise ConfigError(
-                f"crop_weights {self.crop_weights} must give one number for each of the crops {self.crops}"
-            )
-
-    def degradation_at(self, place: float) -> DegradationConfig:
-        """The degradation of a batch that drew ``place``, even in [0, 1)."""
-        if place < self.benchmark_share:
-            return BENCHMARK
-        return SCANNER if place < self.benchmark_share + self.scanner_share else TRAINING
 
 
 Distance = Callable[[Tensor, Tensor], Tensor]

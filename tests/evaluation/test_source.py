@@ -84,6 +84,19 @@ def test_listed_patients_of_the_training_are_left_out(store, checkpoint):
         select_slices(store, "val", 1, card(checkpoint, patient_keys=[first, second]))
 
 
+def test_patients_of_every_models_training_are_left_out(store, checkpoint):
+    first, second = dict.fromkeys(record.patient for record in store.records if record.split == "val")
+    mine = card(checkpoint, patient_keys=[first])
+    chosen = select_slices(store, "val", 1, mine, card(checkpoint, patient_keys=["other"]), mine)
+    assert {store.records[index].patient for index in chosen.indices} == {second}
+    assert chosen.note == "2 slices of patients of the training left out"
+    said = select_slices(store, "val", 1, mine, card(checkpoint, store="another")).note
+    assert "make sure" in said
+    assert "2 slices of patients" in said
+    with pytest.raises(DataError, match="of patients that tiny was trained on"):
+        select_slices(store, "val", 1, mine, card(checkpoint, patient_keys=[second]))
+
+
 def test_the_training_split_of_the_trainings_store_is_refused(store, checkpoint):
     same = card(checkpoint, store=store_sha256(store))
     with pytest.raises(DataError, match="is what tiny was trained on; give --split val"):

@@ -80,7 +80,7 @@ def test_nothing_is_withheld_unless_asked(store, trained):
 
 def test_the_adaptive_quadtree_marks_its_share_of_the_batches(store, trained):
     kinds = [
-        task(store, trained, adaptive_share=share)._draw_step(step).quadtree.kind
+        task(store, trained, adaptive_share=share)._draw_quadtree(step).kind
         for share in (0.0, 0.5, 1.0)
         for step in range(60)
     ]

@@ -1,66 +1,96 @@
-"""Published image super-resolution networks (BSRGAN, SwinIR and others) from a user's weights, read by ``spandrel``.
+"""Image super-resolution networks (BSRGAN, SwinIR and others), published or trained here, read by ``spandrel``.
 
 Spandrel (MIT) recognises the architecture from the weights and reads pickles with an unpickler that knows tensors only.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.evaluation.cost import count_macs
 from qdm_med.evaluation.methods.method import Restored
+from qdm_med.image_checkpoint import read_image_card
 from qdm_med.intensity import IntensityMap
+from qdm_med.models.image_network import SPANDREL_IS_MISSING, enlarge
 from qdm_med.volume import FloatArray
 
 
 @dataclass(frozen=True)
 class ImageModel:
-    """A network for images in [0, 1]; CT is shown to it in the model's range, grey repeated, and channels are averaged.
+    """A network for images in [0, 1]; CT is shown to it in such a range, grey repeated, and channels are averaged.
 
     Attributes:
-        name: File name and architecture.
+        name: Name in tables.
         network: Spandrel's descriptor of the network.
         intensity: HU to [-1, 1].
         device: Where it runs.
+        over_bicubic: Whether its answer is added to the bicubically enlarged image.
+        counted: Whether multiply-accumulates are counted, which takes another run.
     """
 
     name: str
     network: Any
     intensity: IntensityMap
     device: torch.device
+    over_bicubic: bool = False
+    counted: bool = False
 
     @torch.no_grad()
     def restore(self, low_hu: FloatArray, scale: int) -> Restored:
         """Super-resolve one slice."""
         unit = (torch.from_numpy(self.intensity.to_unit(low_hu)) + 1.0) / 2.0
         image = unit.expand(1, self.network.input_channels, -1, -1).to(self.device)
-        answer = self.network(image).mean(dim=1)[0].clamp(0.0, 1.0).cpu().numpy()
-        return Restored(self.intensity.to_hu(answer * 2.0 - 1.0))
+        # The descriptor clamps every answer to [0, 1]; one that is added to something has a sign.
+        answering = self.network.model if self.over_bicubic else self.network
+
+        def run() -> Tensor:
+            return enlarge(answering, image, scale, over_bicubic=self.over_bicubic)
+
+        start = time.perf_counter()
+        answer = run().mean(dim=1)[0].clamp(0.0, 1.0).cpu().numpy()
+        hu = self.intensity.to_hu(answer * 2.0 - 1.0)
+        seconds = time.perf_counter() - start
+        cost = {"macs": float(count_macs(run)[1])} if self.counted else {}  # in a run of its own: counting takes time
+        return Restored(hu, cost=cost, seconds=seconds)
 
 
-def load_image_model(path: Path, scale: int, intensity: IntensityMap, device: torch.device) -> ImageModel:
-    """Read a network's weights.
+def load_image_model(
+    path: Path, scale: int, intensity: IntensityMap, device: torch.device, *, counted: bool = False
+) -> ImageModel:
+    """Read a network's weights, and its card if it was trained here.
 
     Args:
-        path: ``.pth`` or ``.safetensors`` as its authors published it.
+        path: ``.pth`` or ``.safetensors`` as its authors published it, or as ``qdm-med train`` wrote it.
         scale: Magnification that is wanted.
-        intensity: Range in which it is shown CT.
+        intensity: Range in which it is shown CT, unless its card names that of its training.
         device: Where it runs.
+        counted: Whether multiply-accumulates are counted.
 
     Raises:
         ConfigError: If spandrel is not installed.
-        CheckpointError: If the file is missing or unknown, or the network magnifies by another factor.
+        CheckpointError: If the file is missing, damaged or unknown, or the network magnifies by another factor.
     """
+    card = read_image_card(path)
+    network = _recognised(path, scale, device)
+    if card is None:
+        return ImageModel(f"{network.architecture.name} ({path.name})", network, intensity, device, counted=counted)
+    over_bicubic = card.network.over_bicubic
+    return ImageModel(card.name, network, card.intensity, device, over_bicubic=over_bicubic, counted=counted)
+
+
+def _recognised(path: Path, scale: int, device: torch.device) -> Any:
+    """Spandrel's descriptor of a network for the scale."""
     try:
         from spandrel import ImageModelDescriptor, ModelLoader  # an extra: the rest works without it
     except ImportError:
-        raise ConfigError("image networks need the spandrel package; install qdm-med[compare]") from None
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights; give a .pth or .safetensors file")
+        raise ConfigError(SPANDREL_IS_MISSING) from None
     try:
         network = ModelLoader(device=device).load_from_file(path)
     except Exception as error:  # spandrel lets out whatever unpickling and its architectures raise
@@ -71,4 +101,4 @@ def load_image_model(path: Path, scale: int, intensity: IntensityMap, device: to
             f"{path}: its network magnifies by {network.scale}, not by {scale}; give weights for x{scale}"
         )
     network.eval()
-    return ImageModel(f"{network.architecture.name} ({path.name})", network, intensity, device)
+    return network

@@ -81,5 +81,6 @@ def test_what_cannot_serve_is_one_line(rrdb, tmp_path):
 
 def test_without_spandrel_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "spandrel", None)
+    (tmp_path / "any.pth").touch()
     with pytest.raises(ConfigError, match=r"install qdm-med\[compare\]"):
         load_image_model(tmp_path / "any.pth", 4, INTENSITY, CPU)

@@ -1,0 +1,80 @@
+"""Files of trained image networks: weights as ``spandrel`` recognises them, and a card that says what they are.
+
+Any program that reads published networks reads these files too; only ours knows the card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qdm_med._version import __version__
+from qdm_med.checkpoint import read_tensors, save_atomically, weights_hash
+from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.models.image_network import ImageNetwork, ImageNetworkConfig
+from qdm_med.records import from_mapping, to_mapping
+
+FORMAT = "qdm-med-image/1"
+
+
+@dataclass(frozen=True)
+class ImageModelCard:
+    """What an image network is and how it is meant to be run.
+
+    Attributes:
+        name: Short name, that of its rows in tables.
+        network: Shape of the network.
+        scale: Magnification, the only one it has.
+        intensity: HU mapping that it was trained with.
+        training: Training data and figures, free of patient data.
+        version: Version of qdm-med that wrote the file.
+    """
+
+    name: str
+    network: ImageNetworkConfig
+    scale: int
+    intensity: HuWindow | CompandedRange = CompandedRange()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+
+def save_image_network(path: Path, card: ImageModelCard, network: ImageNetwork) -> str:
+    """Write a network under the names that its architecture has in spandrel; returns the hash of its weights."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in network.network.state_dict().items()}
+    sha256 = weights_hash(tensors)
+    metadata = {"format": FORMAT, "card": json.dumps(to_mapping(card), sort_keys=True), "sha256": sha256}
+    save_atomically(path, tensors, metadata)
+    return sha256
+
+
+def read_image_card(path: Path) -> ImageModelCard | None:
+    """Read the card of a file of image network weights and check the weights against their hash.
+
+    Args:
+        path: Weights of any origin.
+
+    Returns:
+        The card; ``None`` if the file is not of this package.
+
+    Raises:
+        CheckpointError: If it is missing, of this package and damaged, or a safetensors file and not whole.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights; give a .pth or .safetensors file")
+    if path.suffix != ".safetensors":
+        return None
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != FORMAT:
+        return None
+    if weights_hash(tensors) != metadata.get("sha256"):
+        raise CheckpointError(f"{path}: the weights do not match their hash; the file is damaged, copy it again")
+    try:
+        return from_mapping(ImageModelCard, json.loads(metadata["card"]))
+    except (KeyError, ValueError, ConfigError) as error:
+        raise CheckpointError(
+            f"{path}: its card cannot be read ({error}); was it written by a newer version?"
+        ) from None

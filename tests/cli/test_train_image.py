@@ -1,0 +1,96 @@
+"""``qdm-med train --model rrdb``: from a store to weights that ``info`` and ``eval`` know, and wrong use of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qdm_med.checkpoint import ModelCard, save_checkpoint
+from qdm_med.config import ExperimentConfig, save_config
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceRecord, slice_checksum
+from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.image_network import ImageNetworkConfig
+from qdm_med.training.image_training import ImageTrainingConfig
+from qdm_med.training.loop import LoopConfig
+
+pytest.importorskip("spandrel", reason="spandrel is an extra")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A store of three slices of as many patients, of which one is in both splits, and an experiment."""
+    folder = tmp_path_factory.mktemp("place")
+    with SliceStoreWriter(folder / "store", slice_shape=(64, 64)) as writer:
+        for number, (split, patient) in enumerate((("train", "a"), ("val", "a"), ("val", "b"))):
+            hu = np.kron(np.random.default_rng(number).integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
+            writer.add(hu, SliceRecord(split, patient, "s", 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
+    config = ExperimentConfig(
+        name="tiny-rrdb",
+        loop=LoopConfig(steps=2, batch=1, warmup=1),
+        image_network=ImageNetworkConfig(features=4, blocks=1),
+        image_training=ImageTrainingConfig(crops=(32,), validation_slices=1),
+        scales=(4,),
+        steps=(1,),
+    )
+    save_config(config, folder / "config.yaml")
+    return folder
+
+
+def test_a_network_is_trained_described_and_compared(run, place, tmp_path):
+    given = ("--data", place / "store", "--config", place / "config.yaml")
+    code, told, err = run("train", "--model", "rrdb", *given, "--out", tmp_path / "run", "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert "trained tiny-rrdb: 2 steps" in told
+    weights = tmp_path / "run" / "checkpoint.safetensors"
+    code, told, _ = run("info", weights, "--json")
+    assert code == 0
+    described = json.loads(told)
+    assert (described["kind"], described["name"], described["scale"]) == ("image network", "tiny-rrdb", 4)
+
+    torch.manual_seed(0)
+    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
+    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    card = ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(1,), training={"patient_keys": []})
+    save_checkpoint(tmp_path / "tiny.safetensors", card, KlVae(autoencoder), TwoStreamDenoiser(denoiser))
+    tested = ("--data", place / "store", "--checkpoint", tmp_path / "tiny.safetensors", "--methods", "bicubic")
+    code, told, err = run("eval", "--benchmark", "med-sr4", *tested, "--image-model", weights)
+    assert (code, err) == (0, "")
+    assert "1 slices of 1 patients (1 slices of patients of the training left out)" in told
+    assert "| tiny-rrdb |" in told
+
+
+def test_what_a_model_needs_and_does_not_need_is_wrong_usage(run, place, tmp_path):
+    given = ("--data", place / "store", "--config", place / "config.yaml", "--out", tmp_path / "run")
+    for model in ((), ("--model", "qdm"), ("--model", "resshift"), ("--model", "ldm")):
+        code, out, err = run("train", *model, *given)
+        assert (code, out) == (2, "")
+        assert "give --vae" in err
+    for option in ("--vae", "--init"):
+        code, out, err = run("train", "--model", "rrdb", *given, option, "v.safetensors")
+        assert (code, out) == (2, "")
+        assert "works without an autoencoder" in err
+    assert run("train", "--model", "edsr", *given)[0] == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--model", "swinir"), "describes rrdb, not swinir"),
+        (("--vae", "v.safetensors"), "has no denoiser"),
+        (("--model", "ldm", "--vae", "v.safetensors"), "has no section ldm"),
+    ],
+)
+def test_an_experiment_of_another_model_is_refused_in_one_line(run, place, tmp_path, options, said):
+    given = ("--data", place / "store", "--config", place / "config.yaml", "--out", tmp_path / "run")
+    code, out, err = run("train", *options, *given)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
