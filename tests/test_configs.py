@@ -28,7 +28,8 @@ def test_every_configuration_loads_and_is_named_after_its_file(path):
 def test_configurations_describe_the_presets(preset):
     described = [load_config(path).denoiser for path in CONFIGS if path.stem.startswith(f"qdm_{preset}")]
     assert described
-    assert set(described) == {PRESETS[preset]}
+    # Where the chain has noise is a matter of training, not of the weights' shape.
+    assert {replace(one, noise_everywhere=False) for one in described} == {PRESETS[preset]}
 
 
 def test_the_baselines_on_latents_differ_from_each_other_in_the_chain_alone():

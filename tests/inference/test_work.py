@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from qdm_med.errors import ConfigError
 from qdm_med.inference.anatomy import anatomy_mask
@@ -17,7 +18,7 @@ from qdm_med.inference.tiling import Tiling
 from qdm_med.inference.upscale import Upscaler
 from qdm_med.inference.work import WorkPlanner
 from qdm_med.intensity import CompandedRange
-from qdm_med.models.denoiser import PRESETS
+from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree
 from qdm_med.volume import CtSlice
 
@@ -164,6 +165,19 @@ def test_what_is_not_refined_is_the_interpolated_source_and_there_is_no_seam(tin
 
 def test_along_the_border_of_the_slice_nothing_fades():
     assert (fade_in((slice(0, 8), slice(0, 8)), (8, 8), margin=4, scale=4) == 1).all()
+
+
+def test_the_answer_beside_the_leaves_is_a_sample_only_where_the_model_has_noise_everywhere(tiny_checkpoint):
+    hu = np.full((64, 64), 30.0, dtype=np.float32)
+    hu[4:12, 4:12] = 400.0
+    for everywhere in (False, True):
+        shape = replace(tiny_checkpoint.card.denoiser, noise_everywhere=everywhere)
+        network = TwoStreamDenoiser(shape).eval()
+        network.load_state_dict(tiny_checkpoint.denoiser.state_dict())
+        nn.init.normal_(network.read_out.weight, std=0.1)  # a fresh network answers z_y whatever it sees
+        model = replace(tiny_checkpoint, card=replace(tiny_checkpoint.card, denoiser=shape), denoiser=network)
+        first, second = (upscaler(model, seed=seed).upscale_slice(ct(hu), "s").hu for seed in (0, 1))
+        assert (np.abs(first - second)[128:, 128:].max() > 0) == everywhere
 
 
 def test_dense_is_dense_whatever_the_quadtree(tiny_checkpoint):

@@ -131,8 +131,9 @@ def test_without_active_leaves_the_tiny_preset_answers_with_its_upstream():
     torch.testing.assert_close(said.merged, said.upstream, atol=0, rtol=0)
 
 
-def test_the_tiny_preset_does_not_look_at_the_noisy_latent_outside_the_mask():
-    network = awakened(TINY_T)
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_noisy_latent_is_looked_at_where_there_is_noise(everywhere):
+    network = awakened(replace(TINY_T, noise_everywhere=everywhere))
     generator = torch.Generator().manual_seed(3)
     x, z_y = torch.randn(2, 1, 2, 32, 32, generator=generator)
     leaves = torch.zeros(1, 16, 16, dtype=torch.bool)
@@ -142,7 +143,7 @@ def test_the_tiny_preset_does_not_look_at_the_noisy_latent_outside_the_mask():
     plan = network.plan(leaves)
     with torch.no_grad():
         first, second = (network(each, torch.tensor([5]), x[:, :1], z_y, plan).merged for each in (x, changed))
-    torch.testing.assert_close(first, second, atol=0, rtol=0)
+    assert torch.equal(first, second) != everywhere
 
 
 def block_inputs(leaves, *, leaf_mode, hidden=32):

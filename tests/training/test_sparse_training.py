@@ -121,6 +121,15 @@ def test_a_run_starts_from_the_weights_of_a_trained_denoiser(store, trained, tmp
     assert load_checkpoint(tmp_path / "out.safetensors").card.training["initial_sha256"] == loaded.sha256
 
 
+def test_a_start_may_bring_noise_into_all_leaves_and_the_perceptual_term_with_it(store, trained):
+    everywhere = task(store, trained, trained, shape=replace(SHAPE, noise_everywhere=True), thresholds=(0.15,))
+    known, paper = (run.batch(0, WHOLE).known for run in (everywhere, task(store, trained, thresholds=(0.15,))))
+    assert torch.equal(known.leaves, paper.leaves)
+    assert known.mask.all()
+    assert not paper.mask.all()
+    assert known.plan.window_count == paper.plan.window_count
+
+
 def test_a_start_of_another_shape_or_another_autoencoder_is_refused(store, trained):
     with pytest.raises(ConfigError, match="shape"):
         task(store, trained, trained, shape=replace(SHAPE, depth=2))
