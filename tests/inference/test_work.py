@@ -169,7 +169,7 @@ def test_along_the_border_of_the_slice_nothing_fades():
 def test_the_answer_beside_the_leaves_is_a_sample_only_where_the_model_has_noise_everywhere(tiny_checkpoint):
     # A ramp: flat tissue would leave no room between a source pixel's neighbours, which bound the answer.
     hu = np.tile(np.linspace(-100, 200, 64, dtype=np.float32), (64, 1))
-    hu[4:12, 4:12] = 400.0
+    hu[5:12, 5:12] = 400.0
     for everywhere in (False, True):
         shape = replace(tiny_checkpoint.card.denoiser, noise_everywhere=everywhere)
         network = TwoStreamDenoiser(shape).eval()
