@@ -176,7 +176,7 @@ def test_the_answer_beside_the_leaves_is_a_sample_only_where_the_model_has_noise
         network.load_state_dict(tiny_checkpoint.denoiser.state_dict())
         model = replace(tiny_checkpoint, card=replace(tiny_checkpoint.card, denoiser=shape), denoiser=network)
         first, second = (upscaler(model, seed=seed).upscale_slice(ct(hu), "s").hu for seed in (0, 1))
-        assert (np.abs(first - second)[128:, 128:].max() > 0) == everywhere
+        assert (np.abs(first - second)[128:, 128:].max() > 1) == everywhere  # the upstream sees all leaves
 
 
 def test_dense_is_dense_whatever_the_quadtree(tiny_checkpoint):
