@@ -46,7 +46,7 @@ class Sampling(NamedTuple):
 
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
-        "faithful": Mode(steps=1, samples=4),
+        "faithful": Mode(samples=4),
         "balanced": Mode(),
         "detailed": Mode(threshold=0.0),
     }

@@ -51,7 +51,7 @@ class AdaptiveQuadtree:
         noise_factor: Multiple of the range expected of noise alone that a block's range must reach.
     """
 
-    threshold: float = 0.25
+    threshold: float = 0.4
     noise_factor: float = 1.3
 
     kind: ClassVar[str] = "adaptive"
