@@ -237,6 +237,8 @@ def on_latent_grid(low_res: Tensor, channels: int, size: tuple[int, int]) -> Ten
 def padded_to(x: Tensor, side: int) -> Tensor:
     """Pad to whole windows of ``side`` latent pixels by repeating the border, which invents no edge."""
     height, width = x.shape[-2:]
+    if height % side == 0 and width % side == 0:
+        return x  # padding by nothing would copy
     return F.pad(x, (0, -width % side, 0, -height % side), mode="replicate")
 
 

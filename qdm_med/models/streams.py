@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -71,6 +72,23 @@ class PatchEmbedding(nn.Module):
         """``(B, C, H, W)`` -> ``(B, H / patch, W / patch, hidden)``."""
         tokens = self.norm(rearrange(self.project(x), "b d y x -> b y x d"))
         return tokens + self.positions_for(*tokens.shape[1:3])
+
+    def at(self, x: Tensor, places: Tensor) -> Tensor:
+        """Embed some patches and spend nothing on the others.
+
+        Args:
+            x: ``(B, C, H, W)``, best channels last.
+            places: Numbers of the patches, counted image by image and row by row, any shape.
+
+        Returns:
+            ``(*places.shape, hidden)``.
+        """
+        rows, columns = x.shape[-2] // self.patch, x.shape[-1] // self.patch
+        cut = rearrange(x, "b c (y py) (x px) -> b y py x px c", py=self.patch, px=self.patch)
+        row, column = places // columns % rows, places % columns
+        patches = cut[places // (rows * columns), row, :, column].flatten(-3)  # (..., patch * patch * C)
+        tokens = F.linear(patches, rearrange(self.project.weight, "d c py px -> d (py px c)"), self.project.bias)
+        return self.norm(tokens) + self.positions_for(rows, columns)[row, column]
 
 
 def unpatch(patches: Tensor, patch: int) -> Tensor:
@@ -137,10 +155,11 @@ class Downstream(nn.Module):
         condition = self.time(t)
         keys_values = [block.context_attention.keys_values(context) for block in self._blocks]
         modulation = self.final.modulation(condition)
-        tokens = self.embed(x)
+        # A patch is then a few runs of memory: gathering channel by channel would take longer than embedding everything.
+        x = x.contiguous(memory_format=torch.channels_last)
         patches = []
         for chunk in plan.chunks(self.CHUNK):
-            rows = chunk.gather(tokens)
+            rows = self.embed.at(x, chunk.places)
             for block, known in zip(self._blocks, keys_values, strict=True):
                 after = chunk.narrowed if block is self._blocks[-1] else chunk
                 rows = block(rows, condition, known, chunk, after)

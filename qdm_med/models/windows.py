@@ -149,16 +149,22 @@ class WindowPlan:
         windows = to_windows(grid, self.window).flatten(0, 1).index_select(0, self.window_index)
         return self.narrow(windows) if self.leaf_mode else windows
 
+    @property
+    def places(self) -> Tensor:
+        """``(R, L)`` int64 numbers of the tokens that are computed, counted image by image and row by row."""
+        numbers = torch.arange(self.token_mask.numel(), device=self.token_mask.device)
+        return self.gather(numbers.reshape(*self.token_mask.shape, 1))[..., 0]
+
     def scatter(self, leaves: Tensor) -> Tensor:
         """``(K, 1, D)`` -> ``(B, rows, columns, D)``, zero beside the active leaves."""
         _, height, width = self.token_mask.shape
         windows = self.widen(leaves)
-        grid = windows.new_zeros((self.windows_in_all, *windows.shape[1:])).index_copy(0, self.window_index, windows)
+        grid = windows.new_zeros((self.windows_in_all, *windows.shape[1:])).index_copy_(0, self.window_index, windows)
         return from_windows(grid.reshape(len(self.windows_of), -1, *grid.shape[1:]), self.window, height, width)
 
     def widen(self, leaves: Tensor) -> Tensor:
         """``(K, 1, D)`` -> ``(N, tokens, D)``: active tokens in their windows, zero where there is none."""
-        flat = leaves.new_zeros((self.leaves.numel(), leaves.shape[-1])).index_copy(0, self.leaf_index, leaves[:, 0])
+        flat = leaves.new_zeros((self.leaves.numel(), leaves.shape[-1])).index_copy_(0, self.leaf_index, leaves[:, 0])
         return flat.reshape(*self.leaves.shape, -1)
 
     def narrow(self, windows: Tensor) -> Tensor:

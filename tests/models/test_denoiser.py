@@ -226,6 +226,16 @@ def test_a_fresh_tiny_network_is_the_identity_on_the_upsampled_latent():
     torch.testing.assert_close(said.merged, z_y, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("leaf_mode", [False, True])
+@pytest.mark.parametrize("rows", [16, 24])
+def test_embedding_the_gathered_patches_is_gathering_the_embedded_ones(leaf_mode, rows):
+    generator = torch.Generator().manual_seed(8)
+    embed = awakened(TINY_T).downstream.embed
+    x = torch.randn(3, embed.project.in_channels, 2 * rows, 32, generator=generator)
+    plan = WindowPlan.from_mask(torch.rand(3, rows, 16, generator=generator) < 0.05, window=8, leaf_mode=leaf_mode)
+    torch.testing.assert_close(embed.at(x, plan.places), plan.gather(embed(x)), atol=1e-5, rtol=0)
+
+
 def test_chunks_of_windows_do_not_change_the_answer(monkeypatch):
     network = awakened(TINY_T)
     generator = torch.Generator().manual_seed(6)
