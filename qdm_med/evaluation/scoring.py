@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from qdm_med.errors import DataError
+from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.cases import Case
 from qdm_med.evaluation.fidelity.agreement import tissue_means
 from qdm_med.evaluation.fidelity.calibration import calibration
@@ -17,6 +18,7 @@ from qdm_med.evaluation.fidelity.edge_response import EdgeResponse, EdgeSet, edg
 from qdm_med.evaluation.fidelity.hallucination import Hallucinations, find_hallucinations
 from qdm_med.evaluation.fidelity.noise_power import NoisePower, noise_power, uniform_regions
 from qdm_med.evaluation.fidelity.segmentation import bone_dice, lung_dice
+from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.evaluation.metrics import mae_hu
 from qdm_med.evaluation.perceptual import Lpips
@@ -84,13 +86,18 @@ class Truth:
         """The truth's own residual: the noise of the low-resolution slice."""
         return self.consistency_of(self.hu)
 
+    @cached_property
+    def interpolated(self) -> FloatArray:
+        """The case's low-resolution slice, interpolated: what a method can tell that invents nothing."""
+        return Interpolation("bicubic", bicubic, self.case.intensity).restore(self.case.low_hu, self.case.scale).hu
+
     def consistency_of(self, hu: FloatArray) -> Consistency:
         """Residual of an image of the case."""
         return data_consistency(hu, self.case.low_hu, self.case.params, self.case.intensity)
 
     def hallucinations_in(self, hu: FloatArray) -> Hallucinations:
         """Patches of an image of the case that show something else."""
-        return find_hallucinations(hu, self.hu, self.case.scale)
+        return find_hallucinations(hu, self.hu, self.interpolated, self.case.scale)
 
 
 def score_slice(
@@ -147,6 +154,7 @@ def fidelity_scores(hu: FloatArray, truth: Truth) -> dict[str, float]:
         "bone_dice": bone_dice(hu, truth.hu, truth.body),
         "hallucinated_patches": float(len(found.boxes)),
         "hallucinated_share": found.share,
+        "unsupported_patches": float(found.unsupported),
     }
 
 
