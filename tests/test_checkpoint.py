@@ -9,12 +9,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qdm_med.checkpoint import Checkpoint, ModelCard, default_checkpoint, load_checkpoint, read_card, save_checkpoint
+from qdm_med.checkpoint import (
+    Checkpoint,
+    ModelCard,
+    default_checkpoint,
+    load_checkpoint,
+    read_card,
+    read_tensors,
+    save_checkpoint,
+    save_with_card,
+)
 from qdm_med.conversion import from_released, to_released
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.uncertainty import SpreadCalibration
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +52,29 @@ def test_a_checkpoint_survives_the_way_to_disk_and_back(path, card):
         torch.testing.assert_close(value, stored[f"denoiser.{name}"], atol=0, rtol=0)
     assert not checkpoint.denoiser.training
     assert not list(path.parent.glob(".*"))
+
+
+def test_a_calibration_is_carried_and_a_card_of_before_there_were_any_is_read(path, card, tmp_path):
+    assert card.uncertainty == ()
+    tensors, metadata = read_tensors(path)
+    values = json.loads(metadata["card"])
+    del values["uncertainty"]
+    old = tmp_path / "old.safetensors"
+    save_file(tensors, old, metadata | {"card": json.dumps(values)})
+    assert load_checkpoint(old).card == card
+    calibrated = replace(card, uncertainty=(SpreadCalibration(4, 4, 8, 2.6, 28.4, 0.947),))
+    save_with_card(old, old, calibrated)
+    loaded = load_checkpoint(old)
+    assert (loaded.card, loaded.sha256) == (calibrated, metadata["sha256"])
+    assert {name: one.dtype for name, one in load_file(old).items()} == {n: one.dtype for n, one in tensors.items()}
+
+
+def test_calibrations_that_mean_nothing_are_refused(card):
+    one = SpreadCalibration(4, 4, 8, 2.6, 28.4, 0.947)
+    with pytest.raises(ConfigError, match=r"calibrates scales \[4, 4\]; name each at most once"):
+        replace(card, uncertainty=(one, one))
+    with pytest.raises(ConfigError, match="must not be negative, got -1"):
+        replace(one, factor=-1)
 
 
 def test_half_precision_halves_the_file_and_is_run_as_float32(path, card, tmp_path):

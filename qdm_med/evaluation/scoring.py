@@ -11,7 +11,7 @@ from qdm_med.errors import DataError
 from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.cases import Case
 from qdm_med.evaluation.fidelity.agreement import tissue_means
-from qdm_med.evaluation.fidelity.calibration import calibration
+from qdm_med.evaluation.fidelity.calibration import calibration, reach_of_samples
 from qdm_med.evaluation.fidelity.data_consistency import Consistency, data_consistency
 from qdm_med.evaluation.fidelity.displacement import displacement
 from qdm_med.evaluation.fidelity.edge_response import EdgeResponse, EdgeSet, edge_response, find_edges
@@ -162,15 +162,20 @@ def calibration_scores(restored: Restored, truth: Truth) -> dict[str, float]:
     """How right an uncertainty map is, within the body and where detail was generated; empty without a map."""
     if restored.std_hu is None:
         return {}
-    everywhere = calibration(restored.hu, restored.std_hu, truth.hu, restored.samples, truth.body)
+    reach = reach_of_samples(restored.samples)
+    everywhere = calibration(restored.hu, restored.std_hu, truth.hu, truth.body, reach=reach)
     scores = {
         "coverage_95": everywhere.coverage if everywhere else NAN,
         "sample_std_hu": everywhere.std_hu if everywhere else NAN,
         "error_std_correlation": everywhere.correlation if everywhere else NAN,
     }
+    if restored.calibrated_std_hu is not None:
+        calibrated = calibration(restored.hu, restored.calibrated_std_hu, truth.hu, truth.body)
+        scores["coverage_95_calibrated"] = calibrated.coverage if calibrated else NAN
+        scores["calibrated_std_hu"] = calibrated.std_hu if calibrated else NAN
     if restored.leaves is not None:
         active = truth.body & np.kron(restored.leaves, np.ones((truth.case.scale,) * 2, dtype=bool))
-        generated = calibration(restored.hu, restored.std_hu, truth.hu, restored.samples, active)
+        generated = calibration(restored.hu, restored.std_hu, truth.hu, active, reach=reach)
         scores["coverage_95_leaves"] = generated.coverage if generated else NAN
     return scores
 
