@@ -31,6 +31,7 @@ from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, bu
 from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import QuadtreeKind
 from qdm_med.records import from_mapping, to_mapping
+from qdm_med.uncertainty import SpreadCalibration
 
 FORMAT = "qdm-med/1"
 
@@ -50,6 +51,7 @@ class ModelCard:
         quadtree: Default quadtree.
         steps: Default number of sampling steps for each scale, in the order of ``scales``.
         training: Training data and figures, free of patient data.
+        uncertainty: How the standard deviation of samples is calibrated, by scale; where a scale is missing it is not.
         version: Version of qdm-med that wrote the checkpoint.
     """
 
@@ -63,14 +65,18 @@ class ModelCard:
     quadtree: QuadtreeKind = "paper"
     steps: tuple[int, ...] = (4, 8)
     training: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty: tuple[SpreadCalibration, ...] = ()
     version: str = __version__
 
     def __post_init__(self) -> None:
-        """Check that every scale has its number of steps, and that a network without a mask is asked for none."""
+        """Check steps and calibrations against the scales, and that a network without a mask is asked for none."""
         if len(self.scales) != len(self.steps):
             raise ConfigError(f"steps {self.steps} must name one number for each of the scales {self.scales}")
         if isinstance(self.denoiser, LatentUnetConfig) and self.threshold:
             raise ConfigError(f"threshold of a U-Net must be 0, got {self.threshold}: it has no mask")
+        calibrated = [one.scale for one in self.uncertainty]
+        if len(set(calibrated)) < len(calibrated):
+            raise ConfigError(f"uncertainty calibrates scales {calibrated}; name each at most once")
 
     def steps_for(self, scale: int) -> int:
         """Default number of sampling steps at ``scale``.
@@ -157,6 +163,21 @@ def save_checkpoint(
     metadata = {"format": FORMAT, "card": json.dumps(to_mapping(card), sort_keys=True), "sha256": sha256}
     save_atomically(path, tensors, metadata)
     return sha256
+
+
+def save_with_card(source: Path, out: Path, card: ModelCard) -> None:
+    """Write a checkpoint again, its weights and their precision as they are, under another card.
+
+    Args:
+        source: Checkpoint of this package.
+        out: File to write; may be ``source``.
+        card: Same networks, other facts about them.
+
+    Raises:
+        CheckpointError: If the source is missing or damaged.
+    """
+    tensors, metadata = read_tensors(source)
+    save_atomically(out, tensors, metadata | {"card": json.dumps(to_mapping(card), sort_keys=True)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

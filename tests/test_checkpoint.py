@@ -9,7 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qdm_med.checkpoint import Checkpoint, ModelCard, default_checkpoint, load_checkpoint, read_card, save_checkpoint
+from qdm_med.checkpoint import (
+    Checkpoint,
+    ModelCard,
+    default_checkpoint,
+    load_checkpoint,
+    read_card,
+    read_tensors,
+    save_checkpoint,
+    save_with_card,
+)
 from qdm_med.conversion import from_released, to_released
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import CheckpointError, ConfigError
@@ -17,6 +26,7 @@ from qdm_med.intensity import HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
+from qdm_med.uncertainty import SpreadCalibration
 
 UNET = LatentUnetConfig(2, channels=(8,), res_blocks=(1,), attention=(False,), head_channels=8, norm_groups=4)
 
@@ -67,9 +77,9 @@ def test_a_network_without_a_mask_has_no_threshold(card):
         replace(card, denoiser=UNET)
 
 
-def test_cards_from_before_there_were_kinds_are_read():
-    card, _ = read_card(default_checkpoint())
-    assert card.denoiser == PRESETS["t"]
+def test_the_embedded_card_is_that_of_the_tiny_preset():
+    embedded, _ = read_card(default_checkpoint())
+    assert replace(embedded.denoiser, noise_everywhere=False) == PRESETS["t"]
 
 
 def test_autoencoders_are_told_apart_by_their_weights(path):
@@ -79,6 +89,29 @@ def test_autoencoders_are_told_apart_by_their_weights(path):
         same.autoencoder.latent_mean.add_(1e-6)
     assert not one.shares_autoencoder(same)
     assert not one.shares_autoencoder(load_checkpoint(default_checkpoint()))
+
+
+def test_a_calibration_is_carried_and_a_card_of_before_there_were_any_is_read(path, card, tmp_path):
+    assert card.uncertainty == ()
+    tensors, metadata = read_tensors(path)
+    values = json.loads(metadata["card"])
+    del values["uncertainty"]
+    old = tmp_path / "old.safetensors"
+    save_file(tensors, old, metadata | {"card": json.dumps(values)})
+    assert load_checkpoint(old).card == card
+    calibrated = replace(card, uncertainty=(SpreadCalibration(4, 4, 8, 2.6, 28.4, 0.947),))
+    save_with_card(old, old, calibrated)
+    loaded = load_checkpoint(old)
+    assert (loaded.card, loaded.sha256) == (calibrated, metadata["sha256"])
+    assert {name: one.dtype for name, one in load_file(old).items()} == {n: one.dtype for n, one in tensors.items()}
+
+
+def test_calibrations_that_mean_nothing_are_refused(card):
+    one = SpreadCalibration(4, 4, 8, 2.6, 28.4, 0.947)
+    with pytest.raises(ConfigError, match=r"calibrates scales \[4, 4\]; name each at most once"):
+        replace(card, uncertainty=(one, one))
+    with pytest.raises(ConfigError, match="must not be negative, got -1"):
+        replace(one, factor=-1)
 
 
 def test_half_precision_halves_the_file_and_is_run_as_float32(path, card, tmp_path):

@@ -192,6 +192,24 @@ class SliceStore:
         """Anonymous keys of the patients of one split, in alphabetical order; empty if the split is."""
         return sorted({record.patient for record in self.records if record.split == split})
 
+    def spread_over_patients(self, split: str, per_patient: int) -> dict[str, list[int]]:
+        """Up to ``per_patient`` slices of each patient of a split, evenly spaced over the patient's.
+
+        Args:
+            split: Split with at least one slice.
+            per_patient: Largest number of slices a patient, at least 1.
+
+        Returns:
+            Patient -> numbers of slices, both ascending.
+
+        Raises:
+            DataError: If the split has no slice.
+        """
+        own: dict[str, list[int]] = {}
+        for index in self.indices(split):
+            own.setdefault(self.records[index].patient, []).append(index)
+        return {patient: _evenly(own[patient], per_patient) for patient in sorted(own)}
+
     def verify(self) -> None:
         """Read every slice and compare it with its checksum.
 
@@ -202,6 +220,11 @@ class SliceStore:
             if slice_checksum(self.hu(index)) != record.sha256:
                 shard = shard_path(self.path, index // self._shard_size)
                 raise DataError(f"{shard}: slice {index} differs from its checksum; rebuild with qdm-med prepare")
+
+
+def _evenly(indices: list[int], number: int) -> list[int]:
+    number = min(number, len(indices))
+    return [indices[(2 * place + 1) * len(indices) // (2 * number)] for place in range(number)]
 
 
 def _read_header(path: Path) -> dict[str, Any]:

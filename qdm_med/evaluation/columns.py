@@ -57,7 +57,7 @@ def column(name: str) -> Column:
 
 
 def _best(plain: str) -> str:
-    if plain.startswith((_OF_THE_TRUTH, "coverage", "sample_std")):
+    if plain.startswith((_OF_THE_TRUTH, "coverage", "sample_std", "calibrated_std")):
         return ""
     if plain.startswith(_HIGHER_IS_BETTER):
         return "high"

@@ -8,15 +8,17 @@ from functools import cached_property
 import numpy as np
 
 from qdm_med.errors import DataError
+from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.cases import Case
 from qdm_med.evaluation.fidelity.agreement import tissue_means
-from qdm_med.evaluation.fidelity.calibration import calibration
+from qdm_med.evaluation.fidelity.calibration import calibration, reach_of_samples
 from qdm_med.evaluation.fidelity.data_consistency import Consistency, data_consistency
 from qdm_med.evaluation.fidelity.displacement import displacement
 from qdm_med.evaluation.fidelity.edge_response import EdgeResponse, EdgeSet, edge_response, find_edges
 from qdm_med.evaluation.fidelity.hallucination import Hallucinations, find_hallucinations
 from qdm_med.evaluation.fidelity.noise_power import NoisePower, noise_power, uniform_regions
 from qdm_med.evaluation.fidelity.segmentation import bone_dice, lung_dice
+from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.evaluation.metrics import mae_hu
 from qdm_med.evaluation.perceptual import Lpips
@@ -84,13 +86,18 @@ class Truth:
         """The truth's own residual: the noise of the low-resolution slice."""
         return self.consistency_of(self.hu)
 
+    @cached_property
+    def interpolated(self) -> FloatArray:
+        """The case's low-resolution slice, interpolated: what a method can tell that invents nothing."""
+        return Interpolation("bicubic", bicubic, self.case.intensity).restore(self.case.low_hu, self.case.scale).hu
+
     def consistency_of(self, hu: FloatArray) -> Consistency:
         """Residual of an image of the case."""
         return data_consistency(hu, self.case.low_hu, self.case.params, self.case.intensity)
 
     def hallucinations_in(self, hu: FloatArray) -> Hallucinations:
         """Patches of an image of the case that show something else."""
-        return find_hallucinations(hu, self.hu, self.case.scale)
+        return find_hallucinations(hu, self.hu, self.interpolated, self.case.scale)
 
 
 def score_slice(
@@ -147,6 +154,7 @@ def fidelity_scores(hu: FloatArray, truth: Truth) -> dict[str, float]:
         "bone_dice": bone_dice(hu, truth.hu, truth.body),
         "hallucinated_patches": float(len(found.boxes)),
         "hallucinated_share": found.share,
+        "unsupported_patches": float(found.unsupported),
     }
 
 
@@ -154,15 +162,20 @@ def calibration_scores(restored: Restored, truth: Truth) -> dict[str, float]:
     """How right an uncertainty map is, within the body and where detail was generated; empty without a map."""
     if restored.std_hu is None:
         return {}
-    everywhere = calibration(restored.hu, restored.std_hu, truth.hu, restored.samples, truth.body)
+    reach = reach_of_samples(restored.samples)
+    everywhere = calibration(restored.hu, restored.std_hu, truth.hu, truth.body, reach=reach)
     scores = {
         "coverage_95": everywhere.coverage if everywhere else NAN,
         "sample_std_hu": everywhere.std_hu if everywhere else NAN,
         "error_std_correlation": everywhere.correlation if everywhere else NAN,
     }
+    if restored.calibrated_std_hu is not None:
+        calibrated = calibration(restored.hu, restored.calibrated_std_hu, truth.hu, truth.body)
+        scores["coverage_95_calibrated"] = calibrated.coverage if calibrated else NAN
+        scores["calibrated_std_hu"] = calibrated.std_hu if calibrated else NAN
     if restored.leaves is not None:
         active = truth.body & np.kron(restored.leaves, np.ones((truth.case.scale,) * 2, dtype=bool))
-        generated = calibration(restored.hu, restored.std_hu, truth.hu, restored.samples, active)
+        generated = calibration(restored.hu, restored.std_hu, truth.hu, active, reach=reach)
         scores["coverage_95_leaves"] = generated.coverage if generated else NAN
     return scores
 

@@ -11,6 +11,7 @@ from qdm_med.checkpoint import ModelCard
 from qdm_med.errors import ConfigError
 from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
+from qdm_med.uncertainty import SpreadCalibration
 
 Precision = Literal["float32", "bfloat16"]
 ModeName = Literal["faithful", "balanced", "detailed"]
@@ -134,6 +135,18 @@ class UpscaleOptions:
             samples=self.samples or mode.samples,
             temperature=mode.temperature if self.temperature is None else self.temperature,
         )
+
+    def spread_calibration_for(self, card: ModelCard) -> SpreadCalibration | None:
+        """The model's calibration of its samples' spread, if these options ask for what it was measured with.
+
+        That is, steps, temperature and consistency; quadtree and number of samples matter little to it.
+
+        Raises:
+            CheckpointError: If the model was not trained for the scale.
+        """
+        steps, _, temperature = self.sampling_for(card)
+        fits = [one for one in card.uncertainty if (one.scale, one.steps) == (self.scale, steps)]
+        return fits[0] if fits and temperature == 1 and self.consistency == "local" else None
 
     def quadtree_for(self, card: ModelCard) -> Quadtree:
         """The quadtree that these options ask of a model.

@@ -19,6 +19,7 @@ from qdm_med.inference.upscale import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import VolumeWriter, open_uncertainty_writer, open_writer
+from qdm_med.uncertainty import NOT_CALIBRATED
 from qdm_med.volume import Volume
 
 Progress = Callable[[int, int, UpscaledSlice | None], None]
@@ -97,6 +98,12 @@ def derivation_of(upscaler: Upscaler) -> Derivation:
             ("tile", str(upscaler.tiling.tile)),
         ),
     )
+
+
+def calibration_of(upscaler: Upscaler) -> str:
+    """What is recorded about the calibration of the samples' standard deviation."""
+    calibration = upscaler.spread_calibration
+    return calibration.description() if calibration else NOT_CALIBRATED
 
 
 def upscale_series(
@@ -183,7 +190,11 @@ def _open_outputs(
     series = stack.enter_context(open_writer(volume, out, derivation, **writer_options))
     if not uncertainty:
         return Outputs(series)
-    overwrite = bool(writer_options.get("overwrite", False))
-    return Outputs(
-        series, stack.enter_context(open_uncertainty_writer(volume, series, derivation, overwrite=overwrite))
+    spread = open_uncertainty_writer(
+        volume,
+        series,
+        derivation,
+        calibration=calibration_of(upscaler),
+        overwrite=bool(writer_options.get("overwrite", False)),
     )
+    return Outputs(series, stack.enter_context(spread))

@@ -44,7 +44,8 @@ class UpscaledSlice:
         windows: Downstream windows that were computed.
         windows_in_all: Downstream windows that a dense network would have computed.
         std_hu: ``(scale rows, scale columns)`` float32, standard deviation in HU of the samples behind ``hu``, each
-            finished as a slice of its own; ``None`` if it was not asked for. Meaningless where ``hu`` is.
+            finished as a slice of its own, calibrated if the model knows how; ``None`` if it was not asked for.
+            Meaningless where ``hu`` is.
     """
 
     hu: FloatArray
@@ -88,6 +89,7 @@ class Upscaler:
         self.scale, self.seed = options.scale, options.seed
         self.mode, self.consistency = options.mode, options.consistency
         self.steps, self.samples, self.temperature = options.sampling_for(self.card)
+        self.spread_calibration = options.spread_calibration_for(self.card)
         self.quadtree = options.quadtree_for(self.card)
         trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
         tiling = Tiling.of(trained if options.tile is None else options.tile)
@@ -175,7 +177,8 @@ class Upscaler:
             result = self._finish(job.work, {tile: image / self.samples for tile, image in total.items()})
             # Where no network is asked all samples are the same.
             std = spread.std() if total else np.zeros(result.hu.shape, dtype=np.float32)
-            results.append(replace(result, std_hu=std))
+            calibration = self.spread_calibration
+            results.append(replace(result, std_hu=calibration.apply(std) if calibration else std))
         return results
 
     def _finish(self, work: SliceWork, fine: Mapping[Tile, Tensor]) -> UpscaledSlice:

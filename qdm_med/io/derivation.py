@@ -41,9 +41,14 @@ class Derivation:
         )
         return ascii_text(text)
 
-    def of_spread(self) -> Derivation:
-        """The same run, of which the standard deviation of the samples is written instead of their mean."""
-        return replace(self, parameters=(*self.parameters, ("values", "standard deviation of the samples in HU")))
+    def of_spread(self, calibration: str) -> Derivation:
+        """The same run, of which the standard deviation of the samples is written instead of their mean.
+
+        Args:
+            calibration: What was done to it, or that nothing was.
+        """
+        values = ("values", "standard deviation of the samples in HU"), ("calibration", calibration)
+        return replace(self, parameters=(*self.parameters, *values))
 
     def model_line(self) -> str:
         """The model's name and the first 12 digits of its digest."""

@@ -61,14 +61,18 @@ class ParametricMapWriter(ResumableWriter):
     Args:
         series: Writer of the series, of the same run.
         out: Folder to create.
+        derivation: How the standard deviation is computed.
         overwrite: Replace an earlier output.
 
     Raises:
         SeriesError: If the output cannot be made from this source or in this place; nothing is then written.
     """
 
-    def __init__(self, series: DerivedSeriesWriter, out: Path, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, series: DerivedSeriesWriter, out: Path, derivation: Derivation, *, overwrite: bool = False
+    ) -> None:
         self._of = series
+        self._derivation = derivation
         self._number = free_series_number(series.series.number, 1, series.taken_numbers)
         _, rows, columns = series.volume.geometry.shape
         shape = (rows * series.scale, columns * series.scale)
@@ -81,7 +85,7 @@ class ParametricMapWriter(ResumableWriter):
             place,
             scale=series.scale,
             # A series that is begun afresh has other UIDs, and its map begins afresh with it.
-            key=hashlib.sha256(json.dumps([series.series.run.hex, "uncertainty", __version__]).encode()).hexdigest(),
+            key=hashlib.sha256(json.dumps([series.series.run.hex, derivation.job_key("")]).encode()).hexdigest(),
             suffix="dcm",
             slice_bytes=4 * shape[0] * shape[1],
         )
@@ -99,7 +103,7 @@ class ParametricMapWriter(ResumableWriter):
                 return parametric_map(
                     image,
                     std_hu,
-                    self._of.series.derivation,
+                    self._derivation,
                     series_uid=UID(f"2.25.{run.int}"),
                     instance_uid=_instance_uid(run, index),
                     series_number=self._number,
@@ -170,7 +174,7 @@ def parametric_map(
         content_description="Standard deviation of samples in HU",
     )
     made.SeriesDescription = f"SRx{derivation.scale} AI standard deviation"
-    made.DerivationDescription = derivation.of_spread().description()
+    made.DerivationDescription = derivation.description()
     made.SyntheticData = "YES"
     _take_over(made, image)
     # highdicom takes 1 mm where it is given one image, which does not know how far the next one is.

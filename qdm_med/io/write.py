@@ -11,6 +11,7 @@ from qdm_med.io.derivation import Derivation
 from qdm_med.io.derived_series import DerivedSeriesWriter
 from qdm_med.io.itk import ITK_SUFFIXES, ItkWriter
 from qdm_med.io.nifti import NIFTI_SUFFIXES, NiftiWriter
+from qdm_med.uncertainty import NOT_CALIBRATED
 from qdm_med.volume import FloatArray, Volume
 
 
@@ -82,7 +83,12 @@ def open_writer(
 
 
 def open_uncertainty_writer(
-    volume: Volume, series: VolumeWriter, derivation: Derivation, *, overwrite: bool = False
+    volume: Volume,
+    series: VolumeWriter,
+    derivation: Derivation,
+    *,
+    calibration: str = NOT_CALIBRATED,
+    overwrite: bool = False,
 ) -> VolumeWriter:
     """Open a writer for the standard deviation in HU of the samples behind a series.
 
@@ -91,17 +97,18 @@ def open_uncertainty_writer(
     Args:
         volume: The source.
         series: Writer of the series itself, whose place and UIDs the map goes by.
-        derivation: How the pixels are computed.
+        derivation: How the pixels of the series are computed.
+        calibration: What was done to the standard deviation.
         overwrite: Replace an output that is there.
 
     Raises:
         SeriesError: If the output cannot be made from this source or in this place.
     """
+    stated = derivation.of_spread(calibration)
     if isinstance(series, DerivedSeriesWriter):
         from qdm_med.io.parametric_map import ParametricMapWriter  # highdicom: a tenth of a second, for this alone
 
-        return ParametricMapWriter(series, uncertainty_output(series.out), overwrite=overwrite)
-    stated = derivation.of_spread()
+        return ParametricMapWriter(series, uncertainty_output(series.out), stated, overwrite=overwrite)
     if isinstance(series, NiftiWriter):
         return NiftiWriter(volume, uncertainty_output(series.out), stated, overwrite=overwrite, spread=True)
     if isinstance(series, ItkWriter):

@@ -53,6 +53,19 @@ def test_indices_of_splits_are_disjoint_and_complete(tmp_path):
         store.indices("test")
 
 
+def test_slices_are_spread_evenly_over_patients(tmp_path):
+    with SliceStoreWriter(tmp_path / "store", shard_size=4, slice_shape=SHAPE) as writer:
+        for number, (patient, split) in enumerate([("b", "train")] * 6 + [("a", "train")] + [("c", "val")]):
+            writer.add(plane(number), record(plane(number), split=split, patient=patient))
+    store = SliceStore.open(tmp_path / "store")
+    of = {anonymous_key("a"): [6], anonymous_key("b"): [1, 4]}
+    assert store.spread_over_patients("train", 2) == of
+    assert list(store.spread_over_patients("train", 2)) == sorted(of)
+    assert store.spread_over_patients("train", 9)[anonymous_key("b")] == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(DataError, match="no slice in split 'test'"):
+        store.spread_over_patients("test", 2)
+
+
 def test_a_killed_writer_continues_and_gives_the_same_bytes(tmp_path):
     write(tmp_path / "whole", 10)
     killed = SliceStoreWriter(tmp_path / "cut", shard_size=4, slice_shape=SHAPE, split_rule="by hand").__enter__()

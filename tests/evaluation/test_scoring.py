@@ -9,8 +9,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from qdm_med.errors import DataError
 from qdm_med.evaluation.columns import column, grouped
+from qdm_med.evaluation.methods.method import Restored
 from qdm_med.evaluation.protocols import HU_PROTOCOL, PAPER_PROTOCOL, protocols
-from qdm_med.evaluation.scoring import Truth, score_slice
+from qdm_med.evaluation.scoring import Truth, calibration_scores, score_slice
 from qdm_med.intensity import CompandedRange
 from tests.evaluation.phantoms import chest, noisier
 
@@ -124,3 +125,15 @@ def test_lpips_within_the_body_does_not_see_what_is_around_it(truth):
     assert seen[0]["lpips_stub"] > seen[0]["lpips_stub_body"] == 0.0
     assert seen[1]["lpips_stub"] == seen[1]["lpips_stub_body"] > 0.0
     assert list(seen[0]).index("lpips_stub") < list(seen[0]).index("lpips_stub_body")
+
+
+def test_raw_and_calibrated_coverage_stand_side_by_side(truth):
+    guess = noisier(truth.hu, 30.0)
+    raw, calibrated = (np.full(guess.shape, std, dtype=np.float32) for std in (5.0, 30.0))
+    scores = calibration_scores(Restored(guess, std_hu=raw, samples=8, calibrated_std_hu=calibrated), truth)
+    assert scores["coverage_95"] < 0.5
+    assert scores["coverage_95_calibrated"] == pytest.approx(0.95, abs=0.01)
+    assert (scores["sample_std_hu"], scores["calibrated_std_hu"]) == pytest.approx((5.0, 30.0))
+    assert "coverage_95_calibrated" not in calibration_scores(Restored(guess, std_hu=raw, samples=8), truth)
+    assert calibration_scores(Restored(guess), truth) == {}
+    assert column("coverage_95_calibrated").best == column("calibrated_std_hu").best == ""

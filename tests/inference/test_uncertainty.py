@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pydicom
 import pytest
@@ -13,6 +15,7 @@ from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.series import upscale_series
 from qdm_med.inference.spread import RunningSpread
 from qdm_med.inference.upscale import Upscaler
+from qdm_med.uncertainty import SpreadCalibration
 from qdm_med.volume import CtSlice
 
 CPU = torch.device("cpu")
@@ -59,6 +62,71 @@ def test_asking_for_it_changes_no_pixel_of_the_mean(tiny_checkpoint, batch_leave
     for one, other in zip(with_it, without, strict=True):
         assert one.hu.tobytes() == other.hu.tobytes()
         assert other.std_hu is None
+
+
+CALIBRATION = SpreadCalibration(4, 2, 8, factor=2.5, floor_hu=20.0, coverage=0.95)
+
+
+def calibrated(checkpoint):
+    return replace(checkpoint, card=replace(checkpoint.card, uncertainty=(CALIBRATION,)))
+
+
+def test_a_calibration_in_the_card_is_applied_to_the_map_and_to_nothing_else(tiny_checkpoint):
+    options = UpscaleOptions(samples=3, **BASE)
+    raw = Upscaler(tiny_checkpoint, options, device=CPU).upscale_slice(ct_slice(), "series", uncertainty=True)
+    upscaler = Upscaler(calibrated(tiny_checkpoint), options, device=CPU)
+    result = upscaler.upscale_slice(ct_slice(), "series", uncertainty=True)
+    assert result.hu.tobytes() == raw.hu.tobytes()
+    assert result.std_hu.dtype == np.float32
+    np.testing.assert_allclose(result.std_hu, np.sqrt((2.5 * raw.std_hu) ** 2 + 20.0**2), rtol=1e-5)
+    flat = CtSlice(np.full((20, 24), 40.0, np.float32), np.zeros((20, 24), bool), 0.0)
+    assert (upscaler.upscale_slice(flat, "series", uncertainty=True).std_hu == 20.0).all()
+
+
+def test_a_calibration_is_for_the_scale_and_the_sampler_it_was_measured_with(tiny_checkpoint):
+    card = calibrated(tiny_checkpoint).card
+    assert UpscaleOptions(steps=2).spread_calibration_for(card) == CALIBRATION
+    others = (
+        {"scale": 8},
+        {"steps": 3},
+        {"temperature": 0.5},
+        {"mode": "faithful", "steps": None},
+        {"consistency": "hard"},
+    )
+    for other in others:
+        assert UpscaleOptions(**{"steps": 2} | other).spread_calibration_for(card) is None
+    assert UpscaleOptions(steps=2).spread_calibration_for(tiny_checkpoint.card) is None
+
+
+def test_a_map_says_how_it_was_calibrated_or_that_it_was_not(tiny_checkpoint, source, tmp_path):
+    for name, checkpoint, said in (
+        ("raw", tiny_checkpoint, "calibration none, the spread of the samples as it is"),
+        (
+            "out",
+            calibrated(tiny_checkpoint),
+            "calibration sqrt((2.50 std)^2 + (20.0 HU)^2) (measured with 8 samples of 2",
+        ),
+    ):
+        upscaler = Upscaler(checkpoint, UpscaleOptions(samples=2, **BASE), device=CPU)
+        summary = upscale_series(source, tmp_path / name, upscaler, uncertainty=True)
+        headers = [pydicom.dcmread(path) for path in summary.uncertainty.iterdir()]
+        assert all(said in header.DerivationDescription for header in headers)
+        assert all("calibration" not in pydicom.dcmread(path).DerivationDescription for path in summary.out.iterdir())
+
+
+def test_maps_of_another_calibration_are_not_gone_on_with(tiny_checkpoint, source, tmp_path):
+    def interrupt(done, total, ct_slice):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    options = UpscaleOptions(samples=2, **BASE)
+    with pytest.raises(KeyboardInterrupt):
+        upscaler = Upscaler(tiny_checkpoint, options, device=CPU)
+        upscale_series(source, tmp_path / "out", upscaler, uncertainty=True, progress=interrupt)
+    upscaler = Upscaler(calibrated(tiny_checkpoint), options, device=CPU)
+    summary = upscale_series(source, tmp_path / "out", upscaler, uncertainty=True)
+    assert summary.resumed == 0
+    assert all(np.frombuffer(one, np.float32).min() >= 20.0 for one in arrays(summary.uncertainty))
 
 
 def test_it_is_zero_where_no_network_is_asked(tiny_checkpoint):

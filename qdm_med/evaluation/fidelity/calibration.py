@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.stats import t as student
 
+from qdm_med.uncertainty import COVERAGE, REACH
 from qdm_med.volume import BoolArray, FloatArray
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -29,29 +30,58 @@ class Calibration:
     correlation: float
 
 
-def calibration(
-    mean_hu: FloatArray, std_hu: FloatArray, reference_hu: FloatArray, samples: int, mask: BoolArray
-) -> Calibration | None:
-    """Compare a mean and a standard-deviation map with the truth; ``None`` for a mask without pixels.
+def reach_of_samples(samples: int) -> float:
+    """Standard deviations of N samples on either side of their mean that hold 95 % of further draws.
 
     If the truth is one more draw from the distribution of the samples, and that is normal, it lies within
     ``t sqrt(1 + 1/N)`` sample standard deviations of their mean in 95 % of the cases, t being Student's with N - 1 degrees.
 
+    >>> round(reach_of_samples(8), 2), round(reach_of_samples(10**6), 2)
+    (2.51, 1.96)
+    """
+    return float(student.ppf((1 + COVERAGE) / 2, samples - 1) * np.sqrt(1 + 1 / samples))
+
+
+def calibration(
+    mean_hu: FloatArray, std_hu: FloatArray, reference_hu: FloatArray, mask: BoolArray, *, reach: float = REACH
+) -> Calibration | None:
+    """Compare a mean and a standard-deviation map with the truth; ``None`` for a mask without pixels.
+
     Args:
         mean_hu: ``(rows, columns)`` mean of the samples.
-        std_hu: ``(rows, columns)`` sample standard deviation (N - 1).
+        std_hu: ``(rows, columns)`` their standard deviation (N - 1), or what a calibration made of it.
         reference_hu: ``(rows, columns)`` true HU.
-        samples: N, at least 2.
         mask: Pixels that count.
+        reach: Standard deviations on either side of the mean that should hold 95 %: of N samples, see
+            :func:`reach_of_samples`; of a calibrated map, the normal distribution's.
     """
     if not mask.any():
         return None
     error = np.abs(mean_hu[mask].astype(np.float64) - reference_hu[mask])
     std = std_hu[mask].astype(np.float64)
-    reach = student.ppf((1 + LEVEL) / 2, samples - 1) * np.sqrt(1 + 1 / samples)
     constant = error.std() == 0 or std.std() == 0
     return Calibration(
         coverage=float((error <= reach * std).mean()),
         std_hu=float(std.mean()),
         correlation=float("nan") if constant else float(np.corrcoef(std, error)[0, 1]),
     )
+
+
+def fit_spread(error_hu: NDArray[np.float64], std_hu: NDArray[np.float64]) -> tuple[float, float]:
+    """Factor and floor in HU for which ``REACH sqrt((factor std)^2 + floor^2)`` is the 95 % quantile of the error.
+
+    Quantile regression (Koenker and Bassett, Econometrica 46, 1978) of the absolute error on the standard deviation: unlike
+    a likelihood it asks nothing of the errors' distribution, whose tails are heavy at edges.
+
+    Args:
+        error_hu: ``(N,)`` absolute errors of the samples' means.
+        std_hu: ``(N,)`` the samples' standard deviations at the same pixels.
+    """
+
+    def check_loss(parameters: NDArray[np.float64]) -> float:
+        beyond = error_hu - REACH * np.hypot(parameters[0] * std_hu, parameters[1])
+        return float(np.maximum(COVERAGE * beyond, (COVERAGE - 1) * beyond).mean())
+
+    start = np.array([1.0, max(1.0, float(np.median(error_hu)))])
+    factor, floor = np.abs(minimize(check_loss, start, method="Nelder-Mead").x)  # only their squares count
+    return float(factor), float(floor)

@@ -12,6 +12,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.methods.method import Method, Restored
 from qdm_med.evaluation.methods.qdm import qdm
 from qdm_med.inference.options import UpscaleOptions
+from qdm_med.uncertainty import SpreadCalibration
 from qdm_med.volume import FloatArray
 
 
@@ -22,10 +23,12 @@ class Ensemble:
     Attributes:
         name: Name in tables.
         members: At least two of them.
+        calibration: Of their standard deviation, if the model has one.
     """
 
     name: str
     members: tuple[Method, ...]
+    calibration: SpreadCalibration | None = None
 
     def restore(self, low_hu: FloatArray, scale: int) -> Restored:
         """Draw every sample of one slice; costs add up."""
@@ -34,10 +37,12 @@ class Ensemble:
         cost = results[0].cost | {
             key: sum(one.cost[key] for one in results) for key in ("macs",) if key in results[0].cost
         }
+        std_hu = samples.std(axis=0, ddof=1).astype(np.float32)
         return replace(
             results[0],
             hu=samples.mean(axis=0).astype(np.float32),
-            std_hu=samples.std(axis=0, ddof=1).astype(np.float32),
+            std_hu=std_hu,
+            calibrated_std_hu=self.calibration.apply(std_hu) if self.calibration else None,
             samples=len(samples),
             cost=cost,
             seconds=None,
@@ -53,4 +58,5 @@ def sampled(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.devic
     if samples < 2:
         raise ConfigError(f"samples must be at least 2 for a standard deviation, got {samples}")
     members = tuple(qdm(checkpoint, replace(options, seed=options.seed + number), device) for number in range(samples))
-    return Ensemble(f"{members[0].name}, mean of {samples} samples", members)
+    calibration = options.spread_calibration_for(checkpoint.card)
+    return Ensemble(f"{members[0].name}, mean of {samples} samples", members, calibration)

@@ -19,6 +19,7 @@ class Restored:
             ``windows``, ``windows_in_all``, ``macs``.
         std_hu: ``(scale rows, scale columns)`` standard deviation of the samples that ``hu`` is the mean of, if several.
         samples: How many.
+        calibrated_std_hu: ``std_hu`` as the model calibrates it, if it does.
         seconds: Wall time, if the call took longer than the method does, because it was counted too.
     """
 
@@ -27,6 +28,7 @@ class Restored:
     cost: dict[str, float] = field(default_factory=dict)
     std_hu: FloatArray | None = None
     samples: int = 1
+    calibrated_std_hu: FloatArray | None = None
     seconds: float | None = None
 
 

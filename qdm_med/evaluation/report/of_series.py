@@ -23,7 +23,7 @@ from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, MOST_CASES, Picture, PictureCase, hu_png, mask_png
 from qdm_med.evaluation.tables import Table
 from qdm_med.evaluation.tissues import TISSUES
-from qdm_med.inference.series import UpscaleSummary, derivation_of
+from qdm_med.inference.series import UpscaleSummary, calibration_of, derivation_of
 from qdm_med.inference.upscale import UpscaledSlice, Upscaler, interpolated
 from qdm_med.intensity import HU_MIN
 from qdm_med.io.read import read_volume
@@ -211,6 +211,7 @@ def _receipt(volume: Volume, upscaler: Upscaler, options: Mapping[str, Any]) -> 
         "model_sha256": upscaler.sha256,
         "scale": upscaler.scale,
         **dict(derivation_of(upscaler).parameters),
+        **({"uncertainty": calibration_of(upscaler)} if upscaler.samples > 1 else {}),
         "options": {key: value for key, value in options.items() if value is not None},
         "source": f"{volume.provenance.source_format}, {_slices(slices)} of {rows} x {columns} pixels",
         "spacing_mm": [round(value, 4) for value in volume.geometry.spacing],

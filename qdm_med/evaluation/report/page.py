@@ -88,7 +88,7 @@ def viewer_data(cases: Sequence[PictureCase]) -> dict[str, Any]:
                         "png": picture.png,
                         "leaves": picture.leaves,
                         "std": picture.std,
-                        "boxes": [asdict(box) for box in picture.boxes],
+                        "boxes": [asdict(box) | {"unsupported": box.unsupported} for box in picture.boxes],
                     }
                     for picture in case.pictures
                 ],

@@ -105,7 +105,8 @@ def picture_cases(
 
 
 def _picture(name: str, restored: Restored, truth: Truth) -> Picture:
-    hu, leaves, std = restored.hu, restored.leaves, restored.std_hu
+    hu, leaves = restored.hu, restored.leaves
+    std = restored.std_hu if restored.calibrated_std_hu is None else restored.calibrated_std_hu
     return Picture(
         name,
         hu_png(hu),

@@ -101,7 +101,8 @@
     if (!isOn("boxes")) return;
     for (const box of picture("right").boxes) {
       if (box.column + box.side > divider) {
-        make("rect", { x: box.column, y: box.row, width: box.side, height: box.side });
+        const dashes = box.unsupported ? "none" : "4 4";
+        make("rect", { x: box.column, y: box.row, width: box.side, height: box.side, "stroke-dasharray": dashes });
       }
     }
   }
@@ -115,7 +116,10 @@
       parts.push(right.std ? `Uncertainty: black 0, yellow ${LARGEST_STD_HU} HU of standard deviation.` : "One sample: no uncertainty.");
     }
     if (isOn("leaves")) parts.push(right.leaves ? "Teal: leaves where detail was generated." : "No quadtree here.");
-    if (isOn("boxes")) parts.push(`${right.boxes.length} patches differ from the true slice (sFRC).`);
+    if (isOn("boxes")) {
+      const unsupported = right.boxes.filter((box) => box.unsupported).length;
+      parts.push(`${right.boxes.length} patches differ from the true slice (sFRC), ${unsupported} of them from the input too (solid).`);
+    }
     $("caption").textContent = parts.join(" ");
   }
 

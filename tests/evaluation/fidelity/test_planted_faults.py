@@ -24,8 +24,8 @@ def thicker_bone(hu: np.ndarray) -> np.ndarray:
 
 
 FAULTS = {
-    "a painted nodule": (lambda hu: with_nodule(hu, 128, 179), {"hallucinated_patches"}),
-    "an erased vessel": (without_vessel, {"hallucinated_patches"}),
+    "a painted nodule": (lambda hu: with_nodule(hu, 128, 179), {"unsupported_patches"}),
+    "an erased vessel": (without_vessel, {"unsupported_patches"}),
     "a shift of 10 HU": (lambda hu: hu + 10, BIASES | {"consistency_excess_hu"}),
     "10 HU less": (lambda hu: hu - 10, BIASES | {"consistency_excess_hu"}),
     "half a pixel down": (lambda hu: moved(hu, 0.5, 0.0), {"shift_px"}),
@@ -45,7 +45,7 @@ ALSO = {
     "half a pixel left": {"lung_dice", "bone_dice", "mtf50_ratio"},
     "added noise": {"bone_dice"},
     "blur": {"lung_dice", "bone_dice", *BIASES},
-    "thicker bone": {"hallucinated_patches", "mtf50_ratio", *BIASES},
+    "thicker bone": {"unsupported_patches", "mtf50_ratio", *BIASES},
 }
 
 
@@ -95,7 +95,7 @@ def test_faults_planted_into_a_real_slice_are_found(real, fault):
     plant, columns = FAULTS[fault]
     if fault == "a painted nodule":
         row, column = lung_centre(real)
-        assert "hallucinated_patches" in ringing(with_nodule(real.hu, row, column), real)
+        assert "unsupported_patches" in ringing(with_nodule(real.hu, row, column), real)
         return
     found = ringing(plant(real.hu), real)
     assert {column for column in columns if np.isfinite(fidelity_scores(real.hu, real)[column])} <= found

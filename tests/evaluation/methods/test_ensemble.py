@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.methods.ensemble import Ensemble, sampled
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.inference.options import UpscaleOptions
+from qdm_med.uncertainty import SpreadCalibration
 
 CPU = torch.device("cpu")
 
@@ -23,6 +26,18 @@ def test_mean_and_standard_deviation_of_the_samples_and_the_sum_of_their_cost():
     assert (restored.hu == 3.0).all()
     np.testing.assert_allclose(restored.std_hu, np.std([1, 2, 6], ddof=1), rtol=1e-6)
     assert (restored.samples, restored.cost) == (3, {"macs": 30.0, "windows": 3.0})
+
+
+def test_the_models_calibration_goes_beside_the_raw_standard_deviation(checkpoint):
+    calibration = SpreadCalibration(4, 2, 8, factor=2.0, floor_hu=10.0, coverage=0.95)
+    members = tuple(map(Fixed, (1.0, 2.0, 6.0)))
+    plain, calibrated = (Ensemble("e", members, one).restore(np.zeros((1, 1)), 4) for one in (None, calibration))
+    assert plain.calibrated_std_hu is None
+    np.testing.assert_array_equal(calibrated.std_hu, plain.std_hu)
+    np.testing.assert_allclose(calibrated.calibrated_std_hu, np.hypot(2 * plain.std_hu, 10.0), rtol=1e-6)
+    knowing = replace(checkpoint, card=replace(checkpoint.card, uncertainty=(calibration,)))
+    assert sampled(knowing, UpscaleOptions(scale=4), CPU, 2).calibration == calibration
+    assert sampled(knowing, UpscaleOptions(scale=4, steps=1), CPU, 2).calibration is None
 
 
 def test_samples_differ_by_their_seed_only(checkpoint):
