@@ -1,6 +1,6 @@
-"""Make a trained checkpoint the package's default: half precision, default steps, training domain in its card.
+"""Make a trained checkpoint the package's default: its name, half precision, default steps, training domain in its card.
 
-Usage: python benchmarks/embed_default.py CHECKPOINT STORE STEPS_X4 STEPS_X8
+Usage: python benchmarks/embed_default.py CHECKPOINT STORE STEPS_X4 STEPS_X8, and calibrate_uncertainty.py after it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(checkpoint: Path, store: Path, steps: tuple[int, ...]) -> None:
     """Write the package's default checkpoint."""
     model = load_checkpoint(checkpoint)
     training = {**model.card.training, "domain": domain(SliceStore.open(store), model.card.scales)}
-    card = replace(model.card, steps=steps, training=training)
+    card = replace(model.card, name=default_checkpoint().stem, steps=steps, training=training)
     sha256 = save_checkpoint(default_checkpoint(), card, model.autoencoder, model.denoiser, dtype=torch.float16)
     print(f"{default_checkpoint()}: {default_checkpoint().stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
 

@@ -36,6 +36,8 @@ class DenoiserTrainingConfig(PairTrainingConfig):
         perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
             an LPIPS backbone. 0: none. Leaves without noise take no part in it: the network answers it there with a
             regular pattern (measured: LPIPS falls by a quarter, and soft tissue is hatched).
+        perceptual_until: Part of the chain, from its clean end, in which the perceptual term counts. Where the noise is
+            strong the answer hardly follows it, and LPIPS draws the same regular pattern there as where there is none.
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
             one step also ends; the others are drawn evenly from all timesteps.
     """
@@ -47,6 +49,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     upstream_weight: float = 1.0
     decoded_weight: float = 0.0
     perceptual_weight: float = 0.0
+    perceptual_until: float = 1.0
     last_timestep_share: float = 0.0
 
 
@@ -104,6 +107,7 @@ class DenoiserObjective(nn.Module):
             loss = loss + self.config.decoded_weight * losses["decoded"]
             if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
                 pixels = on_finer_grid(known.mask, DOWNSAMPLING)
-                losses["perceptual"] = distance(torch.where(pixels, image, high_res), high_res).mean()
+                counted = t < self.config.perceptual_until * len(self.schedule)
+                losses["perceptual"] = (counted * distance(torch.where(pixels, image, high_res), high_res)).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
         return {"loss": loss, **losses}

@@ -19,7 +19,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 from qdm_med.training.denoiser_training import DenoiserTask
-from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.objective import DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.task import Share
 
 SHAPE = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
@@ -128,6 +128,22 @@ def test_a_start_may_bring_noise_into_all_leaves_and_the_perceptual_term_with_it
     assert known.mask.all()
     assert not paper.mask.all()
     assert known.plan.window_count == paper.plan.window_count
+
+
+@pytest.mark.parametrize(("until", "share"), [(1.0, 1.0), (0.4, 0.5), (0.0, 0.0)])
+def test_the_perceptual_term_counts_at_the_clean_end_of_the_chain(store, trained, until, share):
+    run = task(store, trained, thresholds=(0.0,))
+    config = DenoiserTrainingConfig(crops=(64,), perceptual_weight=2.0, perceptual_until=until)
+    objective = DenoiserObjective(
+        run.objective.denoiser,
+        run.objective.schedule,
+        config,
+        trained.autoencoder.decode,
+        lambda image, reference: torch.ones(len(image)),
+    )
+    timesteps = torch.tensor([0, 2, 4, 5, 6, 7, 9, 14])  # of 15: the first four are below 0.4
+    losses = objective(run.batch(0, WHOLE)._replace(t=timesteps))
+    assert float(losses["perceptual"].detach()) == pytest.approx(share)
 
 
 def test_a_start_of_another_shape_or_another_autoencoder_is_refused(store, trained):
