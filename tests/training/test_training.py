@@ -293,29 +293,3 @@ def test_bfloat16_trains_nearly_alike_with_weights_in_float32(store, vae, tmp_pa
         assert line == pytest.approx(other, rel=0.02)
     state, _ = read_tensors(tmp_path / "bfloat16" / STATE_FILE)
     assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}
-
-
-def test_an_unknown_precision_is_refused(tmp_path):
-    (tmp_path / "config.yaml").write_text("name: x\nloop: {precision: float16}\n")
-    with pytest.raises(ConfigError, match="precision: must be one of float32, bfloat16"):
-        load_config(tmp_path / "config.yaml")
-    with pytest.raises(ConfigError, match="accumulate must be at least 1"):
-        LoopConfig(accumulate=0)
-
-
-def test_the_learning_rate_warms_up_and_falls():
-    config = LoopConfig(steps=100, warmup=10, learning_rate=1.0, cosine=True)
-    rates = [config.learning_rate_at(step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1, rel=0.01)
-    assert max(rates) == pytest.approx(rates[9], rel=0.05)
-    assert rates[-1] < 0.03
-    assert LoopConfig(learning_rate=1.0, warmup=0).learning_rate_at(40_000) == 1.0
-
-
-def test_averaged_weights_remember_less_early_on():
-    from qdm_med.training.loop import warm_average
-
-    average = warm_average(0.999)
-    start, now = torch.zeros(1), torch.ones(1)
-    assert average(start, now, 0).item() == pytest.approx(0.9)
-    assert average(start, now, 10**6).item() == pytest.approx(0.001, rel=1e-3)

@@ -1,0 +1,34 @@
+"""The loop's own numbers: learning rate, averaged weights, what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qdm_med.config import load_config
+from qdm_med.errors import ConfigError
+from qdm_med.training.loop import LoopConfig, warm_average
+
+
+def test_an_unknown_precision_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: x\nloop: {precision: float16}\n")
+    with pytest.raises(ConfigError, match="precision: must be one of float32, bfloat16"):
+        load_config(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="accumulate must be at least 1"):
+        LoopConfig(accumulate=0)
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    config = LoopConfig(steps=100, warmup=10, learning_rate=1.0, cosine=True)
+    rates = [config.learning_rate_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert max(rates) == pytest.approx(rates[9], rel=0.05)
+    assert rates[-1] < 0.03
+    assert LoopConfig(learning_rate=1.0, warmup=0).learning_rate_at(40_000) == 1.0
+
+
+def test_averaged_weights_remember_less_early_on():
+    average = warm_average(0.999)
+    start, now = torch.zeros(1), torch.ones(1)
+    assert average(start, now, 0).item() == pytest.approx(0.9)
+    assert average(start, now, 10**6).item() == pytest.approx(0.001, rel=1e-3)
