@@ -193,6 +193,8 @@ class Upscaler:
 
     def _fuse(self, work: SliceWork, fine: Mapping[Tile, Tensor]) -> Tensor:
         """``(scale H, scale W)`` image: the interpolated source, and the fused tiles where there is something to add."""
+        if fine and work.is_one_tile:
+            return fine[work.tiles[0]][0]
         plain = interpolated(work.image, self.scale)[0]
         if not fine:
             return plain

@@ -73,6 +73,11 @@ class SliceWork:
         return tuple(tile for tile in self.tiles if tile.windows)
 
     @property
+    def is_one_tile(self) -> bool:
+        """Whether one tile is the whole slice, with nothing beside it."""
+        return len(self.tiles) == 1 and self.tiles[0].size == self.source.shape
+
+    @property
     def active(self) -> int:
         """Active leaves that are computed; where tiles overlap, in each of them."""
         return sum(tile.active for tile in self.tiles)

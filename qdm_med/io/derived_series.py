@@ -25,6 +25,7 @@ from qdm_med.io.derivation import TOOL, Derivation
 from qdm_med.io.derived_header import DerivedSeries, derive_header, free_series_number
 from qdm_med.io.dicom_file import decode_stored, quiet, read_dataset, shown
 from qdm_med.io.dicom_reader import DicomSlices
+from qdm_med.io.explicit_vr import leave_out_raw
 from qdm_med.io.output_place import check_folder, replace_folder
 from qdm_med.io.rescale import in_ranges, overwrite_blocks
 from qdm_med.io.resumable_writer import ResumableWriter
@@ -122,6 +123,7 @@ class DerivedSeriesWriter(ResumableWriter):
         """``(rows, columns)`` bool, where the source slice is padding."""
         return self._source[index].padding
 
+    @quiet()
     def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
         header = self._source.headers[index]
         source = read_dataset(header.path)
@@ -130,11 +132,11 @@ class DerivedSeriesWriter(ResumableWriter):
         avoid = pixel_format.padding_ranges(stored)
         fine = pixel_format.to_stored(hu, avoid)
         overwrite_blocks(fine, stored, in_ranges(stored, avoid))
-        with quiet():
-            derived = derive_header(source, self._series, index)
-            _set_pixels(derived, fine.astype("<i2" if pixel_format.signed else "<u2"), self._syntax)
-            pydicom.dcmwrite(file, derived, enforce_file_format=True)
+        derived = derive_header(source, self._series, index)
+        _set_pixels(derived, fine.astype("<i2" if pixel_format.signed else "<u2"), self._syntax)
+        pydicom.dcmwrite(file, derived, enforce_file_format=True)
 
+    @quiet()
     def _put_in_place(self) -> None:
         for index in range(len(self.volume)):
             path = self._slice_path(index)
@@ -144,20 +146,21 @@ class DerivedSeriesWriter(ResumableWriter):
         replace_folder(self._job.slices, self.out)
 
 
+@quiet()
 def _rehearse(source: DicomSlices, series: DerivedSeries, syntax: UID) -> None:
     """Derive and encode every header once, so that an odd one is met before the first slice is computed."""
     for index, header in enumerate(source.headers):
         dataset = read_dataset(header.path)
         try:
-            with quiet():
-                derived = derive_header(dataset, series, index)
-                shape = (derived.Rows, derived.Columns) if index == 0 and syntax.is_encapsulated else (0, 0)
-                _set_pixels(
-                    derived,
-                    np.zeros(shape, dtype="<i2" if header.pixel_format().signed else "<u2"),
-                    syntax if index == 0 else ExplicitVRLittleEndian,
-                )
-                pydicom.dcmwrite(io.BytesIO(), derived, enforce_file_format=True)
+            derived = derive_header(dataset, series, index)
+            shape = (derived.Rows, derived.Columns) if index == 0 and syntax.is_encapsulated else (0, 0)
+            _set_pixels(
+                derived,
+                np.zeros(shape, dtype="<i2" if header.pixel_format().signed else "<u2"),
+                syntax if index == 0 else ExplicitVRLittleEndian,
+            )
+            leave_out_raw(derived)
+            pydicom.dcmwrite(io.BytesIO(), derived, enforce_file_format=True)
         except QdmMedError:
             raise
         except Exception as error:  # whatever values of a foreign header provoke in the encoder

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import decode_stored, read_dataset, shown
+from qdm_med.io.dicom_file import decode_stored, quiet, read_dataset, shown
 from qdm_med.io.grid_bound import grid_bound_names
 from qdm_med.io.job_folder import partial_path
 from qdm_med.io.rescale import in_ranges
@@ -37,6 +37,7 @@ class DicomSlices:
         """The slice thicknesses that occur, in mm; none if the source does not say."""
         return tuple(sorted({header.thickness for header in self.headers if header.thickness}))
 
+    @quiet()
     def __getitem__(self, index: int) -> CtSlice:
         header = self.headers[index]
         stored = decode_stored(read_dataset(header.path), header.path)
@@ -45,6 +46,7 @@ class DicomSlices:
         return CtSlice(pixel_format.to_hu(stored), padding, place(header, self.headers[0]))
 
 
+@quiet()
 def read_dicom_series(
     folder: Path,
     *,
