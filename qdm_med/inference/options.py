@@ -25,7 +25,7 @@ class Mode(NamedTuple):
     in both (PAPER section 11).
 
     Attributes:
-        steps: Sampling steps; ``None``: the checkpoint's default for the scale.
+        steps: Sampling steps, or the model's whole chain if it is shorter; ``None``: the checkpoint's default for the scale.
         samples: Samples whose mean is taken.
         temperature: Factor on all noise of the sampler.
         threshold: Quadtree threshold; ``None``: the checkpoint's default.
@@ -47,13 +47,13 @@ class Sampling(NamedTuple):
 
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
-        "faithful": Mode(samples=4),
+        "faithful": Mode(steps=1, samples=4),
         "balanced": Mode(),
-        "detailed": Mode(threshold=0.0),
+        "detailed": Mode(steps=15, threshold=0.0),
     }
 )
 """Measured on the embedded model (its card has the curve): ``faithful`` comes near the mean of what is likely, and invents
-least; ``balanced`` is the default; ``detailed`` refines every leaf, smooth tissue included."""
+least; ``balanced`` is the default; ``detailed`` walks the whole chain and refines every leaf, smooth tissue included."""
 
 _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -130,8 +130,9 @@ class UpscaleOptions:
         """
         mode = MODES[self.mode]
         default_steps = card.steps_for(self.scale)
+        of_mode = None if mode.steps is None else min(mode.steps, card.schedule.steps)
         return Sampling(
-            steps=next(steps for steps in (self.steps, mode.steps, default_steps) if steps is not None),
+            steps=next(steps for steps in (self.steps, of_mode, default_steps) if steps is not None),
             samples=self.samples or mode.samples,
             temperature=mode.temperature if self.temperature is None else self.temperature,
         )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from qdm_med.cli import upscale as cli
+from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference import options
 from qdm_med.inference.consistency import block_mean, noise_hu
@@ -27,6 +28,11 @@ def test_a_mode_is_a_default_that_single_options_override(tiny_checkpoint):
         assert UpscaleOptions(mode=name).sampling_for(card) == (mode.steps or 3, mode.samples, mode.temperature)
         chosen = UpscaleOptions(mode=name, steps=7, samples=2, temperature=0.5)
         assert chosen.sampling_for(card) == (7, 2, 0.5)
+
+
+def test_a_mode_does_not_ask_for_more_steps_than_the_chain_has(tiny_checkpoint):
+    card = replace(tiny_checkpoint.card, schedule=ScheduleConfig(steps=6))
+    assert UpscaleOptions(mode="detailed").sampling_for(card).steps == 6
 
 
 def test_the_detailed_mode_refines_every_leaf_unless_a_threshold_is_given(tiny_checkpoint):
