@@ -25,7 +25,6 @@ from qdm_med.io.derivation import TOOL, Derivation
 from qdm_med.io.derived_header import DerivedSeries, derive_header, free_series_number
 from qdm_med.io.dicom_file import decode_stored, quiet, read_dataset, shown
 from qdm_med.io.dicom_reader import DicomSlices
-from qdm_med.io.explicit_vr import leave_out_raw
 from qdm_med.io.output_place import check_folder, replace_folder
 from qdm_med.io.rescale import in_ranges, overwrite_blocks
 from qdm_med.io.resumable_writer import ResumableWriter
@@ -159,7 +158,6 @@ def _rehearse(source: DicomSlices, series: DerivedSeries, syntax: UID) -> None:
                 np.zeros(shape, dtype="<i2" if header.pixel_format().signed else "<u2"),
                 syntax if index == 0 else ExplicitVRLittleEndian,
             )
-            leave_out_raw(derived)
             pydicom.dcmwrite(io.BytesIO(), derived, enforce_file_format=True)
         except QdmMedError:
             raise

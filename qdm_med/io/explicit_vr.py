@@ -17,7 +17,6 @@ from pydicom.tag import Tag
 from pydicom.valuerep import STR_VR
 
 _TEXT = {str(vr) for vr in STR_VR} | {"OB", "UN"}
-_CHARACTER_SET = Tag("SpecificCharacterSet")
 _WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -42,15 +41,6 @@ def as_explicit_little_endian(source: Any, *, without: Collection[int] = ()) -> 
     # Claiming the encoding lets pydicom write raw elements as the bytes that they are.
     copy.set_original_encoding(False, True, copy._character_set)
     return copy
-
-
-def leave_out_raw(header: Dataset) -> None:
-    """Take out of a copy what is written as the bytes that it is: what cannot fail and takes most of the time.
-
-    The character set stays, by which the other elements are encoded.
-    """
-    for tag in [tag for tag in header.keys() if tag != _CHARACTER_SET and header.get_item(tag).is_raw]:  # noqa: SIM118 - a Dataset iterates over parsed elements
-        del header[tag]
 
 
 def raw_text(keyword: str, vr: str, value: bytes) -> RawDataElement:

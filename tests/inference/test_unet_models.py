@@ -56,7 +56,9 @@ def test_a_mask_is_refused(unet_checkpoint, wish):
         Upscaler(unet_checkpoint, UpscaleOptions(**wish), device=CPU)
 
 
-@pytest.mark.parametrize("wish", [{"threshold": 0.0}, {"mode": "detailed"}, {"quadtree": "adaptive", "threshold": 0.0}])
+@pytest.mark.parametrize(
+    "wish", [{"threshold": 0.0}, {"mode": "detailed", "steps": 2}, {"quadtree": "adaptive", "threshold": 0.0}]
+)
 def test_what_asks_for_all_leaves_is_the_default(unet_checkpoint, wish):
     plain, asked = (
         Upscaler(unet_checkpoint, UpscaleOptions(**options), device=CPU).upscale_slice(ct_slice(24, 24), "a").hu
