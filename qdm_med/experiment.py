@@ -54,8 +54,7 @@ def run_vae(
     Raises:
         QdmMedError: If the data, the folder or the device do not serve.
     """
-    target = distributed.own_device(pick_device(device))
-    distributed.join(target)
+    target = _join(device)
     task = VaeTask(
         SliceStore.open(data),
         config.autoencoder,
@@ -89,8 +88,7 @@ def run_denoiser(
     ``"resshift"`` (residual shifting without a mask, on a U-Net) or ``"ldm"`` (latent diffusion, on the same).
     """
     shape = _network_shape(config, model)
-    target = distributed.own_device(pick_device(device))
-    distributed.join(target)
+    target = _join(device)
     task = DenoiserTask(
         SliceStore.open(data),
         load_checkpoint(vae),
@@ -135,8 +133,7 @@ def run_image_network(
             f"an image network has one scale, experiment {config.name} has {len(config.scales)}; set scales to one, "
             "such as [4], and train another network for each other"
         )
-    target = distributed.own_device(pick_device(device))
-    distributed.join(target)
+    target = _join(device)
     task = ImageTask(
         SliceStore.open(data),
         shape,
@@ -167,6 +164,13 @@ def _network_shape(config: ExperimentConfig, model: str) -> LatentNetworkConfig:
         wanted = "kind: ddpm" if model == "ldm" else "no kind"
         raise ConfigError(f"--model {model} needs a schedule with {wanted} in experiment {config.name}")
     return shape
+
+
+def _join(device: str) -> torch.device:
+    """Meet the other processes, if there are any; returns the device of this one."""
+    target = distributed.own_device(pick_device(device))
+    distributed.join(target)
+    return target
 
 
 def _perceptual(backbone: Path | None, device: torch.device) -> Distance | None:

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from qdm_med.errors import ConfigError
 from qdm_med.evaluation.archive import BASELINE
+from qdm_med.evaluation.plots import new_figure
 from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.statistics import Summary, summarise
 from qdm_med.evaluation.tables import Table
@@ -107,13 +107,9 @@ def draw_curve(points: Sequence[CurvePoint], target: BinaryIO) -> None:
     Raises:
         ConfigError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # an extra: figures are not needed for the numbers
-    except ImportError:
-        raise ConfigError("the plot needs matplotlib; install qdm-med[plots]") from None
     scales = sorted({point.scale for point in points})
     methods = list(dict.fromkeys(point.method for point in points))
-    figure = Figure(figsize=(4.6 * len(scales) + 3.2, 4.4), layout="constrained")
+    figure = new_figure(4.6 * len(scales) + 3.2, 4.4)
     axes = figure.subplots(1, len(scales), squeeze=False)[0]
     for axis, scale in zip(axes, scales, strict=True):
         for point in points:

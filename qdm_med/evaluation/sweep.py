@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from qdm_med.errors import ConfigError
+from qdm_med.evaluation.plots import new_figure
 from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.statistics import summarise
 from qdm_med.evaluation.tables import Table
@@ -84,12 +84,8 @@ def draw_sweep(points: Sequence[SweepPoint], target: Path | BinaryIO) -> None:
     Raises:
         ConfigError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # an extra: figures are not needed for the numbers
-    except ImportError:
-        raise ConfigError("the plot needs matplotlib; install qdm-med[plots]") from None
     perceptual = next((name for name in points[0].quality if name.startswith("lpips_")), "ssim")
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = new_figure(11, 3.4)
     axes = figure.subplots(1, 3)
     for axis, name in zip(axes, ("psnr_db", perceptual, "seconds"), strict=True):
         for steps in sorted({point.steps for point in points}):

@@ -164,10 +164,7 @@ class TwoStreamDenoiser(nn.Module):
         Args:
             mask: ``(B, h / 2, w / 2)`` bool leaves on the downstream token grid of a ``(h, w)`` latent (rounded up).
         """
-        window = self.config.window
-        rows, columns = mask.shape[-2:]
-        padded = F.pad(mask, (0, -columns % window, 0, -rows % window), value=False)
-        return WindowPlan.from_mask(padded, window=window, leaf_mode=self.config.attend_to_active_only)
+        return WindowPlan.from_leaves(mask, window=self.config.window, leaf_mode=self.config.attend_to_active_only)
 
     def forward(self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan) -> Prediction:
         """Predict ``z_0``.

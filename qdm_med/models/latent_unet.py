@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
@@ -96,10 +95,7 @@ class LatentUnet(nn.Module):
 
     def plan(self, mask: Tensor) -> WindowPlan:
         """Windows of a latent: all of them, whatever ``mask``, ``(B, h / 2, w / 2)`` bool, says."""
-        window = self.config.window
-        rows, columns = mask.shape[-2:]
-        every = F.pad(torch.ones_like(mask), (0, -columns % window, 0, -rows % window), value=False)
-        return WindowPlan.from_mask(every, window=window, leaf_mode=False)
+        return WindowPlan.from_leaves(torch.ones_like(mask), window=self.config.window, leaf_mode=False)
 
     def forward(self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan) -> Prediction:
         """Predict ``z_0``; arguments as for :meth:`qdm_med.models.denoiser.TwoStreamDenoiser.forward`.

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -78,6 +79,19 @@ class WindowPlan:
             windows_of=tuple(active.sum(dim=1).tolist()),
             leaves_of=tuple(windows.sum(dim=(1, 2)).tolist()),
         )
+
+    @classmethod
+    def from_leaves(cls, leaves: Tensor, *, window: int, leaf_mode: bool) -> WindowPlan:
+        """Plan the computation of leaves on a grid of any size, padded to whole windows with inactive ones.
+
+        Args:
+            leaves: ``(B, rows, columns)`` bool.
+            window: Side of a window in tokens.
+            leaf_mode: As for :meth:`from_mask`.
+        """
+        rows, columns = leaves.shape[-2:]
+        padded = F.pad(leaves, (0, -columns % window, 0, -rows % window), value=False)
+        return cls.from_mask(padded, window=window, leaf_mode=leaf_mode)
 
     def to(self, device: torch.device) -> WindowPlan:
         """The same plan for grids on another device."""

@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from qdm_med.checkpoint import read_tensors
 from qdm_med.config import ExperimentConfig
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
+from qdm_med.data.slices import SliceStore, anonymous_key
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.methods.image_model import load_image_model
@@ -44,19 +43,6 @@ CONFIG = ExperimentConfig(
     scales=(4,),
     steps=(1,),
 )
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Three blocky slices of 64 x 64 to train on and one to validate on, each of another patient."""
-    folder = tmp_path_factory.mktemp("data") / "store"
-    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
-        for number in range(4):
-            rng = np.random.default_rng(number)
-            hu = np.kron(rng.integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
-            split, patient = ("train", "val")[number == 3], anonymous_key(f"patient {number}")
-            writer.add(hu, SliceRecord(split, patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
-    return folder
 
 
 def train(config, store, folder, *, resume=False):

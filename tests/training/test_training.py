@@ -14,8 +14,7 @@ import torch
 from qdm_med.checkpoint import load_checkpoint, read_tensors, save_checkpoint, weights_hash
 from qdm_med.cli import app
 from qdm_med.config import ExperimentConfig, load_config, save_config
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.data.slices import anonymous_key
 from qdm_med.errors import ConfigError
 from qdm_med.experiment import run_denoiser, run_vae
 from qdm_med.models.autoencoder import AutoencoderConfig
@@ -38,18 +37,6 @@ CONFIG = ExperimentConfig(
     denoiser=replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8),
     training=DenoiserTrainingConfig(crops=(32, 64), crop_weights=(0.5, 0.5), decoded_weight=1.0, validation_slices=1),
 )
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "store"
-    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
-        for number in range(4):
-            rng = np.random.default_rng(number)
-            hu = np.kron(rng.integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
-            split, patient = ("train", "val")[number == 3], anonymous_key(f"patient {number}")
-            writer.add(hu, SliceRecord(split, patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
-    return folder
 
 
 TRAINED = sorted(anonymous_key(f"patient {number}") for number in range(3))

@@ -136,9 +136,11 @@ def find_hallucinations(
         raise ConfigError(f"hallucination has limits for {known}, not for x{scale}; leave fidelity out")
     places = _places(hu, reference_hu)
     found = scan(hu, reference_hu, scale, places)
-    shown = scan(interpolated_hu, reference_hu, scale, places)
-    flagged = np.flatnonzero(found.uncorrelated_hu() > LIMIT_HU[scale])
-    boxes = (Box(*places[one], PATCH_PX, *found.values(one), *shown.values(one)) for one in flagged.tolist())
+    flagged = np.flatnonzero(found.uncorrelated_hu() > LIMIT_HU[scale]).tolist()
+    shown = scan(interpolated_hu, reference_hu, scale, tuple(places[one] for one in flagged))
+    boxes = (
+        Box(*places[one], PATCH_PX, *found.values(one), *shown.values(number)) for number, one in enumerate(flagged)
+    )
     return Hallucinations(tuple(boxes), len(places))
 
 
