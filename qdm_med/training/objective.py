@@ -35,7 +35,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
             counterpart of Eq. 7's perceptual term. 0: none, as in the paper's medical training.
         perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
             an LPIPS backbone. 0: none. Leaves without noise take no part in it: the network answers it there with a
-            regular pattern (measured: LPIPS falls by a quarter, and soft tissue is hatched).
+            regular pattern (LPIPS falls, and soft tissue is hatched).
         perceptual_until: Part of the chain, from its clean end, in which the perceptual term counts. Where the noise is
             strong the answer hardly follows it, and LPIPS draws the same regular pattern there as where there is none.
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
