@@ -2,11 +2,11 @@
 
 Usage: python benchmarks/perception_distortion.py STORE LPIPS_BACKBONE OUT [--checkpoint FILE] [--every 1]
            [--x4 WEIGHTS,...] [--x8 WEIGHTS,...] [--steps 1,2,4,8,15] [--samples 8] [--threads 1]
-           [--latent CHECKPOINT,...]
+           [--latent CHECKPOINT,...] [--consistency off,local]
 
 Bicubic, Lanczos, the checkpoint at several steps, the mean of some samples, the modes `faithful` and `detailed`, image
-networks (--x4, --x8: weights that `qdm-med eval --image-model` takes) and models on the same autoencoder (--latent). The two
-scales run beside each other, a process each, and go on where they were stopped; OUT gets their results, curve.md and
+networks (--x4, --x8: weights that `qdm-med eval --image-model` takes) and models on the same autoencoder (--latent), each
+at each --consistency, if that is given. The two scales run beside each other, a process each, and go on where they were stopped; OUT gets their results, curve.md and
 curve.png.
 """
 
@@ -38,6 +38,7 @@ def rows_of(benchmark: str, given: argparse.Namespace) -> tuple[SliceScore, ...]
         methods=("bicubic", "lanczos", "qdm", "faithful", "detailed"),
         latent_models=tuple(Path(name) for name in given.latent.split(",") if name),
         image_models=tuple(Path(name) for name in weights.split(",") if name),
+        consistency=tuple(name for name in given.consistency.split(",") if name),
         fidelity=False,
         samples=given.samples,
     )
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=default_checkpoint())
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--latent", default="")
+    parser.add_argument("--consistency", default="")
     parser.add_argument("--x4", default="")
     parser.add_argument("--x8", default="")
     parser.add_argument("--steps", default="1,2,4,8,15")

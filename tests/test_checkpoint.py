@@ -34,7 +34,16 @@ UNET = LatentUnetConfig(2, channels=(8,), res_blocks=(1,), attention=(False,), h
 @pytest.fixture(scope="session")
 def card():
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    denoiser = replace(
+        PRESETS["t"],
+        latent_channels=2,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
+    )
     return ModelCard("tiny", autoencoder, denoiser, intensity=HuWindow(0, 1000), training={"slices": 3})
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 import typer
 
-from qdm_med.cli.upscale import QuadtreeName
+from qdm_med.cli.upscale import ConsistencyName, QuadtreeName
 
 
 def evaluate(
@@ -17,7 +17,7 @@ def evaluate(
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
     split: Annotated[str, typer.Option(help="Split of the store.")] = "val",
     methods: Annotated[
-        str, typer.Option(help="Of bicubic, lanczos, qdm, faithful, detailed, dense, downstream-only, soft, hard.")
+        str, typer.Option(help="Of bicubic, lanczos, qdm, faithful, detailed, dense, downstream-only.")
     ] = "bicubic,lanczos,qdm,dense",
     latent_model: Annotated[
         list[Path] | None,
@@ -31,6 +31,12 @@ def evaluate(
     quadtree: Annotated[
         QuadtreeName | None, typer.Option(help="Kind of quadtree: paper or adaptive. Default: the model's.")
     ] = None,
+    consistency: Annotated[
+        str,
+        typer.Option(
+            help="Agreement with the input in HU, of off, local, soft, hard. Default: local; image networks off."
+        ),
+    ] = "",
     sweep_threshold: Annotated[
         str, typer.Option(help="Threshold ablation in place of the methods, such as 0,0.03,0.06,0.09,0.15,0.3.")
     ] = "",
@@ -64,13 +70,14 @@ def evaluate(
 
     options = BenchmarkOptions(
         benchmark,
-        split,
-        numbers(steps, int, "--steps"),
-        numbers(threshold, float, "--threshold"),
-        quadtree,
-        every,
-        seed,
-        methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        split=split,
+        steps=numbers(steps, int, "--steps"),
+        thresholds=numbers(threshold, float, "--threshold"),
+        quadtree=quadtree,
+        every=every,
+        seed=seed,
+        consistency=cast("tuple[ConsistencyName, ...]", names(consistency)),  # BenchmarkOptions knows them
+        methods=names(methods),
         latent_models=tuple(latent_model or ()),
         image_models=tuple(image_model or ()),
         degrade_in=degrade_in,
@@ -92,6 +99,11 @@ def evaluate(
             progress=progress.update,
         )
     typer.echo(found.text())
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read a list such as ``bicubic,qdm``."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 Number = TypeVar("Number", int, float)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import get_args
 
 import torch
 
@@ -16,7 +17,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic, lanczos
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.evaluate import evaluate
-from qdm_med.evaluation.methods.consistent import hard, soft
+from qdm_med.evaluation.methods.consistent import Consistent
 from qdm_med.evaluation.methods.ensemble import sampled
 from qdm_med.evaluation.methods.image_model import load_image_model
 from qdm_med.evaluation.methods.interpolation import Interpolation
@@ -27,14 +28,14 @@ from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.evaluation.protocols import PAPER_WINDOW
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
 from qdm_med.evaluation.source import Selection
-from qdm_med.inference.options import ModeName, UpscaleOptions
+from qdm_med.inference.options import ConsistencyName, ModeName, UpscaleOptions
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.quadtree import QuadtreeKind
 
 BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8": 8})
 """Benchmark name -> magnification."""
 
-METHODS = ("bicubic", "lanczos", "qdm", "faithful", "detailed", "dense", "downstream-only", "soft", "hard")
+METHODS = ("bicubic", "lanczos", "qdm", "faithful", "detailed", "dense", "downstream-only")
 
 _MODE_OF: Mapping[str, ModeName] = MappingProxyType({"faithful": "faithful", "detailed": "detailed"})
 """Methods that are the checkpoint in another mode than ``balanced``."""
@@ -50,6 +51,9 @@ class BenchmarkOptions:
         steps: Numbers of sampling steps; empty: the checkpoint's default. The modes ``faithful`` and ``detailed`` keep theirs.
         thresholds: Quadtree thresholds; empty: the checkpoint's default.
         quadtree: Kind of quadtree; ``None``: the checkpoint's default.
+        consistency: How far the slices of the checkpoint, of latent and of image models agree with their input in HU; each
+            model is run at each. Empty: the checkpoint and latent models as ``upscale`` runs them, ``"local"``, and image
+            models as they answer, ``"off"``.
         every: Take every n-th slice of the split.
         seed: Seed of the degradation and of the sampler.
         methods: Names from :data:`METHODS`.
@@ -67,6 +71,7 @@ class BenchmarkOptions:
     steps: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
     quadtree: QuadtreeKind | None = None
+    consistency: tuple[ConsistencyName, ...] = ()
     every: int = 1
     seed: int = 0
     methods: tuple[str, ...] = ("bicubic", "lanczos", "qdm", "dense")
@@ -87,6 +92,9 @@ class BenchmarkOptions:
             raise ConfigError(f"degrade_in must be network or window, got {self.degrade_in!r}")
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise ConfigError(f"method {unknown[0]!r} is unknown; known: {', '.join(METHODS)}")
+        known = get_args(ConsistencyName)
+        if unknown := [name for name in self.consistency if name not in known]:
+            raise ConfigError(f"consistency {unknown[0]!r} is unknown; known: {', '.join(known)}")
         if not self.methods and not self.latent_models and not self.image_models:
             raise ConfigError(f"no method was named; known: {', '.join(METHODS)}")
 
@@ -116,19 +124,44 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
             methods.append(Interpolation("lanczos", lanczos, intensity))
         else:
             methods += _qdm_variants(name, checkpoint, options, device)
-    if options.samples:
-        how = UpscaleOptions(scale=options.scale, seed=options.seed, quadtree=options.quadtree)
-        methods.append(sampled(checkpoint, how, device, options.samples))
-    for path in options.latent_models:
-        model = load_latent_model(path, checkpoint)
-        for number in options.steps or (None,):
-            how = UpscaleOptions(scale=options.scale, seed=options.seed, steps=number)
-            methods.append(qdm(model, how, device, counted=options.count_macs))
-    methods += [
-        load_image_model(path, options.scale, intensity, device, counted=options.count_macs)
+    methods += [*_ensembles(checkpoint, options, device), *_latent_models(checkpoint, options, device)]
+    methods += _image_models(checkpoint, options, device)
+    return list({method.name: method for method in reversed(methods)}.values())[::-1]
+
+
+def _ensembles(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
+    """The mean of samples, where it is wanted."""
+    base = UpscaleOptions(scale=options.scale, seed=options.seed, quadtree=options.quadtree)
+    return [
+        sampled(checkpoint, replace(base, consistency=consistency), device, options.samples)
+        for consistency in options.consistency or (base.consistency,)
+        if options.samples
+    ]
+
+
+def _latent_models(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
+    """Models on the checkpoint's autoencoder, at every number of steps."""
+    base = UpscaleOptions(scale=options.scale, seed=options.seed)
+    ways = [
+        replace(base, steps=number, consistency=consistency)
+        for number in options.steps or (None,)
+        for consistency in options.consistency or (base.consistency,)
+    ]
+    models = [load_latent_model(path, checkpoint) for path in options.latent_models]
+    return [qdm(model, how, device, counted=options.count_macs) for model in models for how in ways]
+
+
+def _image_models(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
+    """Networks for images, as they answer and as consistent as is asked."""
+    models = [
+        load_image_model(path, options.scale, checkpoint.card.intensity, device, counted=options.count_macs)
         for path in options.image_models
     ]
-    return list({method.name: method for method in reversed(methods)}.values())[::-1]
+    return [
+        model if consistency == "off" else Consistent(model, consistency)
+        for model in models
+        for consistency in options.consistency or ("off",)
+    ]
 
 
 def _qdm_variants(name: str, checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
@@ -136,16 +169,13 @@ def _qdm_variants(name: str, checkpoint: Checkpoint, options: BenchmarkOptions, 
     thresholds: Sequence[float | None] = options.thresholds or (None,)
     steps: Sequence[int | None] = options.steps or (None,)
     found: list[Method] = []
-    swept = thresholds if name in ("qdm", "soft", "hard") else (None,)
-    for threshold, number in itertools.product(swept, (None,) if name in _MODE_OF else steps):
-        how = UpscaleOptions(
-            scale=options.scale,
-            seed=options.seed,
-            mode=_MODE_OF.get(name, "balanced"),
-            steps=number,
-            quadtree=options.quadtree,
-            threshold=threshold,
-        )
+    base = UpscaleOptions(
+        scale=options.scale, seed=options.seed, mode=_MODE_OF.get(name, "balanced"), quadtree=options.quadtree
+    )
+    agreeing = options.consistency or (base.consistency,)
+    swept = thresholds if name == "qdm" else (None,)
+    for threshold, number, consistency in itertools.product(swept, (None,) if name in _MODE_OF else steps, agreeing):
+        how = replace(base, threshold=threshold, steps=number, consistency=consistency)
         found.append(_qdm_variant(name, checkpoint, how, device, counted=options.count_macs))
     return found
 
@@ -157,9 +187,7 @@ def _qdm_variant(
         return dense(checkpoint, how, device)
     if name == "downstream-only":
         return downstream_only(checkpoint, how, device)
-    method = qdm(checkpoint, how, device, counted=counted)
-    match = {"soft": soft, "hard": hard}.get(name)
-    return method if match is None else match(method)
+    return qdm(checkpoint, how, device, counted=counted)
 
 
 def run_benchmark(

@@ -57,9 +57,10 @@ def super_resolve(
         ``(B, 1, scale H, scale W)`` in [-1, 1].
     """
     known = condition(autoencoder, denoiser, low_res, leaves, scale=scale)
+    source = denoiser.read_source(known.low_res, known.z_y)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        prediction: Prediction = denoiser(x_t, t, known.low_res, known.z_y, known.plan)
+        prediction: Prediction = denoiser(x_t, t, known.low_res, known.z_y, known.plan, source)
         return prediction.merged
 
     z_0 = sample(denoise, known.z_y, known.mask, schedule, noise)

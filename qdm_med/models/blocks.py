@@ -235,3 +235,44 @@ class ConditionedConvBlock(nn.Module):
         middle = modulate(self.conv1(F.silu(x)), shift, scale)
         changed: Tensor = self.conv2(F.silu(middle))
         return x + changed
+
+
+class ConvBlock(nn.Module):
+    """Two 3x3 convolutions with a ReLU between them, added to their input (EDSR, Lim et al., CVPRW 2017).
+
+    MONAI's ``ResidualUnit`` can be told to be this block, but takes seconds to import.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, C, H, W)``."""
+        changed: Tensor = self.conv2(F.relu(self.conv1(x)))
+        return x + changed
+
+
+class SourceEncoder(nn.Module):
+    """Residual convolutions, as of a super-resolution CNN without its magnification; its last layer starts at zero.
+
+    Args:
+        channels_in: Channels of what it sees.
+        channels: Width of its blocks.
+        blocks: Number of them.
+        channels_out: Channels of its features.
+    """
+
+    def __init__(self, channels_in: int, channels: int, blocks: int, channels_out: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(ConvBlock(channels) for _ in range(blocks)))
+        self.out = nn.Conv2d(channels, channels_out, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # torch types an optional bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C_in, H, W)`` -> ``(B, C_out, H, W)``."""
+        features: Tensor = self.out(self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last))))
+        return features

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.blocks import ConditionedConvBlock
+from qdm_med.models.blocks import ConditionedConvBlock, SourceEncoder
 from qdm_med.models.embeddings import TimestepEmbedder
 from qdm_med.models.quadtree import on_finer_grid
 from qdm_med.models.streams import Downstream, StreamShape, Upstream
@@ -42,6 +42,9 @@ class DenoiserConfig:
         trunk_channels: Width of the convolutional trunk and head; 0: none, as in the paper.
         trunk_blocks: Residual blocks of the trunk, before the streams.
         head_blocks: Residual blocks of the head, after the streams.
+        source_channels: Width of the encoder of the source; 0: none, as in the paper.
+        source_blocks: Residual blocks of that encoder. It sees what does not change from step to step, the low-resolution
+            image and ``z_y``, is run once a slice, and adds its features to the trunk's: depth that no step pays for.
         predict_shift: Whether the network predicts ``z_0 - z_y`` instead of ``z_0``. It then sees ``z_y`` and the mask
             beside ``z_t``, and of ``z_t`` only where the chain carries noise: elsewhere training could read ``z_0`` off a
             mixture that does not exist at test time.
@@ -66,6 +69,8 @@ class DenoiserConfig:
     trunk_channels: int = 0
     trunk_blocks: int = 0
     head_blocks: int = 0
+    source_channels: int = 0
+    source_blocks: int = 0
     predict_shift: bool = False
     noise_everywhere: bool = False
     attend_to_active_only: bool = False
@@ -81,6 +86,10 @@ class DenoiserConfig:
             raise ConfigError(f"trained_size {self.trained_size} must be a multiple of the window, {self.window_size}")
         if not self.trunk_channels and (self.trunk_blocks or self.head_blocks):
             raise ConfigError("trunk_blocks and head_blocks need trunk_channels")
+        if self.source_channels and not self.trunk_channels:
+            raise ConfigError("source_channels needs trunk_channels: the encoder of the source adds to the trunk")
+        if self.source_blocks and not self.source_channels:
+            raise ConfigError("source_blocks needs source_channels")
 
     @property
     def window_size(self) -> int:
@@ -98,6 +107,8 @@ PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(
             trunk_channels=48,
             trunk_blocks=2,
             head_blocks=2,
+            source_channels=64,
+            source_blocks=8,
             predict_shift=True,
             attend_to_active_only=True,
             rescale_positions=False,
@@ -157,6 +168,8 @@ class TwoStreamDenoiser(nn.Module):
             self.read_out = nn.Conv2d(width, latent, 3, padding=1)
             nn.init.zeros_(self.read_out.weight)
             nn.init.zeros_(self.read_out.bias)  # type: ignore[arg-type]  # torch types an optional bias
+        if config.source_channels:
+            self.source = SourceEncoder(latent + condition, config.source_channels, config.source_blocks, width)
 
     def plan(self, mask: Tensor) -> WindowPlan:
         """Work out once per slice which windows are computed.
@@ -166,15 +179,32 @@ class TwoStreamDenoiser(nn.Module):
         """
         return WindowPlan.from_leaves(mask, window=self.config.window, leaf_mode=self.config.attend_to_active_only)
 
-    def forward(self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan) -> Prediction:
+    def read_source(self, low_res: Tensor, z_y: Tensor) -> Tensor | None:
+        """Features of what all steps have in common, for :meth:`forward`, or ``None`` if there is no encoder of the source.
+
+        Args:
+            low_res: As for :meth:`forward`.
+            z_y: As for :meth:`forward`.
+        """
+        if not self.config.source_channels:
+            return None
+        image = on_latent_grid(low_res, self.config.condition_channels, (z_y.shape[-2], z_y.shape[-1]))
+        features: Tensor = self.source(padded_to(torch.cat([image, z_y], dim=1), self.config.window_size))
+        return features
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan, source: Tensor | None = None
+    ) -> Prediction:
         """Predict ``z_0``.
 
         Args:
             x_t: ``(B, C, h, w)`` noisy latent, already divided by its standard deviation; any size.
             t: ``(B,)`` timesteps counted from 0.
             low_res: ``(B, C_low, H_low, W_low)`` low-resolution image in [-1, 1]; resized (bicubic) to the latent grid.
-            z_y: ``(B, C, h, w)`` latent of the upsampled low-resolution image; used by ``predict_shift`` only.
+            z_y: ``(B, C, h, w)`` latent of the upsampled low-resolution image; used by ``predict_shift`` and the encoder of
+                the source only.
             plan: From :meth:`plan`, for this latent size.
+            source: From :meth:`read_source`, if it was asked before; else it is asked.
         """
         height, width = x_t.shape[-2:]
         mask = self._latent_mask(plan)
@@ -185,7 +215,8 @@ class TwoStreamDenoiser(nn.Module):
             shown = [noisy, *shown[1:], z_y, inside]
         seen = padded_to(torch.cat(shown, dim=1), self.config.window_size)
         if self.config.trunk_channels:
-            upstream, downstream = self._with_trunk(seen, t, plan, mask)
+            source = self.read_source(low_res, z_y) if source is None else source
+            upstream, downstream = self._with_trunk(seen, source, t, plan, mask)
         else:
             upstream, context = self.upstream(seen, t)
             downstream = self.downstream(seen, t, context, plan) if plan.window_count else upstream
@@ -195,10 +226,14 @@ class TwoStreamDenoiser(nn.Module):
             answers = (z_y + answer for answer in answers)
         return Prediction(*answers)
 
-    def _with_trunk(self, seen: Tensor, t: Tensor, plan: WindowPlan, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _with_trunk(
+        self, seen: Tensor, source: Tensor | None, t: Tensor, plan: WindowPlan, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Both streams' answers through the one head."""
         condition = self.time(t)
         features = self.stem(seen)
+        if source is not None:
+            features = features + source
         for block in self.trunk:
             features = block(features, condition)
         coarse, context = self.upstream(features, t)

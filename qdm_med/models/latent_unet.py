@@ -97,7 +97,12 @@ class LatentUnet(nn.Module):
         """Windows of a latent: all of them, whatever ``mask``, ``(B, h / 2, w / 2)`` bool, says."""
         return WindowPlan.from_leaves(torch.ones_like(mask), window=self.config.window, leaf_mode=False)
 
-    def forward(self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan) -> Prediction:
+    def read_source(self, low_res: Tensor, z_y: Tensor) -> None:
+        """Nothing: all layers see the noisy latent."""
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan, source: Tensor | None = None
+    ) -> Prediction:
         """Predict ``z_0``; arguments as for :meth:`qdm_med.models.denoiser.TwoStreamDenoiser.forward`.
 
         Returns:

@@ -22,6 +22,7 @@ from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import ConfigError
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
+from qdm_med.models.denoiser import DenoiserConfig
 from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
@@ -181,15 +182,24 @@ def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) 
     Raises:
         ConfigError: If the trained one has another shape or speaks of another autoencoder's latents.
     """
-    if initial.denoiser is None or _weights_of(initial.denoiser.config) != _weights_of(denoiser.config):
+    if initial.denoiser is None or not _serves(initial.denoiser.config, denoiser.config):
         raise ConfigError(f"model {initial.card.name} has no denoiser of the configured shape; start without --init")
     if not initial.shares_autoencoder(base):
         raise ConfigError(
             f"model {initial.card.name} was trained with another autoencoder than {base.card.name}; give it as --vae too"
         )
-    denoiser.load_state_dict(initial.denoiser.state_dict())
+    # What the trained one lacks keeps its own beginning, an encoder of the source that adds nothing.
+    denoiser.load_state_dict({**denoiser.state_dict(), **initial.denoiser.state_dict()})
 
 
-def _weights_of(config: LatentNetworkConfig) -> LatentNetworkConfig:
-    """What a configuration says of the shape of the weights: all but where there is noise, which can be learnt anew."""
-    return config if isinstance(config, LatentUnetConfig) else replace(config, noise_everywhere=False)
+def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
+    """Tell whether weights of one shape can start another.
+
+    Where there is noise can be learnt anew, and an encoder of the source can be added: the wanted network then starts
+    with the answers of the initial one.
+    """
+    if isinstance(initial, DenoiserConfig) and isinstance(wanted, DenoiserConfig):
+        wanted = replace(wanted, noise_everywhere=initial.noise_everywhere)
+        if not initial.source_channels:
+            wanted = replace(wanted, source_channels=0, source_blocks=0)
+    return initial == wanted

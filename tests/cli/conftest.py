@@ -19,7 +19,16 @@ from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    denoiser = replace(
+        PRESETS["t"],
+        latent_channels=2,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
+    )
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     networks = KlVae(autoencoder), TwoStreamDenoiser(denoiser)
     with torch.no_grad():

@@ -55,7 +55,16 @@ def test_a_network_is_trained_described_and_compared(run, place, tmp_path):
 
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    denoiser = replace(
+        PRESETS["t"],
+        latent_channels=2,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
+    )
     card = ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(1,), training={"patient_keys": []})
     save_checkpoint(tmp_path / "tiny.safetensors", card, KlVae(autoencoder), TwoStreamDenoiser(denoiser))
     tested = ("--data", place / "store", "--checkpoint", tmp_path / "tiny.safetensors", "--methods", "bicubic")

@@ -56,6 +56,15 @@ def checkpoint():
     """A fresh tiny network: the identity on the upsampled latent."""
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    denoiser = replace(
+        PRESETS["t"],
+        latent_channels=2,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
+    )
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     return Checkpoint(ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(2,)), *networks, sha256="0" * 64)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -71,12 +74,30 @@ def test_fidelity_can_be_left_out(run):
     assert "mae_hu" in without[0].scores
 
 
-def test_consistency_is_a_method_of_its_own_and_does_what_it_says(run):
-    rows = run(BenchmarkOptions("med-sr4", every=2, methods=("qdm", "soft", "hard")))
-    names = list(dict.fromkeys(row.method for row in rows))
-    assert names == [f"tiny, 2 steps, s = 0.15{end}" for end in ("", ", soft consistency", ", hard consistency")]
+def test_every_model_is_run_at_each_consistency_that_is_asked_for(run):
+    asked = ("off", "local", "soft", "hard")
+    rows = run(BenchmarkOptions("med-sr4", every=2, methods=("bicubic", "qdm"), consistency=asked))
+    ends = (", consistency off", "", ", consistency soft", ", consistency hard")
+    names = [f"tiny, 2 steps, s = 0.15{end}" for end in ends]
+    assert list(dict.fromkeys(row.method for row in rows)) == ["bicubic", *names]
     apart = [np.mean([row.scores["area_mae_hu"] for row in rows if row.method == name]) for name in names]
-    assert apart[2] < 1e-3 < apart[1] <= apart[0]
+    assert apart[3] < 1e-3 < apart[2] < apart[1] < apart[0]
+
+
+def test_a_network_for_images_is_made_as_consistent_as_the_model(checkpoint, monkeypatch):
+    drifted = Fixed(lambda low_hu, scale: np.kron(low_hu, np.ones((scale, scale), dtype=np.float32)) + 50)
+    monkeypatch.setattr("qdm_med.evaluation.benchmarks.load_image_model", lambda *given, **how: drifted)
+    asked = BenchmarkOptions("med-sr4", methods=(), image_models=(Path("any.pth"),), consistency=("off", "local"))
+    alone, matched = benchmark_methods(checkpoint, asked, CPU)
+    assert (alone, matched.name) == (drifted, "fixed, consistency local")
+    assert benchmark_methods(checkpoint, replace(asked, consistency=()), CPU) == [drifted]
+    low_hu = np.full((8, 8), 40, dtype=np.float32)
+    np.testing.assert_allclose(matched.restore(low_hu, 4).hu, 40, atol=1e-3)
+
+
+def test_an_unknown_consistency_is_refused():
+    with pytest.raises(ConfigError, match="consistency 'firm' is unknown; known: off, local, soft, hard"):
+        BenchmarkOptions("med-sr4", consistency=("firm",))
 
 
 class Fixed:

@@ -25,7 +25,16 @@ SLICES = 4
 def tiny_checkpoint():
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    denoiser = replace(
+        PRESETS["t"],
+        latent_channels=2,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
+    )
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     enliven(*networks)
     return Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)

@@ -19,7 +19,9 @@ from qdm_med.models.windows import WindowPlan
 
 TOLERANCE = 1e-4  # the golden README's: summation order alone gives 1e-5
 
-TINY_T = replace(PRESETS["t"], latent_channels=2, hidden=32, depth=2, heads=2, trunk_channels=8)
+TINY_T = replace(
+    PRESETS["t"], latent_channels=2, hidden=32, depth=2, heads=2, trunk_channels=8, source_channels=8, source_blocks=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,28 @@ def test_the_noisy_latent_is_looked_at_where_there_is_noise(everywhere):
     assert torch.equal(first, second) != everywhere
 
 
+def test_the_source_is_read_once_for_all_steps():
+    network = awakened(TINY_T)
+    generator = torch.Generator().manual_seed(9)
+    x, z_y = torch.randn(2, 2, 2, 20, 34, generator=generator)
+    plan = network.plan(torch.rand(2, 10, 17, generator=generator) < 0.3)
+    with torch.no_grad():
+        source = network.read_source(x[:, :1], z_y)
+        for t in (0, 14):
+            given = torch.tensor([t, t])
+            known, asked, other = (
+                network(x, given, x[:, :1], z_y, plan, features).merged for features in (source, None, source + 1)
+            )
+            assert torch.equal(known, asked)
+            assert not torch.equal(known, other)
+
+
+def test_a_network_without_an_encoder_of_the_source_reads_none():
+    network = TwoStreamDenoiser(replace(TINY_T, source_channels=0, source_blocks=0))
+    x = torch.zeros(1, 2, 32, 32)
+    assert network.read_source(x[:, :1], x) is None
+
+
 def block_inputs(leaves, *, leaf_mode, hidden=32):
     """Rows of the grid's active windows or leaves, and what a block of the downstream needs beside them."""
     generator = torch.Generator().manual_seed(4)
@@ -248,8 +272,16 @@ def test_chunks_of_windows_do_not_change_the_answer(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hidden": 100, "heads": 6}, {"trained_size": 100}, {"trunk_blocks": 2}, {"upstream_patch": 5}]
+    "wrong",
+    [
+        {"hidden": 100, "heads": 6},
+        {"trained_size": 100},
+        {"trunk_blocks": 2},
+        {"upstream_patch": 5},
+        {"source_channels": 8},
+        {"trunk_channels": 8, "source_blocks": 2},
+    ],
 )
 def test_a_shape_that_cannot_be_built_is_refused_by_name(wrong):
-    with pytest.raises(ConfigError, match=r"hidden|trained_size|trunk|patches"):
+    with pytest.raises(ConfigError, match=r"hidden|trained_size|trunk|patches|source"):
         DenoiserConfig(**wrong)

@@ -70,7 +70,16 @@ def make_series() -> Callable[..., Path]:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    denoiser = replace(
+        PRESETS["t"],
+        latent_channels=2,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
+    )
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_checkpoint(path, ModelCard("tiny", autoencoder, denoiser), KlVae(autoencoder), TwoStreamDenoiser(denoiser))
     return path
@@ -80,7 +89,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def upscaler() -> Upscaler:
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+    denoiser = replace(
+        PRESETS["t"],
+        latent_channels=2,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
+    )
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     model = Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)
     return Upscaler(model, UpscaleOptions(steps=1), device=torch.device("cpu"))

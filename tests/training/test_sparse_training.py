@@ -22,7 +22,9 @@ from qdm_med.training.denoiser_training import DenoiserTask
 from qdm_med.training.objective import DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.task import Share
 
-SHAPE = replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8)
+SHAPE = replace(
+    PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8, source_channels=8, source_blocks=1
+)
 WHOLE = Share(0, 1)
 
 
@@ -128,6 +130,26 @@ def test_a_start_may_bring_noise_into_all_leaves_and_the_perceptual_term_with_it
     assert known.mask.all()
     assert not paper.mask.all()
     assert known.plan.window_count == paper.plan.window_count
+
+
+def test_a_start_may_add_an_encoder_of_the_source_and_answers_as_before(store, trained):
+    plain = replace(SHAPE, source_channels=0, source_blocks=0)
+    torch.manual_seed(2)
+    network = TwoStreamDenoiser(plain).eval()
+    torch.nn.init.normal_(network.read_out.weight)  # an answer of its own
+    initial = replace(trained, card=replace(trained.card, denoiser=plain), denoiser=network)
+    started = task(store, trained, initial).objective.denoiser.eval()
+    generator = torch.Generator().manual_seed(3)
+    x, z_y = torch.randn(2, 1, 2, 32, 32, generator=generator)
+    with torch.no_grad():
+        answers = [
+            one(x, torch.tensor([7]), z_y[:, :1], z_y, one.plan(torch.ones(1, 16, 16, dtype=torch.bool))).merged
+            for one in (started, network)
+        ]
+    assert torch.equal(*answers)
+    assert not torch.equal(answers[0], z_y)
+    with pytest.raises(ConfigError, match="no denoiser of the configured shape"):
+        task(store, trained, trained, shape=plain)
 
 
 @pytest.mark.parametrize(("until", "share"), [(1.0, 1.0), (0.4, 0.5), (0.0, 0.0)])

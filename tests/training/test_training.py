@@ -34,7 +34,16 @@ CONFIG = ExperimentConfig(
     ),
     autoencoder=AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)),
     vae=VaeTrainingConfig(crop=32, validation_slices=1),
-    denoiser=replace(PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8),
+    denoiser=replace(
+        PRESETS["t"],
+        latent_channels=2,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
+    ),
     training=DenoiserTrainingConfig(crops=(32, 64), crop_weights=(0.5, 0.5), decoded_weight=1.0, validation_slices=1),
 )
 

@@ -1,40 +1,33 @@
-"""Another method's slice, made consistent with its input: what consistency costs and brings, in the same table."""
+"""Another method's slice, made consistent with its input as ``qdm-med upscale`` does: compared like with like."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from qdm_med.evaluation.methods.method import Method, Restored
-from qdm_med.inference.consistency import hard_consistency, soft_consistency
+from qdm_med.inference.consistency import back_projected
+from qdm_med.inference.options import ConsistencyName
 from qdm_med.volume import FloatArray
 
 
 @dataclass(frozen=True)
 class Consistent:
-    """A method followed by back-projection.
+    """A method that knows nothing of consistency, followed by back-projection.
 
     Attributes:
-        name: Name in tables.
         method: What is made consistent.
-        match: ``(fine, source, scale)`` -> the slice with the source's block means.
+        consistency: How far, see :mod:`qdm_med.inference.consistency`.
     """
 
-    name: str
     method: Method
-    match: Callable[[FloatArray, FloatArray, int], FloatArray]
+    consistency: ConsistencyName
+
+    @property
+    def name(self) -> str:
+        """The method's, and how consistent it was made."""
+        return f"{self.method.name}, consistency {self.consistency}"
 
     def restore(self, low_hu: FloatArray, scale: int) -> Restored:
-        """Super-resolve one slice and match its block means."""
+        """Super-resolve one slice and bring it back to its input."""
         restored = self.method.restore(low_hu, scale)
-        return replace(restored, hu=self.match(restored.hu, low_hu, scale), seconds=None)
-
-
-def hard(method: Method) -> Consistent:
-    """Block means are the input's exactly."""
-    return Consistent(f"{method.name}, hard consistency", method, hard_consistency)
-
-
-def soft(method: Method) -> Consistent:
-    """Block means are the input's to within its noise."""
-    return Consistent(f"{method.name}, soft consistency", method, soft_consistency)
+        return replace(restored, hu=back_projected(restored.hu, low_hu, scale, self.consistency), seconds=None)

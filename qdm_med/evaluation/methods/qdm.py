@@ -70,10 +70,15 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
     upscaler = Upscaler(checkpoint, options, device=device)
     samples = "" if upscaler.samples == 1 else f"mean of {upscaler.samples}, "
     name = f"{checkpoint.card.name}, {samples}{upscaler.steps} steps"
-    if isinstance(checkpoint.card.denoiser, LatentUnetConfig):  # no mask, no threshold
-        return Qdm(name, upscaler, counted)
-    kind = "" if upscaler.quadtree.kind == "paper" else f"{upscaler.quadtree.kind}, "
-    return Qdm(f"{name}, {kind}s = {upscaler.quadtree.threshold:g}", upscaler, counted)
+    if not isinstance(checkpoint.card.denoiser, LatentUnetConfig):  # which has no mask, no threshold
+        kind = "" if upscaler.quadtree.kind == "paper" else f"{upscaler.quadtree.kind}, "
+        name = f"{name}, {kind}s = {upscaler.quadtree.threshold:g}"
+    return Qdm(f"{name}{_consistency(upscaler)}", upscaler, counted)
+
+
+def _consistency(upscaler: Upscaler) -> str:
+    """What a name says of it: nothing, if it is what ``upscale`` does unasked."""
+    return "" if upscaler.consistency == UpscaleOptions().consistency else f", consistency {upscaler.consistency}"
 
 
 def dense(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Qdm:
@@ -93,7 +98,8 @@ def downstream_only(checkpoint: Checkpoint, options: UpscaleOptions, device: tor
     silent = copy.deepcopy(checkpoint.denoiser)
     silent.upstream.register_forward_hook(_silence)
     alone = dense(replace(checkpoint, denoiser=silent), options, device)
-    return replace(alone, name=f"{checkpoint.card.name}, {alone.upscaler.steps} steps, downstream only (not retrained)")
+    name = f"{checkpoint.card.name}, {alone.upscaler.steps} steps, downstream only (not retrained)"
+    return replace(alone, name=f"{name}{_consistency(alone.upscaler)}")
 
 
 def _silence(module: nn.Module, inputs: Any, answers: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
