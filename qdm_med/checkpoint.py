@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -219,12 +219,36 @@ def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
             f"{path}: not a qdm-med checkpoint (format {metadata.get('format')!r}, wanted {FORMAT!r}); "
             "convert released weights with `qdm-med convert`"
         )
+    return parse_card(path, ModelCard, metadata)
+
+
+Card = TypeVar("Card")
+
+
+def parse_card(path: Path, kind: type[Card], metadata: Mapping[str, str]) -> Card:
+    """Read a card from the metadata of its file.
+
+    Raises:
+        CheckpointError: If it is missing or of another shape.
+    """
     try:
-        return from_mapping(ModelCard, json.loads(metadata["card"]))
+        return from_mapping(kind, json.loads(metadata["card"]))
     except (KeyError, ValueError, ConfigError) as error:
         raise CheckpointError(
             f"{path}: its card cannot be read ({error}); was it written by a newer version?"
         ) from None
+
+
+def require_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Hash of the weights of a file.
+
+    Raises:
+        CheckpointError: If it is not the one that the file states.
+    """
+    sha256 = weights_hash(tensors)
+    if sha256 != metadata.get("sha256"):
+        raise CheckpointError(f"{path}: the weights do not match their hash; the file is damaged, copy it again")
+    return sha256
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -235,9 +259,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     tensors, metadata = read_tensors(path)
     card = _card(path, metadata)
-    sha256 = weights_hash(tensors)
-    if sha256 != metadata.get("sha256"):
-        raise CheckpointError(f"{path}: the weights do not match their hash; the file is damaged, copy it again")
+    sha256 = require_whole(path, tensors, metadata)
     autoencoder = KlVae(card.autoencoder)
     _load(path, autoencoder, tensors, "autoencoder")
     denoiser = None

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from qdm_med._version import __version__
-from qdm_med.checkpoint import read_tensors, save_atomically, weights_hash
-from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.checkpoint import parse_card, read_tensors, require_whole, save_atomically, weights_hash
+from qdm_med.errors import CheckpointError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.image_network import ImageNetwork, ImageNetworkConfig
-from qdm_med.records import from_mapping, to_mapping
+from qdm_med.records import to_mapping
 
 FORMAT = "qdm-med-image/1"
 
@@ -70,11 +70,5 @@ def read_image_card(path: Path) -> ImageModelCard | None:
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         return None
-    if weights_hash(tensors) != metadata.get("sha256"):
-        raise CheckpointError(f"{path}: the weights do not match their hash; the file is damaged, copy it again")
-    try:
-        return from_mapping(ImageModelCard, json.loads(metadata["card"]))
-    except (KeyError, ValueError, ConfigError) as error:
-        raise CheckpointError(
-            f"{path}: its card cannot be read ({error}); was it written by a newer version?"
-        ) from None
+    require_whole(path, tensors, metadata)
+    return parse_card(path, ImageModelCard, metadata)

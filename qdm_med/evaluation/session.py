@@ -19,7 +19,7 @@ from qdm_med.evaluation.protocols import protocols
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import picture_cases
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
-from qdm_med.evaluation.source import benchmark_store, require_unseen, select_slices
+from qdm_med.evaluation.source import benchmark_store, select_slices
 from qdm_med.evaluation.sweep import draw_sweep, sweep_points, sweep_table
 from qdm_med.evaluation.tables import (
     Table,
@@ -85,11 +85,10 @@ def evaluate_checkpoint(
         raise ConfigError(f"{report} is a folder; give the name of an HTML file for --report")
     methods = benchmark_methods(checkpoint, options, device)
     intensity = checkpoint.card.intensity
-    image_cards = [card for path in options.image_models if (card := read_image_card(path))]
+    others = [read_card(path)[0] for path in options.latent_models]
+    images = [card for path in options.image_models if (card := read_image_card(path))]
     with benchmark_store(data, options.split, None if out is None else out / "store") as store:
-        selection = select_slices(store, options.split, options.every, checkpoint.card, *image_cards)
-        for path in options.latent_models:
-            require_unseen(store, selection, read_card(path)[0])
+        selection = select_slices(store, options.split, options.every, checkpoint.card, *others, *images)
         stated = receipt(store, selection, checkpoint, options, methods, perceptual)
         folder = ResultsFolder(out, stated) if out else None
         rows = run_benchmark(

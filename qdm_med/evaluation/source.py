@@ -134,22 +134,3 @@ def _word_of_store(store: SliceStore, split: str, model: TrainedModel) -> str:
     if split == "train":
         raise DataError(f"split train of {store.path} is what {model.name} was trained on; give --split val")
     return "patients apart from the training: another split of the same store"
-
-
-def require_unseen(store: SliceStore, selection: Selection, card: TrainedModel) -> None:
-    """Refuse a further model that saw what it would be scored on.
-
-    Slices are chosen for the model under test; leaving out more of them would change its own figures.
-
-    Raises:
-        DataError: If the card lists no patients of its training, or one of the selection.
-    """
-    listed = card.training.get("patient_keys")
-    if not isinstance(listed, list):
-        raise DataError(f"model {card.name} lists no patients of its training; train it with `qdm-med train`")
-    scored = {store.records[index].patient for index in selection.indices}
-    if seen := scored & set(map(str, listed)):
-        raise DataError(
-            f"model {card.name} was trained on {len(seen)} of the {len(scored)} patients that are scored; "
-            "train it on the split that the model under test was trained on"
-        )

@@ -18,7 +18,7 @@ from qdm_med.inference.preflight import unlike_training
 from qdm_med.inference.upscale import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.read import read_volume
-from qdm_med.io.write import VolumeWriter, open_uncertainty_writer, open_writer
+from qdm_med.io.write import VolumeWriter, open_uncertainty_writer, open_writer, uncertainty_output
 from qdm_med.uncertainty import NOT_CALIBRATED
 from qdm_med.volume import Volume
 
@@ -187,6 +187,10 @@ def _open_outputs(
     writer_options: Mapping[str, Any],
 ) -> Outputs:
     derivation = derivation_of(upscaler)
+    if not uncertainty and (stale := uncertainty_output(out)).exists():
+        raise SeriesError(
+            f"{stale}: is the uncertainty of another output; move it away, add --uncertainty or choose another --out"
+        )
     series = stack.enter_context(open_writer(volume, out, derivation, **writer_options))
     if not uncertainty:
         return Outputs(series)

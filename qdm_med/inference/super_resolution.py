@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -40,9 +43,9 @@ def super_resolve(
     *,
     scale: int,
     schedule: Chain,
-    noise: Noise,
+    noises: Sequence[Noise],
 ) -> Tensor:
-    """Encode, sample, decode (paper Algorithm 2).
+    """Encode once, sample, decode (paper Algorithm 2).
 
     Args:
         autoencoder: Autoencoder, in evaluation mode.
@@ -51,10 +54,10 @@ def super_resolve(
         leaves: ``(B, rows, columns)`` bool, active leaves.
         scale: Magnification.
         schedule: Full or respaced.
-        noise: Draws of ``(B, C, scale H / 4, scale W / 4)`` standard normal noise.
+        noises: For each sample the draws of its ``(B, C, scale H / 4, scale W / 4)`` standard normal noise; at least one.
 
     Returns:
-        ``(B, 1, scale H, scale W)`` in [-1, 1].
+        ``(B, 1, scale H, scale W)`` float32 in [-1, 1]: the mean of the samples.
     """
     known = condition(autoencoder, denoiser, low_res, leaves, scale=scale)
     source = denoiser.read_source(known.low_res, known.z_y)
@@ -63,5 +66,8 @@ def super_resolve(
         prediction: Prediction = denoiser(x_t, t, known.low_res, known.z_y, known.plan, source)
         return prediction.merged
 
-    z_0 = sample(denoise, known.z_y, known.mask, schedule, noise)
-    return autoencoder.decode(z_0).clamp(-1, 1)
+    def draw(noise: Noise) -> Tensor:
+        z_0 = sample(denoise, known.z_y, known.mask, schedule, noise)
+        return autoencoder.decode(z_0).clamp(-1, 1).float()
+
+    return reduce(Tensor.add_, map(draw, noises)) / len(noises)

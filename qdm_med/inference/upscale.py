@@ -16,6 +16,7 @@ from qdm_med.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
 from qdm_med.device import pick_device
 from qdm_med.diffusion.chain import chain_of
 from qdm_med.diffusion.noise import SliceNoise
+from qdm_med.diffusion.sampler import Noise
 from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.consistency import back_projected
@@ -249,23 +250,13 @@ class Upscaler:
 
     def _batch(self, tiles: Sequence[tuple[Job, Tile]]) -> Tensor:
         """Super-resolve tiles of one size together, ``(B, 1, h, w)``: the mean of the samples."""
-        samples = (self._sample(tiles, number) for number in range(self.samples))
-        total = next(samples)
-        for another in samples:
-            total += another
-        return total / self.samples
+        return self._mean_of(tiles, range(self.samples))
 
     def _sample(self, tiles: Sequence[tuple[Job, Tile]], number: int) -> Tensor:
-        draws = [
-            slice_draws(
-                replace(job.noise, sample=number),
-                tile.region,
-                channels=self.card.autoencoder.latent_channels,
-                scale=self.scale,
-                device=self._device,
-            )
-            for job, tile in tiles
-        ]
+        """One of the samples."""
+        return self._mean_of(tiles, (number,))
+
+    def _mean_of(self, tiles: Sequence[tuple[Job, Tile]], numbers: Sequence[int]) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
             fine = super_resolve(
                 self._autoencoder,
@@ -276,9 +267,23 @@ class Upscaler:
                 torch.cat([tile.leaves for _, tile in tiles]).to(self._device),
                 scale=self.scale,
                 schedule=self._schedule,
-                noise=lambda step: self.temperature * torch.cat([draw(step) for draw in draws]),
+                noises=[self._noise(tiles, number) for number in numbers],
             )
-        return fine.float().cpu()
+        return fine.cpu()
+
+    def _noise(self, tiles: Sequence[tuple[Job, Tile]], number: int) -> Noise:
+        """Draws of one sample of some tiles."""
+        draws = [
+            slice_draws(
+                replace(job.noise, sample=number),
+                tile.region,
+                channels=self.card.autoencoder.latent_channels,
+                scale=self.scale,
+                device=self._device,
+            )
+            for job, tile in tiles
+        ]
+        return lambda step: self.temperature * torch.cat([draw(step) for draw in draws])
 
 
 def interpolated(image: Tensor, scale: int) -> Tensor:

@@ -159,7 +159,7 @@ class DenoiserTask:
             active_leaves(low_res, PaperQuadtree(self._card.threshold), grid).to(self._device),
             scale=scale,
             schedule=schedule,
-            noise=draws,
+            noises=(draws,),
         ).cpu()
 
     def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:

@@ -68,6 +68,15 @@ def test_the_first_sample_of_many_is_the_only_one_of_one(tiny_checkpoint):
     np.testing.assert_array_equal(one, upscaled(tiny_checkpoint, steps=2))
 
 
+def test_what_samples_have_in_common_is_computed_once(tiny_checkpoint, monkeypatch):
+    asked = []
+    for owner, name in ((tiny_checkpoint.autoencoder, "encode"), (tiny_checkpoint.denoiser, "read_source")):
+        work = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, name=name, work=work: asked.append(name) or work(*given))
+    upscaled(tiny_checkpoint, steps=2, samples=3)
+    assert sorted(asked) == ["encode", "read_source"]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"samples": 0}, {"temperature": -1.0}, {"mode": "best"}, {"consistency": "firm"}, {"batch_leaves": -1}]
 )

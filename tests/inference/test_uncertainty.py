@@ -9,7 +9,7 @@ import pydicom
 import pytest
 import torch
 
-from qdm_med.errors import ConfigError
+from qdm_med.errors import ConfigError, SeriesError
 from qdm_med.inference.estimate import estimate_series
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.series import upscale_series
@@ -27,8 +27,8 @@ class OneOfMany(Upscaler):
 
     number = 0
 
-    def _sample(self, tiles, number):
-        return super()._sample(tiles, self.number + number)
+    def _noise(self, tiles, number):
+        return super()._noise(tiles, self.number + number)
 
 
 def ct_slice(rows=24, columns=40, *, seed=0):
@@ -173,6 +173,16 @@ def test_a_series_gets_its_maps_and_an_interrupted_run_ends_with_the_same(tiny_c
     assert arrays(tmp_path / "out-uncertainty") == arrays(tmp_path / "whole-uncertainty")
     assert arrays(tmp_path / "out") == arrays(tmp_path / "whole") == arrays(tmp_path / "plain")
     assert all(np.frombuffer(one, np.float32).any() for one in arrays(tmp_path / "out-uncertainty"))
+
+
+def test_a_series_is_not_put_beside_the_maps_of_another(tiny_checkpoint, source, tmp_path):
+    upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(samples=2, **BASE), device=CPU)
+    upscale_series(source, tmp_path / "out", upscaler, uncertainty=True)
+    kept = arrays(tmp_path / "out"), arrays(tmp_path / "out-uncertainty")
+    with pytest.raises(SeriesError, match="out-uncertainty: is the uncertainty of another output; move it away"):
+        upscale_series(source, tmp_path / "out", upscaler, writer_options={"overwrite": True})
+    assert (arrays(tmp_path / "out"), arrays(tmp_path / "out-uncertainty")) == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-uncertainty", "source"]
 
 
 def test_a_run_begun_without_maps_is_computed_again_for_them(tiny_checkpoint, source, tmp_path):
