@@ -28,7 +28,7 @@ def test_every_configuration_loads_and_is_named_after_its_file(path):
 def test_configurations_describe_the_presets(preset):
     described = [load_config(path).denoiser for path in CONFIGS if path.stem.startswith(f"qdm_{preset}")]
     assert described
-    # Where the chain has noise is a matter of training, not of the weights' shape; T's last stage adds the encoder.
+    # Where the chain has noise is a matter of training, not of the weights' shape; T's last stages add the encoder.
     free = {"noise_everywhere": False, "source_channels": 0, "source_blocks": 0}
     assert {replace(one, **free) for one in described} == {replace(PRESETS[preset], **free)}
     assert PRESETS[preset] in [replace(one, noise_everywhere=False) for one in described]

@@ -33,6 +33,14 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
+def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """Build a 3x3 convolution that starts as zero."""
+    layer = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # torch types an optional bias
+    return layer
+
+
 def modulation(hidden: int, parts: int) -> nn.Sequential:
     """Map a ``(B, hidden)`` conditioning to ``parts`` modulation vectors, ``(B, parts * hidden)``."""
     return nn.Sequential(nn.SiLU(), zero_linear(hidden, parts * hidden))
@@ -224,10 +232,8 @@ class ConditionedConvBlock(nn.Module):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = zero_conv(channels, channels)
         self.modulation = nn.Sequential(nn.SiLU(), zero_linear(hidden, 2 * channels))
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]  # torch types an optional bias
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """``(B, C, H, W)`` features and ``(B, D)`` conditioning -> ``(B, C, H, W)``."""
@@ -255,24 +261,33 @@ class ConvBlock(nn.Module):
 
 
 class SourceEncoder(nn.Module):
-    """Residual convolutions, as of a super-resolution CNN without its magnification; its last layer starts at zero.
+    """Residual convolutions, as of a super-resolution CNN without its magnification; both its ends start at zero.
 
     Args:
         channels_in: Channels of what it sees.
         channels: Width of its blocks.
         blocks: Number of them.
         channels_out: Channels of its features.
+        latent_channels: Channels of its own answer.
     """
 
-    def __init__(self, channels_in: int, channels: int, blocks: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels: int, blocks: int, channels_out: int, latent_channels: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels_in, channels, 3, padding=1)
         self.blocks = nn.Sequential(*(ConvBlock(channels) for _ in range(blocks)))
-        self.out = nn.Conv2d(channels, channels_out, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # torch types an optional bias
+        self.out = zero_conv(channels, channels_out)
+        self.shift = zero_conv(channels, latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C_in, H, W)`` -> ``(B, C_out, H, W)``."""
-        features: Tensor = self.out(self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last))))
+        """Features for others, ``(B, C_in, H, W)`` -> ``(B, C_out, H, W)``."""
+        features: Tensor = self.out(self._deep(x))
         return features
+
+    def answer(self, x: Tensor) -> Tensor:
+        """Its own guess of ``z_0 - z_y``, ``(B, C_in, H, W)`` -> ``(B, latent_channels, H, W)``."""
+        shift: Tensor = self.shift(self._deep(x))
+        return shift
+
+    def _deep(self, x: Tensor) -> Tensor:
+        deep: Tensor = self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))
+        return deep

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.blocks import ConditionedConvBlock, SourceEncoder
+from qdm_med.models.blocks import ConditionedConvBlock, SourceEncoder, zero_conv
 from qdm_med.models.embeddings import TimestepEmbedder
 from qdm_med.models.quadtree import on_finer_grid
 from qdm_med.models.streams import Downstream, StreamShape, Upstream
@@ -165,11 +165,9 @@ class TwoStreamDenoiser(nn.Module):
             self.stem = nn.Conv2d(seen, width, 3, padding=1)
             self.trunk = nn.ModuleList(ConditionedConvBlock(width, config.hidden) for _ in range(config.trunk_blocks))
             self.head = nn.ModuleList(ConditionedConvBlock(width, config.hidden) for _ in range(config.head_blocks))
-            self.read_out = nn.Conv2d(width, latent, 3, padding=1)
-            nn.init.zeros_(self.read_out.weight)
-            nn.init.zeros_(self.read_out.bias)  # type: ignore[arg-type]  # torch types an optional bias
+            self.read_out = zero_conv(width, latent)
         if config.source_channels:
-            self.source = SourceEncoder(latent + condition, config.source_channels, config.source_blocks, width)
+            self.source = SourceEncoder(latent + condition, config.source_channels, config.source_blocks, width, latent)
 
     def plan(self, mask: Tensor) -> WindowPlan:
         """Work out once per slice which windows are computed.
@@ -188,9 +186,29 @@ class TwoStreamDenoiser(nn.Module):
         """
         if not self.config.source_channels:
             return None
-        image = on_latent_grid(low_res, self.config.condition_channels, (z_y.shape[-2], z_y.shape[-1]))
-        features: Tensor = self.source(padded_to(torch.cat([image, z_y], dim=1), self.config.window_size))
+        features: Tensor = self.source(self._without_noise(low_res, z_y))
         return features
+
+    def expect(self, low_res: Tensor, z_y: Tensor) -> Tensor:
+        """What the encoder of the source expects of ``z_0``, ``(B, C, h, w)``; no step uses it, training may.
+
+        Args:
+            low_res: As for :meth:`forward`.
+            z_y: As for :meth:`forward`.
+
+        Raises:
+            ConfigError: If there is no encoder of the source.
+        """
+        if not self.config.source_channels:
+            raise ConfigError("the network has no encoder of the source; set source_channels and source_blocks")
+        height, width = z_y.shape[-2:]
+        shift: Tensor = self.source.answer(self._without_noise(low_res, z_y))
+        return z_y + shift[..., :height, :width]
+
+    def _without_noise(self, low_res: Tensor, z_y: Tensor) -> Tensor:
+        """What all steps have in common, padded to whole windows."""
+        image = on_latent_grid(low_res, self.config.condition_channels, (z_y.shape[-2], z_y.shape[-1]))
+        return padded_to(torch.cat([image, z_y], dim=1), self.config.window_size)
 
     def forward(
         self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan, source: Tensor | None = None

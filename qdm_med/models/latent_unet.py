@@ -100,6 +100,10 @@ class LatentUnet(nn.Module):
     def read_source(self, low_res: Tensor, z_y: Tensor) -> None:
         """Nothing: all layers see the noisy latent."""
 
+    def expect(self, low_res: Tensor, z_y: Tensor) -> Tensor:
+        """Refuse: without the noisy latent it has no answer."""
+        raise ConfigError("a U-Net has no encoder of the source; set training.source_weight to 0")
+
     def forward(
         self, x_t: Tensor, t: Tensor, low_res: Tensor, z_y: Tensor, plan: WindowPlan, source: Tensor | None = None
     ) -> Prediction:

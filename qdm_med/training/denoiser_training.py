@@ -21,7 +21,7 @@ from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import ConfigError
 from qdm_med.inference.super_resolution import slice_draws, super_resolve
-from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
+from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
 from qdm_med.models.denoiser import DenoiserConfig
 from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.latent_unet import LatentUnetConfig
@@ -128,7 +128,10 @@ class DenoiserTask:
 
     @torch.no_grad()
     def validate(self, objective: DenoiserObjective) -> Validation:
-        """PSNR (data range 2) of samples at the card's steps, and of bicubic, on whole validation slices."""
+        """PSNR (data range 2) of samples at the card's steps, and of bicubic, on whole validation slices.
+
+        Where the encoder of the source alone is trained, its answers stand for the samples.
+        """
         figures: dict[str, float] = {}
         samples: list[Sample] = []
         every = evenly_spaced(self._store, self._config.validation_slices)
@@ -136,6 +139,8 @@ class DenoiserTask:
             schedule = self._schedule.respaced(trailing_timesteps(len(self._schedule), steps))
             pairs = full_pairs(self._store, "val", scale, BENCHMARK, intensity=self._card.intensity, every=every)
             resolve = partial(self._super_resolve, objective.denoiser, schedule)
+            if not self._config.trains_denoiser:
+                resolve = partial(self._expect, objective.denoiser)
             found = compare_with_bicubic(pairs, resolve)
             figures |= found.figures
             samples += found.samples
@@ -161,6 +166,12 @@ class DenoiserTask:
             schedule=schedule,
             noises=(draws,),
         ).cpu()
+
+    def _expect(self, denoiser: LatentNetwork, pair: SlicePair) -> Tensor:
+        """What the encoder of the source makes of a slice by itself."""
+        low_res = pair.low_res.to(self._device)
+        z_y = self._autoencoder.encode(upsample(low_res, pair.scale))
+        return self._autoencoder.decode(denoiser.expect(low_res, z_y)).clamp(-1.0, 1.0).cpu()
 
     def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Write autoencoder and averaged denoiser as one checkpoint."""

@@ -36,6 +36,9 @@ class DenoiserTrainingConfig(PairTrainingConfig):
         perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
             an LPIPS backbone. 0: none. Leaves without noise take no part in it: the network answers it there with a
             regular pattern (LPIPS falls, and soft tissue is hatched).
+        source_weight: Weight of the squared error, in the network's range, of the image decoded from what the encoder of
+            the source expects by itself. Where it is the only weight, that encoder alone is trained, which takes a fraction
+            of the time; what it has learnt is then there for every step.
         perceptual_until: Part of the chain, from its clean end, in which the perceptual term counts. Where the noise is
             strong the answer hardly follows it, and LPIPS draws the same regular pattern there as where there is none.
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
@@ -49,8 +52,20 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     upstream_weight: float = 1.0
     decoded_weight: float = 0.0
     perceptual_weight: float = 0.0
+    source_weight: float = 0.0
     perceptual_until: float = 1.0
     last_timestep_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the shares, and that there is something to learn."""
+        super().__post_init__()
+        if not self.trains_denoiser and not self.source_weight:
+            raise ConfigError("all weights of the objective are 0; give at least one of them a value")
+
+    @property
+    def trains_denoiser(self) -> bool:
+        """Whether a weight asks for more than the encoder of the source."""
+        return any((self.downstream_weight, self.upstream_weight, self.decoded_weight, self.perceptual_weight))
 
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -94,7 +109,15 @@ class DenoiserObjective(nn.Module):
         self._decode, self._perceptual = decode, (perceptual,)  # a tuple: its weights are not ours to train or save
 
     def forward(self, batch: DenoiserBatch) -> dict[str, Tensor]:
-        """Eq. 6, and Eq. 7's term on the decoded image where it has a weight."""
+        """Eq. 6, Eq. 7's term on the decoded image and the source's own answer, where they have a weight."""
+        losses = self._denoising(batch) if self.config.trains_denoiser else {}
+        if self.config.source_weight:
+            image = self._decode(self.denoiser.expect(batch.known.low_res, batch.known.z_y))
+            losses["source"] = F.mse_loss(image, batch.high_res)
+            losses["loss"] = losses.get("loss", 0.0) + self.config.source_weight * losses["source"]
+        return losses
+
+    def _denoising(self, batch: DenoiserBatch) -> dict[str, Tensor]:
         high_res, z_0, known, t, noise = batch
         z_t = diffuse(self.schedule, z_0, known.z_y, t, known.mask, noise)
         said = self.denoiser(scale_input(self.schedule, z_t, t), t, known.low_res, known.z_y, known.plan)

@@ -31,10 +31,11 @@ WHOLE = Share(0, 1)
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "store"
-    hu = np.random.default_rng(0).integers(-900, 900, (64, 64)).astype(np.int16)
     with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
-        key = anonymous_key("patient")
-        writer.add(hu, SliceRecord("train", key, key, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
+        for seed, split in enumerate(("train", "val")):
+            hu = np.random.default_rng(seed).integers(-900, 900, (64, 64)).astype(np.int16)
+            key = anonymous_key(split)
+            writer.add(hu, SliceRecord(split, key, key, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
     return SliceStore.open(folder)
 
 
@@ -150,6 +151,44 @@ def test_a_start_may_add_an_encoder_of_the_source_and_answers_as_before(store, t
     assert not torch.equal(answers[0], z_y)
     with pytest.raises(ConfigError, match="no denoiser of the configured shape"):
         task(store, trained, trained, shape=plain)
+
+
+SOURCE_ALONE = {"downstream_weight": 0.0, "upstream_weight": 0.0, "source_weight": 2.0}
+
+
+def test_the_encoder_of_the_source_is_trained_alone_where_nothing_else_has_a_weight(store, trained, monkeypatch):
+    run = task(store, trained, **SOURCE_ALONE)
+    denoiser = run.objective.denoiser
+    batch = run.batch(0, WHOLE)
+    monkeypatch.setattr(denoiser, "forward", None)  # whoever calls it fails
+    losses = run.objective(batch)
+    assert losses.keys() == {"source", "loss"}
+    # It starts as z_y: the error is that of the upsampled source, twice.
+    plain = torch.nn.functional.mse_loss(trained.autoencoder.decode(batch.known.z_y), batch.high_res)
+    torch.testing.assert_close(losses["loss"], 2 * plain)
+    losses["loss"].backward()
+    learning = {name.split(".")[0] for name, value in denoiser.named_parameters() if value.grad is not None}
+    assert learning == {"source"}
+    figures = run.validate(run.objective).figures
+    assert figures.keys() == {"psnr_x4", "bicubic_x4", "psnr_x8", "bicubic_x8"}
+
+
+def test_the_source_counts_beside_the_denoiser(store, trained):
+    batch = task(store, trained).batch(0, WHOLE)
+    plain, both = (task(store, trained, trained, source_weight=weight).objective(batch) for weight in (0.0, 3.0))
+    torch.testing.assert_close(both["loss"], plain["loss"] + 3 * both["source"])
+    assert both["source"] > 0
+
+
+def test_without_an_encoder_of_the_source_it_cannot_be_trained(store, trained):
+    run = task(store, trained, shape=replace(SHAPE, source_channels=0, source_blocks=0), **SOURCE_ALONE)
+    with pytest.raises(ConfigError, match="set source_channels and source_blocks"):
+        run.objective(run.batch(0, WHOLE))
+
+
+def test_an_objective_that_asks_for_nothing_is_refused():
+    with pytest.raises(ConfigError, match="all weights of the objective are 0"):
+        DenoiserTrainingConfig(downstream_weight=0.0, upstream_weight=0.0)
 
 
 @pytest.mark.parametrize(("until", "share"), [(1.0, 1.0), (0.4, 0.5), (0.0, 0.0)])
