@@ -159,7 +159,7 @@ class Upscaler:
         if uncertainty:
             self.require_samples()
             return self._compute_with_uncertainty(jobs)
-        fine = self._tiles(jobs, self._batch)
+        fine = self._tiles(jobs, partial(self._mean, numbers=range(self.samples)))
         return [self._finish(job.work, fine[number]) for number, job in enumerate(jobs)]
 
     def _compute_with_uncertainty(self, jobs: Sequence[Job]) -> list[UpscaledSlice]:
@@ -167,7 +167,7 @@ class Upscaler:
         totals: list[dict[Tile, Tensor]] = [{} for _ in jobs]
         spreads = [RunningSpread(self._fine_shape(job.work)) for job in jobs]
         for number in range(self.samples):
-            fine = self._tiles(jobs, partial(self._sample, number=number))
+            fine = self._tiles(jobs, partial(self._mean, numbers=(number,)))
             for job, total, own, spread in zip(jobs, totals, fine, spreads, strict=True):
                 if own:
                     spread.add(self._finish(job.work, own).hu)
@@ -248,15 +248,8 @@ class Upscaler:
         if batch:
             yield batch
 
-    def _batch(self, tiles: Sequence[tuple[Job, Tile]]) -> Tensor:
-        """Super-resolve tiles of one size together, ``(B, 1, h, w)``: the mean of the samples."""
-        return self._mean_of(tiles, range(self.samples))
-
-    def _sample(self, tiles: Sequence[tuple[Job, Tile]], number: int) -> Tensor:
-        """One of the samples."""
-        return self._mean_of(tiles, (number,))
-
-    def _mean_of(self, tiles: Sequence[tuple[Job, Tile]], numbers: Sequence[int]) -> Tensor:
+    def _mean(self, tiles: Sequence[tuple[Job, Tile]], numbers: Sequence[int]) -> Tensor:
+        """Super-resolve tiles of one size together, ``(B, 1, h, w)``: the mean of the samples of these numbers."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
             fine = super_resolve(
                 self._autoencoder,
