@@ -40,7 +40,9 @@ def step_times(config: DenoiserConfig, masks: dict[str, Tensor], repeats: int) -
     channels = config.trunk_channels or config.latent_channels + config.condition_channels
     seen = torch.randn(1, channels, LATENT, LATENT, generator=generator)
     plans = {name: network.plan(mask) for name, mask in masks.items()}
-    ways = {name: lambda plan=plan: network(x, t, low_res, x, plan) for name, plan in plans.items()}
+    with torch.no_grad():
+        source = network.read_source(low_res, x)  # once a slice, not a step
+    ways = {name: lambda plan=plan: network(x, t, low_res, x, plan, source) for name, plan in plans.items()}
     return alternating({**ways, "upstream alone": lambda: network.upstream(seen, t)}, repeats)
 
 

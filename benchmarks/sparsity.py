@@ -66,7 +66,9 @@ def parts(model: Checkpoint, pair: SlicePair) -> Times:
         ways[f"downstream, {name}"] = lambda k=known, f=features, c=context, t=t: model.denoiser.downstream(
             f, t, c, k.plan
         )
-        ways[f"step, {name}"] = lambda k=known, t=t: model.denoiser(k.z_y, t, k.low_res, k.z_y, k.plan)
+        source = model.denoiser.read_source(known.low_res, known.z_y)
+        ways[f"step, {name}"] = lambda k=known, t=t, s=source: model.denoiser(k.z_y, t, k.low_res, k.z_y, k.plan, s)
+        ways["source"] = lambda k=known: model.denoiser.read_source(k.low_res, k.z_y)
         ways["decode"] = lambda k=known: model.autoencoder.decode(k.z_y)
     return alternating(ways, 1)
 

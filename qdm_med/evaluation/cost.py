@@ -84,5 +84,6 @@ def step_cost(config: DenoiserConfig, leaves: Tensor) -> StepCost:
     latent, low_res = blank(config.latent_channels), blank(1)
     placed = plan.to(device)
     with torch.no_grad():
-        _, macs = count_macs(lambda: network(latent, t, low_res, latent, placed))
+        source = network.read_source(low_res, latent)  # once a slice, not a step
+        _, macs = count_macs(lambda: network(latent, t, low_res, latent, placed, source))
     return StepCost(macs, plan.window_count, plan.windows_in_all, float(leaves.float().mean()))

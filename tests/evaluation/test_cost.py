@@ -1,5 +1,7 @@
 """Multiply-accumulates: the paper's figures, sums by hand, and the same count however it is run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -71,3 +73,8 @@ def test_counting_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(5)
     step_cost(PRESETS["t"], leaves(8, side=16))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_is_done_once_a_slice_is_no_part_of_a_step():
+    without = replace(PRESETS["t"], source_channels=0, source_blocks=0)
+    assert step_cost(PRESETS["t"], leaves(8)).macs == step_cost(without, leaves(8)).macs
