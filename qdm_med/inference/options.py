@@ -47,7 +47,7 @@ class Sampling(NamedTuple):
 
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
-        "faithful": Mode(steps=1, samples=4),
+        "faithful": Mode(steps=2, samples=4),
         "balanced": Mode(),
         "detailed": Mode(steps=15, threshold=0.0),
     }
