@@ -90,7 +90,7 @@ def test_a_calibration_is_for_the_scale_and_the_sampler_it_was_measured_with(tin
         {"scale": 8},
         {"steps": 3},
         {"temperature": 0.5},
-        {"mode": "faithful", "steps": None},
+        {"mode": "detailed", "steps": None},
         {"consistency": "hard"},
     )
     for other in others:
