@@ -27,6 +27,7 @@ from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
 from qdm_med.uncertainty import SpreadCalibration
+from tests.shapes import TINY_DENOISER
 
 UNET = LatentUnetConfig(2, channels=(8,), res_blocks=(1,), attention=(False,), head_channels=8, norm_groups=4)
 
@@ -34,16 +35,7 @@ UNET = LatentUnetConfig(2, channels=(8,), res_blocks=(1,), attention=(False,), h
 @pytest.fixture(scope="session")
 def card():
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    )
+    denoiser = TINY_DENOISER
     return ModelCard("tiny", autoencoder, denoiser, intensity=HuWindow(0, 1000), training={"slices": 3})
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pydicom
 import pytest
@@ -12,23 +10,15 @@ from pydicom.data import get_testdata_file
 
 from qdm_med.checkpoint import ModelCard, save_checkpoint
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from tests.shapes import TINY_DENOISER
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    )
+    denoiser = TINY_DENOISER
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     networks = KlVae(autoencoder), TwoStreamDenoiser(denoiser)
     with torch.no_grad():

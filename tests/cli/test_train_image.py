@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +13,11 @@ from qdm_med.config import ExperimentConfig, save_config
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, slice_checksum
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.models.image_network import ImageNetworkConfig
 from qdm_med.training.image_training import ImageTrainingConfig
 from qdm_med.training.loop import LoopConfig
+from tests.shapes import TINY_DENOISER
 
 pytest.importorskip("spandrel", reason="spandrel is an extra")
 
@@ -55,16 +55,7 @@ def test_a_network_is_trained_described_and_compared(run, place, tmp_path):
 
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    )
+    denoiser = TINY_DENOISER
     card = ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(1,), training={"patient_keys": []})
     save_checkpoint(tmp_path / "tiny.safetensors", card, KlVae(autoencoder), TwoStreamDenoiser(denoiser))
     tested = ("--data", place / "store", "--checkpoint", tmp_path / "tiny.safetensors", "--methods", "bicubic")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,8 @@ from qdm_med.evaluation.cases import Case, low_checksum
 from qdm_med.evaluation.scoring import Truth
 from qdm_med.intensity import CompandedRange
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from tests.shapes import TINY_DENOISER
 
 INTENSITY = CompandedRange()
 
@@ -56,15 +55,6 @@ def checkpoint():
     """A fresh tiny network: the identity on the upsampled latent."""
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    )
+    denoiser = TINY_DENOISER
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     return Checkpoint(ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(2,)), *networks, sha256="0" * 64)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pydicom
 import pytest
@@ -15,8 +13,9 @@ from qdm_med.checkpoint import Checkpoint, ModelCard
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
+from tests.shapes import TINY_DENOISER
 
 SLICES = 4
 
@@ -25,16 +24,7 @@ SLICES = 4
 def tiny_checkpoint():
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    )
+    denoiser = TINY_DENOISER
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     enliven(*networks)
     return Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)

@@ -22,10 +22,11 @@ from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscale import Upscaler
 from qdm_med.io.dicom_file import quiet
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.pacs.addresses import Node, parse_caller
 from qdm_med.pacs.listen import Worker, listen
 from qdm_med.pacs.receiver import Door
+from tests.shapes import TINY_DENOISER
 
 NAME = "SECRET^PATIENT"
 
@@ -70,16 +71,7 @@ def make_series() -> Callable[..., Path]:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    )
+    denoiser = TINY_DENOISER
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_checkpoint(path, ModelCard("tiny", autoencoder, denoiser), KlVae(autoencoder), TwoStreamDenoiser(denoiser))
     return path
@@ -89,16 +81,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def upscaler() -> Upscaler:
     torch.manual_seed(0)
     autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    )
+    denoiser = TINY_DENOISER
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     model = Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)
     return Upscaler(model, UpscaleOptions(steps=1), device=torch.device("cpu"))

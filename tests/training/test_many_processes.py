@@ -22,13 +22,13 @@ from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
 from qdm_med.errors import ConfigError
 from qdm_med.experiment import run_denoiser, run_vae
 from qdm_med.models.autoencoder import AutoencoderConfig
-from qdm_med.models.denoiser import PRESETS
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Share, shares_of_process
 from qdm_med.training.vae_training import VaeTrainingConfig
+from tests.shapes import TINY_DENOISER
 
 PROGRAM = Path(__file__).with_name("many_processes.py")
 
@@ -39,16 +39,7 @@ CONFIG = ExperimentConfig(
     ),
     autoencoder=AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)),
     vae=VaeTrainingConfig(crop=32, validation_slices=1),
-    denoiser=replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    ),
+    denoiser=TINY_DENOISER,
     training=DenoiserTrainingConfig(
         crops=(32,), thresholds=(0.3,), benchmark_share=1.0, decoded_weight=1.0, validation_slices=1
     ),

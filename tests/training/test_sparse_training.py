@@ -17,14 +17,13 @@ from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_ch
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.training.denoiser_training import DenoiserTask
 from qdm_med.training.objective import DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.task import Share
+from tests.shapes import TINY_DENOISER
 
-SHAPE = replace(
-    PRESETS["t"], latent_channels=2, hidden=16, depth=1, heads=2, trunk_channels=8, source_channels=8, source_blocks=1
-)
+SHAPE = TINY_DENOISER
 WHOLE = Share(0, 1)
 
 

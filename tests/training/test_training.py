@@ -18,12 +18,12 @@ from qdm_med.data.slices import anonymous_key
 from qdm_med.errors import ConfigError
 from qdm_med.experiment import run_denoiser, run_vae
 from qdm_med.models.autoencoder import AutoencoderConfig
-from qdm_med.models.denoiser import PRESETS
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.vae_training import VaeTrainingConfig
+from tests.shapes import TINY_DENOISER
 
 LPIPS_BACKBONE = Path(__file__).parents[3] / "shared" / "data" / "lpips" / "squeezenet1_1_features_fp16.npz"
 
@@ -34,16 +34,7 @@ CONFIG = ExperimentConfig(
     ),
     autoencoder=AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)),
     vae=VaeTrainingConfig(crop=32, validation_slices=1),
-    denoiser=replace(
-        PRESETS["t"],
-        latent_channels=2,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    ),
+    denoiser=TINY_DENOISER,
     training=DenoiserTrainingConfig(crops=(32, 64), crop_weights=(0.5, 0.5), decoded_weight=1.0, validation_slices=1),
 )
 

@@ -1,0 +1,19 @@
+"""Shapes of networks that tests run: of every kind of layer one, and small."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qdm_med.models.denoiser import PRESETS
+
+TINY_DENOISER = replace(
+    PRESETS["t"],
+    latent_channels=2,
+    hidden=16,
+    depth=1,
+    heads=2,
+    trunk_channels=8,
+    source_channels=8,
+    source_blocks=1,
+)
+"""The tiny preset, tinier."""
