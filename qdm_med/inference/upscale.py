@@ -98,7 +98,7 @@ class Upscaler:
         schedule = chain_of(self.card.schedule)
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._autoencoder = checkpoint.autoencoder.to(device).to(memory_format=torch.channels_last)
-        self._denoiser = checkpoint.denoiser.to(device)
+        self._denoiser = checkpoint.denoiser.to(device).to(memory_format=torch.channels_last)
         self._device = device
         self._precision = options.precision
         on_device = GPU_BATCH_LEAVES if device.type != "cpu" else 0

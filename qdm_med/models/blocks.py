@@ -17,7 +17,7 @@ NORM_EPS = 1e-6
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Shift and scale normalised tokens; ``shift`` and ``scale`` broadcast against ``x``."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 def layer_norm(x: Tensor) -> Tensor:
@@ -239,8 +239,8 @@ class ConditionedConvBlock(nn.Module):
         """``(B, C, H, W)`` features and ``(B, D)`` conditioning -> ``(B, C, H, W)``."""
         shift, scale = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
         middle = modulate(self.conv1(F.silu(x)), shift, scale)
-        changed: Tensor = self.conv2(F.silu(middle))
-        return x + changed
+        changed: Tensor = self.conv2(F.silu(middle, inplace=True))
+        return changed.add_(x)
 
 
 class ConvBlock(nn.Module):
@@ -256,8 +256,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, C, H, W)``."""
-        changed: Tensor = self.conv2(F.relu(self.conv1(x)))
-        return x + changed
+        changed: Tensor = self.conv2(F.relu(self.conv1(x), inplace=True))
+        return changed.add_(x)
 
 
 class SourceEncoder(nn.Module):

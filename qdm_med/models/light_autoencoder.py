@@ -27,7 +27,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, C, H, W)``."""
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        changed: Tensor = self.conv2(F.silu(self.conv1(F.silu(x)), inplace=True))
+        return changed.add_(x)
 
 
 def residual_blocks(channels: int, count: int) -> nn.Sequential:

@@ -92,8 +92,8 @@ class PatchEmbedding(nn.Module):
 
 
 def unpatch(patches: Tensor, patch: int) -> Tensor:
-    """``(B, rows, columns, patch * patch * C)`` -> ``(B, C, rows * patch, columns * patch)``."""
-    return rearrange(patches, "b y x (py px c) -> b c (y py) (x px)", py=patch, px=patch)
+    """``(B, rows, columns, patch * patch * C)`` -> ``(B, C, rows * patch, columns * patch)``, channels last in memory."""
+    return rearrange(patches, "b y x (py px c) -> b (y py) (x px) c", py=patch, px=patch).permute(0, 3, 1, 2)
 
 
 class Upstream(nn.Module):
