@@ -12,7 +12,8 @@ import torch
 from timing import against, alternating, arguments, tell
 from torch import Tensor
 
-from qdm_med.models.denoiser import PRESETS, DenoiserConfig, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.denoiser_config import PRESETS, DenoiserConfig
 
 LATENT = 128
 REAL_DENSITY = 0.37
@@ -36,14 +37,14 @@ def step_times(config: DenoiserConfig, masks: dict[str, Tensor], repeats: int) -
     network = TwoStreamDenoiser(config).eval()
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, config.latent_channels, LATENT, LATENT, generator=generator)
-    low_res, t = x[:, :1], torch.tensor([7])
+    low_res = x[:, :1]
     channels = config.trunk_channels or config.latent_channels + config.condition_channels
     seen = torch.randn(1, channels, LATENT, LATENT, generator=generator)
     plans = {name: network.plan(mask) for name, mask in masks.items()}
     with torch.no_grad():
-        source = network.read_source(low_res, x)  # once a slice, not a step
-    ways = {name: lambda plan=plan: network(x, t, low_res, x, plan, source) for name, plan in plans.items()}
-    return alternating({**ways, "upstream alone": lambda: network.upstream(seen, t)}, repeats)
+        source, step = network.read_source(low_res, x), network.read_step(torch.tensor([7]))  # once a slice, once a run
+    ways = {name: lambda plan=plan: network(x, step, low_res, x, plan, source) for name, plan in plans.items()}
+    return alternating({**ways, "upstream alone": lambda: network.upstream(seen, step.upstream)}, repeats)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
 from qdm_med.experiment import run_denoiser, run_vae
 from qdm_med.models.autoencoder import AutoencoderConfig
-from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.denoiser_config import DenoiserConfig
 from qdm_med.training.loop import LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.vae_training import VaeTrainingConfig

@@ -12,7 +12,7 @@ from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig
-from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.denoiser_config import DenoiserConfig
 from qdm_med.models.image_network import ImageNetworkConfig
 from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import QuadtreeKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qdm_med.models.denoiser import PRESETS
+from qdm_med.models.denoiser_config import PRESETS
 
 TINY_DENOISER = replace(
     PRESETS["t"],

@@ -24,7 +24,8 @@ from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import HuWindow
 from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.denoiser_config import PRESETS
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
 from qdm_med.uncertainty import SpreadCalibration
 from tests.shapes import TINY_DENOISER

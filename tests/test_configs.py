@@ -12,7 +12,8 @@ from qdm_med.config import load_config
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder import PAPER_SIZE, KlVae
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.denoiser_config import PRESETS
 from qdm_med.training.adversary import PatchAdversary
 from qdm_med.training.vae_training import VaeBatch, VaeObjective, structural_distance
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from qdm_med.diffusion.chain import Chain
 from qdm_med.diffusion.process import masked_noise, posterior_mean, posterior_std, start
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
-"""``(z_t / std (B, C, h, w), timestep (B,)) -> z_0 (B, C, h, w)``; conditioning is already bound."""
+Denoise = Callable[[Tensor, int], Tensor]
+"""``(z_t / std (B, C, h, w), timestep counted from 0) -> z_0 (B, C, h, w)``; conditioning is already bound."""
 
 Noise = Callable[[int], Tensor]
 """``draw -> (B, C, h, w)`` standard normal; draw 0 starts the chain, draw k + 1 belongs to its k-th step."""
@@ -33,9 +33,8 @@ def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: Chain, noise: 
     """
     z = start(schedule, z_y, mask, noise(0))
     for step, index in enumerate(reversed(range(len(schedule)))):
-        timestep = torch.full((len(z),), schedule.timesteps[index], device=z.device)
         # Python numbers throughout: the loop never waits for the device.
-        z_0 = denoise(z / float(schedule.input_std[index]), timestep)
+        z_0 = denoise(z / float(schedule.input_std[index]), schedule.timesteps[index])
         z = posterior_mean(schedule, z, z_0, index)
         if index > 0 and (std := posterior_std(schedule, index)):
             z = z + masked_noise(noise(step + 1), std, mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 import torch
@@ -14,7 +14,7 @@ from qdm_med.diffusion.sampler import Noise, sample
 from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
 from qdm_med.models.conditioning import condition
 from qdm_med.models.denoiser import Prediction
-from qdm_med.models.latent_network import LatentNetwork
+from qdm_med.models.latent_network import LatentNetwork, LatentStep
 
 
 def slice_draws(
@@ -35,6 +35,18 @@ def slice_draws(
 
 
 @torch.no_grad()
+def read_steps(denoiser: LatentNetwork, schedule: Chain, device: torch.device) -> dict[int, LatentStep]:
+    """What each timestep of a schedule says to the network's layers: worked out once for all slices, tiles and samples.
+
+    Args:
+        denoiser: Denoiser; what is read holds as long as its weights do.
+        schedule: Full or respaced.
+        device: Where the denoiser is.
+    """
+    return {t: denoiser.read_step(torch.tensor([t], device=device)) for t in schedule.timesteps}
+
+
+@torch.no_grad()
 def super_resolve(
     autoencoder: KlVae,
     denoiser: LatentNetwork,
@@ -43,6 +55,7 @@ def super_resolve(
     *,
     scale: int,
     schedule: Chain,
+    steps: Mapping[int, LatentStep],
     noises: Sequence[Noise],
 ) -> Tensor:
     """Encode once, sample, decode (paper Algorithm 2).
@@ -54,6 +67,7 @@ def super_resolve(
         leaves: ``(B, rows, columns)`` bool, active leaves.
         scale: Magnification.
         schedule: Full or respaced.
+        steps: From :func:`read_steps`, of the denoiser and the schedule.
         noises: For each sample the draws of its ``(B, C, scale H / 4, scale W / 4)`` standard normal noise; at least one.
 
     Returns:
@@ -62,8 +76,8 @@ def super_resolve(
     known = condition(autoencoder, denoiser, low_res, leaves, scale=scale)
     source = denoiser.read_source(known.low_res, known.z_y)
 
-    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        prediction: Prediction = denoiser(x_t, t, known.low_res, known.z_y, known.plan, source)
+    def denoise(x_t: Tensor, timestep: int) -> Tensor:
+        prediction: Prediction = denoiser(x_t, steps[timestep], known.low_res, known.z_y, known.plan, source)
         return prediction.merged
 
     def draw(noise: Noise) -> Tensor:

@@ -24,7 +24,7 @@ from qdm_med.inference.fusion import GaussianTileFusion, fade_in
 from qdm_med.inference.memory import tile_within
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.spread import RunningSpread
-from qdm_med.inference.super_resolution import slice_draws, super_resolve
+from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.inference.work import MARGIN, Region, SliceWork, Tile, WorkPlanner
 from qdm_med.models.autoencoder import DOWNSAMPLING
@@ -99,6 +99,7 @@ class Upscaler:
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._autoencoder = checkpoint.autoencoder.to(device).to(memory_format=torch.channels_last)
         self._denoiser = checkpoint.denoiser.to(device).to(memory_format=torch.channels_last)
+        self._steps = read_steps(self._denoiser, self._schedule, device)
         self._device = device
         self._precision = options.precision
         on_device = GPU_BATCH_LEAVES if device.type != "cpu" else 0
@@ -260,6 +261,7 @@ class Upscaler:
                 torch.cat([tile.leaves for _, tile in tiles]).to(self._device),
                 scale=self.scale,
                 schedule=self._schedule,
+                steps=self._steps,
                 noises=[self._noise(tiles, number) for number in numbers],
             )
         return fine.cpu()

@@ -1,6 +1,7 @@
 """Transformer blocks of the two streams (paper Figure 6): adaLN-Zero around attention and MLP.
 
-The blocks are functions of tokens and of a conditioning vector; which tokens there are is the streams' business.
+The blocks are functions of tokens and of their modulation, which each makes of the timestep alone and which can therefore be
+worked out once for many tokens, slices and samples. Which tokens there are is the streams' business.
 """
 
 from __future__ import annotations
@@ -30,14 +31,6 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    return layer
-
-
-def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """Build a 3x3 convolution that starts as zero."""
-    layer = nn.Conv2d(inputs, outputs, 3, padding=1)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # torch types an optional bias
     return layer
 
 
@@ -143,7 +136,18 @@ def mlp(hidden: int, ratio: int) -> nn.Sequential:
     )
 
 
-class DiTBlock(nn.Module):
+class Modulated(nn.Module):
+    """A layer that is told the timestep by its ``modulation``: factors and summands of its features."""
+
+    modulation: nn.Module
+
+    def modulate_by(self, condition: Tensor) -> Tensor:
+        """``(B, D)`` conditioning -> ``(B, parts * features)``, what :meth:`forward` takes."""
+        vectors: Tensor = self.modulation(condition)
+        return vectors
+
+
+class DiTBlock(Modulated):
     """Self-attention and MLP, each gated by the conditioning (DiT's adaLN-Zero block)."""
 
     def __init__(self, hidden: int, heads: int, mlp_ratio: int) -> None:
@@ -152,14 +156,14 @@ class DiTBlock(nn.Module):
         self.mlp = mlp(hidden, mlp_ratio)
         self.modulation = modulation(hidden, 6)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """``(B, L, D)`` tokens and ``(B, D)`` conditioning -> ``(B, L, D)``."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=-1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """``(B, L, D)`` tokens and their modulation, ``(B, 6 D)`` or ``(1, 6 D)`` -> ``(B, L, D)``."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation[:, None].chunk(6, dim=-1)
         x = x + gate1 * self.attention(modulate(layer_norm(x), shift1, scale1))
         return x + gate2 * self.mlp(modulate(layer_norm(x), shift2, scale2))
 
 
-class CrossAttentionBlock(nn.Module):
+class CrossAttentionBlock(Modulated):
     """Attention inside a window, MLP, attention to the upstream tokens, MLP (paper Figure 6)."""
 
     def __init__(self, hidden: int, heads: int, mlp_ratio: int) -> None:
@@ -171,10 +175,14 @@ class CrossAttentionBlock(nn.Module):
         self.context_mlp = mlp(hidden, mlp_ratio)
         self.context_modulation = modulation(hidden, 6)
 
+    def modulate_by(self, condition: Tensor) -> Tensor:
+        """``(B, D)`` conditioning -> ``(B, 12 D)`` modulation, the window's and then the context's."""
+        return torch.cat([self.window_modulation(condition), self.context_modulation(condition)], dim=-1)
+
     def forward(
         self,
         x: Tensor,
-        condition: Tensor,
+        modulation: Tensor,
         keys_values: tuple[Tensor, Tensor],
         plan: WindowPlan,
         after: WindowPlan,
@@ -186,7 +194,7 @@ class CrossAttentionBlock(nn.Module):
 
         Args:
             x: Rows of ``plan``, ``(R, L, D)``.
-            condition: ``(B, D)`` conditioning of each image.
+            modulation: ``(B, 12 D)`` of each image, or ``(1, 12 D)`` of all.
             keys_values: Upstream tokens of each image, projected by ``context_attention``.
             plan: Which rows are given.
             after: Which rows are wanted: the same, or those of the narrowed plan.
@@ -194,20 +202,19 @@ class CrossAttentionBlock(nn.Module):
         Returns:
             Rows of ``after``.
         """
-        window = self.window_modulation(condition)
+        window, context = modulation.chunk(2, dim=-1)
         shift1, scale1 = plan.per_row(window).chunk(6, dim=-1)[:2]
         gate1, shift2, scale2, gate2 = after.per_row(window).chunk(6, dim=-1)[2:]
         attended = self.window_attention(modulate(layer_norm(x), shift1, scale1), plan, after)
         kept = plan.narrow(x) if after.leaf_mode and not plan.leaf_mode else x
         x = kept + gate1 * attended
         x = x + gate2 * self.window_mlp(modulate(layer_norm(x), shift2, scale2))
-        context = after.per_row(self.context_modulation(condition))
-        shift1, scale1, gate1, shift2, scale2, gate2 = context.chunk(6, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = after.per_row(context).chunk(6, dim=-1)
         x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, after.rows_of)
         return x + gate2 * self.context_mlp(modulate(layer_norm(x), shift2, scale2))
 
 
-class FinalLayer(nn.Module):
+class FinalLayer(Modulated):
     """Modulated normalisation and a linear map from a token to its patch, zero at the start."""
 
     def __init__(self, hidden: int, patch: int, channels: int) -> None:
@@ -215,79 +222,8 @@ class FinalLayer(nn.Module):
         self.modulation = modulation(hidden, 2)
         self.linear = zero_linear(hidden, patch * patch * channels)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """``(N, L, D)`` tokens and ``(N, D)`` conditioning -> ``(N, L, patch * patch * channels)``."""
-        return self.project(x, self.modulation(condition)[:, None])
-
-    def project(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """``(N, L, D)`` tokens and their modulation, ``(N, 1, 2 D)`` or ``(1, 1, 2 D)``, as in :meth:`forward`."""
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """``(N, L, D)`` tokens and their modulation, ``(N or 1, 1, 2 D)`` -> ``(N, L, patch * patch * channels)``."""
         shift, scale = modulation.chunk(2, dim=-1)
         patches: Tensor = self.linear(modulate(layer_norm(x), shift, scale))
         return patches
-
-
-class ConditionedConvBlock(nn.Module):
-    """Residual 3x3 convolutions whose middle is shifted and scaled by the conditioning; no normalisation layer."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = zero_conv(channels, channels)
-        self.modulation = nn.Sequential(nn.SiLU(), zero_linear(hidden, 2 * channels))
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """``(B, C, H, W)`` features and ``(B, D)`` conditioning -> ``(B, C, H, W)``."""
-        shift, scale = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        middle = modulate(self.conv1(F.silu(x)), shift, scale)
-        changed: Tensor = self.conv2(F.silu(middle, inplace=True))
-        return changed.add_(x)
-
-
-class ConvBlock(nn.Module):
-    """Two 3x3 convolutions with a ReLU between them, added to their input (EDSR, Lim et al., CVPRW 2017).
-
-    MONAI's ``ResidualUnit`` can be told to be this block, but takes seconds to import.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` -> ``(B, C, H, W)``."""
-        changed: Tensor = self.conv2(F.relu(self.conv1(x), inplace=True))
-        return changed.add_(x)
-
-
-class SourceEncoder(nn.Module):
-    """Residual convolutions, as of a super-resolution CNN without its magnification; both its ends start at zero.
-
-    Args:
-        channels_in: Channels of what it sees.
-        channels: Width of its blocks.
-        blocks: Number of them.
-        channels_out: Channels of its features.
-        latent_channels: Channels of its own answer.
-    """
-
-    def __init__(self, channels_in: int, channels: int, blocks: int, channels_out: int, latent_channels: int) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(channels_in, channels, 3, padding=1)
-        self.blocks = nn.Sequential(*(ConvBlock(channels) for _ in range(blocks)))
-        self.out = zero_conv(channels, channels_out)
-        self.shift = zero_conv(channels, latent_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features for others, ``(B, C_in, H, W)`` -> ``(B, C_out, H, W)``."""
-        features: Tensor = self.out(self._deep(x))
-        return features
-
-    def answer(self, x: Tensor) -> Tensor:
-        """Its own guess of ``z_0 - z_y``, ``(B, C_in, H, W)`` -> ``(B, latent_channels, H, W)``."""
-        shift: Tensor = self.shift(self._deep(x))
-        return shift
-
-    def _deep(self, x: Tensor) -> Tensor:
-        deep: Tensor = self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))
-        return deep

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from qdm_med.errors import CheckpointError
 from qdm_med.models.autoencoder import AutoencoderConfig
-from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.denoiser_config import DenoiserConfig
 from qdm_med.models.windows import to_windows
 
 StateDict = dict[str, Tensor]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from qdm_med.models.denoiser import DenoiserConfig, TwoStreamDenoiser
+from torch import Tensor
+
+from qdm_med.models.denoiser import Step, TwoStreamDenoiser
+from qdm_med.models.denoiser_config import DenoiserConfig
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
+
+LatentStep = Step | Tensor
+"""What ``read_step`` of either makes of a timestep."""
 
 LatentNetwork = TwoStreamDenoiser | LatentUnet
 LatentNetworkConfig = DenoiserConfig | LatentUnetConfig

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.denoiser import Prediction, on_latent_grid, padded_to
+from qdm_med.models.denoiser import Prediction
+from qdm_med.models.latent_grid import on_latent_grid, padded_to
 from qdm_med.models.windows import WindowPlan
 
 
@@ -97,6 +98,10 @@ class LatentUnet(nn.Module):
         """Windows of a latent: all of them, whatever ``mask``, ``(B, h / 2, w / 2)`` bool, says."""
         return WindowPlan.from_leaves(torch.ones_like(mask), window=self.config.window, leaf_mode=False)
 
+    def read_step(self, t: Tensor) -> Tensor:
+        """``(B,)`` timesteps -> the same: this network embeds them itself."""
+        return t
+
     def read_source(self, low_res: Tensor, z_y: Tensor) -> None:
         """Nothing: all layers see the noisy latent."""
 
@@ -115,5 +120,5 @@ class LatentUnet(nn.Module):
         height, width = x_t.shape[-2:]
         image = on_latent_grid(low_res, self.config.condition_channels, (height, width))
         seen = padded_to(torch.cat([x_t, image, z_y], dim=1), self.config.window_size)
-        z_0 = z_y + self.unet(seen, t)[..., :height, :width]
+        z_0 = z_y + self.unet(seen, t.expand(len(x_t)))[..., :height, :width]
         return Prediction(z_0, z_0, z_0)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from qdm_med.models.blocks import NORM_EPS, CrossAttentionBlock, DiTBlock, FinalLayer
+from qdm_med.models.blocks import NORM_EPS, CrossAttentionBlock, DiTBlock, FinalLayer, Modulated
 from qdm_med.models.embeddings import TimestepEmbedder, sincos_positions
 from qdm_med.models.windows import WindowPlan
 
@@ -96,74 +96,99 @@ def unpatch(patches: Tensor, patch: int) -> Tensor:
     return rearrange(patches, "b y x (py px c) -> b (y py) (x px) c", py=patch, px=patch).permute(0, 3, 1, 2)
 
 
-class Upstream(nn.Module):
+class StreamModulation(NamedTuple):
+    """What a timestep says to a stream; ``B`` is 1 where all images are at the same timestep.
+
+    Attributes:
+        blocks: ``(B, parts * hidden)`` of each block.
+        final: ``(B, 2 hidden)``.
+    """
+
+    blocks: tuple[Tensor, ...]
+    final: Tensor
+
+
+class Stream(nn.Module):
+    """What both streams have: patches are embedded, refined by blocks, and written out.
+
+    Args:
+        channels_in: Channels of the map.
+        channels_out: Channels of the answer.
+        shape: Shape of the stream.
+        block: Kind of its blocks.
+        normalise: Whether embedded patches are normalised.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, shape: StreamShape, block: type[Modulated], *, normalise: bool
+    ) -> None:
+        super().__init__()
+        self.embed = PatchEmbedding(channels_in, shape, normalise=normalise)
+        self.time = TimestepEmbedder(shape.hidden)
+        self.blocks = nn.ModuleList(block(shape.hidden, shape.heads, shape.mlp_ratio) for _ in range(shape.depth))
+        self.final = FinalLayer(shape.hidden, shape.patch, channels_out)
+
+    def read_step(self, t: Tensor) -> StreamModulation:
+        """``(B,)`` timesteps -> what they say to every layer."""
+        condition = self.time(t)
+        blocks = cast("Iterable[Modulated]", self.blocks)
+        return StreamModulation(
+            tuple(block.modulate_by(condition) for block in blocks), self.final.modulate_by(condition)
+        )
+
+
+class Upstream(Stream):
     """DiT over coarse patches of the whole map: a coarse answer everywhere, and the context of the downstream."""
 
     def __init__(self, channels_in: int, channels_out: int, shape: StreamShape) -> None:
-        super().__init__()
-        self.embed = PatchEmbedding(channels_in, shape, normalise=False)
-        self.time = TimestepEmbedder(shape.hidden)
-        self.blocks = nn.ModuleList(DiTBlock(shape.hidden, shape.heads, shape.mlp_ratio) for _ in range(shape.depth))
-        self.final = FinalLayer(shape.hidden, shape.patch, channels_out)
+        super().__init__(channels_in, channels_out, shape, DiTBlock, normalise=False)
 
-    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, step: StreamModulation) -> tuple[Tensor, Tensor]:
         """Look at the whole map.
 
         Args:
             x: ``(B, C_in, H, W)``, sides multiples of the patch.
-            t: ``(B,)`` timesteps.
+            step: From :meth:`read_step`.
 
         Returns:
             The coarse answer ``(B, C_out, H, W)`` and the context tokens ``(B, L, hidden)``.
         """
         grid = self.embed(x)
-        condition = self.time(t)
         tokens = rearrange(grid, "b y x d -> b (y x) d")
-        for block in self.blocks:
-            tokens = block(tokens, condition)
-        patches = self.final(tokens, condition).reshape(*grid.shape[:3], -1)
+        for block, modulation in zip(self.blocks, step.blocks, strict=True):
+            tokens = block(tokens, modulation)
+        patches = self.final(tokens, step.final[:, None]).reshape(*grid.shape[:3], -1)
         return unpatch(patches, self.embed.patch), tokens
 
 
-class Downstream(nn.Module):
+class Downstream(Stream):
     """Cross-attention blocks over fine patches, in windows, only where the quadtree is active."""
 
-    CHUNK = 64
-    """Most windows computed at once: bounds memory, changes nothing (paper section 3)."""
-
     def __init__(self, channels_in: int, channels_out: int, shape: StreamShape) -> None:
-        super().__init__()
-        self.embed = PatchEmbedding(channels_in, shape, normalise=True)
-        self.time = TimestepEmbedder(shape.hidden)
-        self.blocks = nn.ModuleList(
-            CrossAttentionBlock(shape.hidden, shape.heads, shape.mlp_ratio) for _ in range(shape.depth)
-        )
-        self.final = FinalLayer(shape.hidden, shape.patch, channels_out)
+        super().__init__(channels_in, channels_out, shape, CrossAttentionBlock, normalise=True)
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor, plan: WindowPlan) -> Tensor:
+    def forward(self, x: Tensor, step: StreamModulation, context: Tensor, plan: WindowPlan) -> Tensor:
         """Refine the active windows.
 
         Args:
             x: ``(B, C_in, H, W)``, sides multiples of patch times window.
-            t: ``(B,)`` timesteps.
+            step: From :meth:`read_step`.
             context: ``(B, L, hidden)`` upstream tokens.
             plan: The windows to compute.
 
         Returns:
             ``(B, C_out, H, W)``, zero beside the active leaves.
         """
-        condition = self.time(t)
         keys_values = [block.context_attention.keys_values(context) for block in self._blocks]
-        modulation = self.final.modulation(condition)
         # A patch is then a few runs of memory: gathering channel by channel would take longer than embedding everything.
         x = x.contiguous(memory_format=torch.channels_last)
         patches = []
-        for chunk in plan.chunks(self.CHUNK):
+        for chunk in plan.chunks:
             rows = self.embed.at(x, chunk.places)
-            for block, known in zip(self._blocks, keys_values, strict=True):
+            for block, modulation, known in zip(self._blocks, step.blocks, keys_values, strict=True):
                 after = chunk.narrowed if block is self._blocks[-1] else chunk
-                rows = block(rows, condition, known, chunk, after)
-            patches.append(self.final.project(rows, chunk.narrowed.per_row(modulation)))
+                rows = block(rows, modulation, known, chunk, after)
+            patches.append(self.final(rows, chunk.narrowed.per_row(step.final)))
         return unpatch(plan.scatter(torch.cat(patches)), self.embed.patch)
 
     @property

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,9 +34,13 @@ class WindowPlan:
         leaves: ``(N, tokens)`` bool, active tokens of each of the N active windows.
         window_index: ``(N,)`` place of each active window among the ``B * windows`` of the grid.
         leaf_index: ``(K,)`` place of each active token among the ``N * tokens`` of the active windows.
+        leaves_in: Number of active tokens of each of the N active windows.
         windows_of: Number of active windows of each of the B images.
         leaves_of: Number of active tokens of each of the B images.
     """
+
+    CHUNK: ClassVar[int] = 64
+    """Most windows computed at once: bounds memory, changes nothing (paper section 3)."""
 
     token_mask: Tensor
     window: int
@@ -43,6 +48,7 @@ class WindowPlan:
     leaves: Tensor
     window_index: Tensor
     leaf_index: Tensor
+    leaves_in: tuple[int, ...]
     windows_of: tuple[int, ...]
     leaves_of: tuple[int, ...]
 
@@ -65,6 +71,7 @@ class WindowPlan:
             leaves,
             window_index=active.flatten().nonzero()[:, 0],
             leaf_index=leaves.flatten().nonzero()[:, 0],
+            leaves_in=tuple(leaves.sum(dim=1).tolist()),
             windows_of=tuple(active.sum(dim=1).tolist()),
             leaves_of=tuple(windows.sum(dim=(1, 2)).tolist()),
         )
@@ -112,24 +119,26 @@ class WindowPlan:
         """The same mask in leaf mode."""
         return replace(self, leaf_mode=True)
 
-    def chunks(self, size: int) -> tuple[WindowPlan, ...]:
-        """Plans of at most ``size`` windows each, in order; together they are this one."""
-        if self.window_count <= size:
+    @cached_property
+    def chunks(self) -> tuple[WindowPlan, ...]:
+        """Plans of at most ``CHUNK`` windows each, in order; together they are this one."""
+        if self.window_count <= self.CHUNK:
             return (self,)
-        leaves_in = self.leaves.sum(dim=1).tolist()
         image_of = [image for image, count in enumerate(self.windows_of) for _ in range(count)]
-        leaf_ends = [0, *itertools.accumulate(leaves_in)]
+        leaf_ends = [0, *itertools.accumulate(self.leaves_in)]
+        parts = (slice(start, start + self.CHUNK) for start in range(0, self.window_count, self.CHUNK))
         return tuple(
             replace(
                 self,
-                leaves=self.leaves[start : start + size],
-                window_index=self.window_index[start : start + size],
-                leaf_index=self.leaf_index[leaf_ends[start] : leaf_ends[min(start + size, len(image_of))]]
-                - start * self.leaves.shape[1],
-                windows_of=self._per_image(image_of[start : start + size], itertools.repeat(1)),
-                leaves_of=self._per_image(image_of[start : start + size], leaves_in[start:]),
+                leaves=self.leaves[part],
+                window_index=self.window_index[part],
+                leaf_index=self.leaf_index[leaf_ends[part.start] : leaf_ends[min(part.stop, self.window_count)]]
+                - part.start * self.leaves.shape[1],
+                leaves_in=self.leaves_in[part],
+                windows_of=self._per_image(image_of[part], itertools.repeat(1)),
+                leaves_of=self._per_image(image_of[part], self.leaves_in[part]),
             )
-            for start in range(0, self.window_count, size)
+            for part in parts
         )
 
     def _per_image(self, image_of: Iterable[int], counts: Iterable[int]) -> tuple[int, ...]:

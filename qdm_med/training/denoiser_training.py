@@ -20,9 +20,9 @@ from qdm_med.diffusion.chain import Chain, ChainConfig, chain_of
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import ConfigError
-from qdm_med.inference.super_resolution import slice_draws, super_resolve
+from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
-from qdm_med.models.denoiser import DenoiserConfig
+from qdm_med.models.denoiser_config import DenoiserConfig
 from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
@@ -164,6 +164,7 @@ class DenoiserTask:
             active_leaves(low_res, PaperQuadtree(self._card.threshold), grid).to(self._device),
             scale=scale,
             schedule=schedule,
+            steps=read_steps(denoiser, schedule, self._device),
             noises=(draws,),
         ).cpu()
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from qdm_med.evaluation.cost import count_macs, step_cost
-from qdm_med.models.denoiser import PRESETS, paper_preset
+from qdm_med.models.denoiser_config import PRESETS, paper_preset
 
 
 def leaves(columns: int, side: int = 64) -> torch.Tensor:

@@ -17,7 +17,8 @@ from qdm_med.inference.tiling import Tiling
 from qdm_med.inference.upscale import Upscaler
 from qdm_med.inference.work import WorkPlanner
 from qdm_med.intensity import CompandedRange
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.denoiser_config import PRESETS
 from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree
 from qdm_med.volume import CtSlice
 

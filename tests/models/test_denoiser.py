@@ -12,8 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from qdm_med.diffusion.sampler import sample
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig
 from qdm_med.errors import ConfigError
+from qdm_med.inference.super_resolution import read_steps
 from qdm_med.models.convert import denoiser_config_from_released, denoiser_from_released, denoiser_to_released
-from qdm_med.models.denoiser import PRESETS, DenoiserConfig, TwoStreamDenoiser, count_parameters, paper_preset
+from qdm_med.models.denoiser import TwoStreamDenoiser, count_parameters
+from qdm_med.models.denoiser_config import PRESETS, DenoiserConfig, paper_preset
 from qdm_med.models.quadtree import on_finer_grid
 from qdm_med.models.windows import WindowPlan
 
@@ -85,7 +87,8 @@ def test_intermediate_values_agree_with_the_paper(denoiser, io):
     with torch.no_grad():
         torch.testing.assert_close(denoiser.upstream.time(io["t"]), io["t_emb_up"], atol=TOLERANCE, rtol=0)
         seen = torch.cat([io["x"], io["lq"]], dim=1)
-        torch.testing.assert_close(denoiser.upstream(seen, io["t"])[1], io["embeds"], atol=TOLERANCE, rtol=0)
+        _, context = denoiser.upstream(seen, denoiser.upstream.read_step(io["t"]))
+        torch.testing.assert_close(context, io["embeds"], atol=TOLERANCE, rtol=0)
 
 
 def test_conversion_there_and_back_is_exact(denoiser, released):
@@ -200,8 +203,9 @@ def test_leaving_out_inactive_tokens_behind_the_last_attention_changes_nothing()
     plan, rows, condition, context = block_inputs(leaves, leaf_mode=False)
     with torch.no_grad():
         known = block.context_attention.keys_values(context)
-        whole = plan.narrow(block(rows, condition, known, plan, plan))
-        narrowed = block(rows, condition, known, plan, plan.narrowed)
+        modulation = block.modulate_by(condition)
+        whole = plan.narrow(block(rows, modulation, known, plan, plan))
+        narrowed = block(rows, modulation, known, plan, plan.narrowed)
     torch.testing.assert_close(narrowed, whole, atol=1e-5, rtol=0)
 
 
@@ -234,12 +238,38 @@ def test_no_step_of_the_sampler_waits_for_the_device(config, items):
     schedule = ResidualShiftSchedule.from_config(ScheduleConfig()).respaced([4, 14])
     plan = network.plan(leaves)
     mask = on_finer_grid(leaves, 2)[:, None]
+    steps = read_steps(network, schedule, torch.device("cpu"))
     with WaitsForDevice() as waits:
-        sample(lambda x, t: network(x, t, z_y[:, :1], z_y, plan).merged, z_y, mask, schedule, lambda _: z_y)
+        sample(lambda x, t: network(x, steps[t], z_y[:, :1], z_y, plan).merged, z_y, mask, schedule, lambda _: z_y)
     assert waits.found == []
     with WaitsForDevice() as waits:
         network.plan(leaves)
     assert waits.found  # the plan itself waits, once a slice: the test can fail
+
+
+@pytest.mark.parametrize("config", [TINY_T, replace(PRESETS["s"], hidden=32, depth=2, heads=2)], ids=["t", "paper"])
+def test_a_step_of_many_windows_does_not_wait_for_the_device(config):
+    leaves = torch.ones(5, 32, 32, dtype=torch.bool)  # 80 windows: more than are computed at once
+    with torch.device("meta"):
+        network = TwoStreamDenoiser(config).eval()
+        x, low_res, t = torch.empty(5, config.latent_channels, 64, 64), torch.empty(5, 1, 64, 64), torch.zeros(5)
+    plan = network.plan(leaves).to(torch.device("meta"))
+    assert len(plan.chunks) == 2
+    said = network(x, t, low_res, x, plan)  # raises where a value is asked for: on this device there are none
+    assert said.merged.shape == x.shape
+
+
+@pytest.mark.parametrize("config", [TINY_T, replace(PRESETS["s"], hidden=32, depth=2, heads=2)], ids=["t", "paper"])
+def test_a_step_that_was_read_once_serves_all_images(config):
+    network = awakened(config)
+    generator = torch.Generator().manual_seed(9)
+    x = torch.randn(3, config.latent_channels, 32, 32, generator=generator)
+    leaves = torch.rand(3, 16, 16, generator=generator) < 0.3
+    with torch.no_grad():
+        once, other = (network.read_step(torch.tensor([t])) for t in (7, 8))
+    expected = run(network, x, torch.tensor([7, 7, 7]), x[:, :1], leaves).merged
+    torch.testing.assert_close(run(network, x, once, x[:, :1], leaves).merged, expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(run(network, x, other, x[:, :1], leaves).merged, expected)
 
 
 def test_a_fresh_tiny_network_is_the_identity_on_the_upsampled_latent():
@@ -267,7 +297,7 @@ def test_chunks_of_windows_do_not_change_the_answer(monkeypatch):
     leaves = torch.rand(3, 24, 24, generator=generator) < 0.05
     t = torch.tensor([1, 2, 3])
     whole = run(network, x, t, x[:, :1], leaves).merged
-    monkeypatch.setattr(type(network.downstream), "CHUNK", 2)
+    monkeypatch.setattr(WindowPlan, "CHUNK", 2)
     torch.testing.assert_close(run(network, x, t, x[:, :1], leaves).merged, whole, atol=2e-5, rtol=0)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.denoiser import PRESETS, TwoStreamDenoiser
+from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.denoiser_config import PRESETS
 from qdm_med.models.latent_network import build_network
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
 

@@ -1,0 +1,111 @@
+"""Shapes of the two-stream denoiser: its configuration and the presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from qdm_med.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Shape of a two-stream denoiser.
+
+    Attributes:
+        latent_channels: Channels of the latents.
+        condition_channels: Channels of the low-resolution image: 1 for CT, 3 for the released weights.
+        trained_size: Side of the latents in training; fixes the position tables.
+        hidden: Token width of both streams.
+        depth: Blocks of each stream.
+        heads: Attention heads; must divide ``hidden``.
+        mlp_ratio: Width of an MLP in units of ``hidden``.
+        upstream_patch: Side of an upstream patch in latent pixels.
+        downstream_patch: Side of a downstream patch (a leaf) in latent pixels.
+        window: Side of a downstream window in tokens.
+        trunk_channels: Width of the convolutional trunk and head; 0: none, as in the paper.
+        trunk_blocks: Residual blocks of the trunk, before the streams.
+        head_blocks: Residual blocks of the head, after the streams.
+        source_channels: Width of the encoder of the source; 0: none, as in the paper.
+        source_blocks: Residual blocks of that encoder. It sees what does not change from step to step, the low-resolution
+            image and ``z_y``, is run once a slice, and adds its features to the trunk's: depth that no step pays for.
+        predict_shift: Whether the network predicts ``z_0 - z_y`` instead of ``z_0``. It then sees ``z_y`` and the mask
+            beside ``z_t``, and of ``z_t`` only where the chain carries noise: elsewhere training could read ``z_0`` off a
+            mixture that does not exist at test time.
+        noise_everywhere: Whether the chain carries its noise in inactive leaves, too, where the paper has none. The quadtree
+            then decides where the downstream is computed, and no longer where the answer is a sample: without noise there
+            is one answer, and training for likeness to CT makes it smooth or gives it a regular pattern.
+        attend_to_active_only: Whether tokens of inactive leaves are hidden from the attention inside a window, so that
+            only active leaves need to be computed.
+        rescale_positions: Whether positions of other sizes are rescaled to the trained extent.
+    """
+
+    latent_channels: int = 3
+    condition_channels: int = 1
+    trained_size: int = 128
+    hidden: int = 384
+    depth: int = 6
+    heads: int = 6
+    mlp_ratio: int = 4
+    upstream_patch: int = 8
+    downstream_patch: int = 2
+    window: int = 8
+    trunk_channels: int = 0
+    trunk_blocks: int = 0
+    head_blocks: int = 0
+    source_channels: int = 0
+    source_blocks: int = 0
+    predict_shift: bool = False
+    noise_everywhere: bool = False
+    attend_to_active_only: bool = False
+    rescale_positions: bool = True
+
+    def __post_init__(self) -> None:
+        """Check what the layers would only find out later."""
+        if self.hidden % self.heads or self.hidden % 4:
+            raise ConfigError(f"hidden {self.hidden} must be divisible by heads {self.heads} and by 4")
+        if self.window_size % self.upstream_patch:
+            raise ConfigError(f"a window of {self.window_size} latent pixels must hold whole upstream patches")
+        if self.trained_size % self.window_size:
+            raise ConfigError(f"trained_size {self.trained_size} must be a multiple of the window, {self.window_size}")
+        if not self.trunk_channels and (self.trunk_blocks or self.head_blocks):
+            raise ConfigError("trunk_blocks and head_blocks need trunk_channels")
+        if self.source_channels and not self.trunk_channels:
+            raise ConfigError("source_channels needs trunk_channels: the encoder of the source adds to the trunk")
+        if self.source_blocks and not self.source_channels:
+            raise ConfigError("source_blocks needs source_channels")
+
+    @property
+    def window_size(self) -> int:
+        """Side of a downstream window in latent pixels."""
+        return self.window * self.downstream_patch
+
+
+PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(
+    {
+        "t": DenoiserConfig(
+            latent_channels=8,
+            hidden=128,
+            depth=3,
+            heads=4,
+            trunk_channels=48,
+            trunk_blocks=2,
+            head_blocks=2,
+            source_channels=64,
+            source_blocks=8,
+            predict_shift=True,
+            attend_to_active_only=True,
+            rescale_positions=False,
+        ),
+        "s": DenoiserConfig(hidden=384, depth=6, heads=6),
+        "b": DenoiserConfig(hidden=768, depth=6, heads=12),
+        "l": DenoiserConfig(hidden=1024, depth=12, heads=16),
+    }
+)
+"""T for CPUs (PAPER section 11), S, B and L of the paper (Table 1)."""
+
+
+def paper_preset(name: str, *, condition_channels: int = 3) -> DenoiserConfig:
+    """S, B or L as released, conditioned on an RGB image."""
+    return replace(PRESETS[name], condition_channels=condition_channels)
