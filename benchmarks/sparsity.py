@@ -57,17 +57,17 @@ def parts(model: Checkpoint, pair: SlicePair) -> Times:
     grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), scale, model.denoiser.config.downstream_patch)
     image = upsample(low_res, scale)
     ways = {"encode": lambda: model.autoencoder.encode(image)}
+    step = model.denoiser.read_step(torch.tensor([14]))  # once a run
     for name, threshold in (("dense", 0.0), ("s = 0.15", 0.15)):
         leaves = active_leaves(low_res, PaperQuadtree(threshold), grid)
         known = condition(model.autoencoder, model.denoiser, low_res, leaves, scale=scale)
-        t = torch.tensor([14])
         features = torch.zeros(1, model.denoiser.config.trunk_channels, *known.z_y.shape[-2:])
         context = torch.zeros(1, 256, model.denoiser.config.hidden)
-        ways[f"downstream, {name}"] = lambda k=known, f=features, c=context, t=t: model.denoiser.downstream(
-            f, t, c, k.plan
+        ways[f"downstream, {name}"] = lambda k=known, f=features, c=context: model.denoiser.downstream(
+            f, step.downstream, c, k.plan
         )
         source = model.denoiser.read_source(known.low_res, known.z_y)
-        ways[f"step, {name}"] = lambda k=known, t=t, s=source: model.denoiser(k.z_y, t, k.low_res, k.z_y, k.plan, s)
+        ways[f"step, {name}"] = lambda k=known, s=source: model.denoiser(k.z_y, step, k.low_res, k.z_y, k.plan, s)
         ways["source"] = lambda k=known: model.denoiser.read_source(k.low_res, k.z_y)
         ways["decode"] = lambda k=known: model.autoencoder.decode(k.z_y)
     return alternating(ways, 1)
@@ -144,7 +144,8 @@ def main() -> None:
     """Measure, print, write."""
     given = arguments(__doc__, store=None, slices=8, checkpoint=str(default_checkpoint()))
     store, model = SliceStore.open(given.store), load_checkpoint(Path(given.checkpoint))
-    model.autoencoder.to(memory_format=torch.channels_last)
+    for network in (model.autoencoder, model.denoiser):
+        network.to(memory_format=torch.channels_last)
     stride = max(1, len(store.indices("val")) // given.slices)
     told = {}
     for scale in model.card.scales:

@@ -1,6 +1,7 @@
 """Whole runs of `qdm-med upscale`: time and memory by slices and by slice size, and what is not the model.
 
-Usage: python benchmarks/whole_series.py [--scale 4] [--side 128] [--repeats 3] [--threads 2] [--out whole_series.json]
+Usage: python benchmarks/whole_series.py [--scale 4] [--side 128] [--slices 10,20,40,100] [--large 512] [--repeats 3]
+           [--threads 2] [--out whole_series.json]
 
 Every run is a process of its own over a series of phantoms (an ellipse of soft tissue with lungs and noise). The lengths
 take turns, so that a busy hour of the machine meets all of them, and of the repeats the medians are told: wall time, and
@@ -13,8 +14,8 @@ of the wall time all that is outside `super_resolve`, of the processor time also
 do beside it. `super_resolve` is encoding, sampling and decoding; drawing the noise is part of sampling, and its share of
 the wall time is told as well, for those who would count it elsewhere.
 
-Also told: the peak memory of 10 and of 100 slices, the first slice's time from the start of the process, and the peak
-memory of one 512 x 512 slice at x8. Linux only: /proc tells the peak.
+Also told: the peak memory of the longest and of the shortest series, the first slice's time from the start of the process,
+and the peak memory of one large slice at x8. Linux only: /proc tells the peak.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
 from timing import arguments, tell
-
-SLICES = (10, 20, 40, 100)
 
 RUN = """
 import json, sys, time
@@ -117,31 +116,37 @@ def figures(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
-def line(seconds: Sequence[float]) -> dict[str, float]:
+def line(lengths: Sequence[int], seconds: Sequence[float]) -> dict[str, float]:
     """The line through the seconds of all lengths."""
-    slope, start = np.polyfit(SLICES, seconds, 1, w=1 / np.array(seconds))
-    residual = np.abs(slope * np.array(SLICES) + start - seconds) / seconds
+    slope, start = np.polyfit(lengths, seconds, 1, w=1 / np.array(seconds))
+    residual = np.abs(slope * np.array(lengths) + start - seconds) / seconds
     return {"a slice": slope, "start": start, "largest residual": residual.max()}
 
 
 def main() -> None:
     """Measure, print, write."""
-    given = arguments(__doc__, scale=4, side=128, repeats=3)
+    given = arguments(__doc__, scale=4, side=128, slices="10,20,40,100", large=512, repeats=3)
+    lengths = [int(count) for count in given.slices.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        sources = {count: phantom(place / f"{count}", count, given.side) for count in SLICES}
-        runs: dict[int, list[dict[str, float]]] = {count: [] for count in SLICES}
+        sources = {count: phantom(place / f"{count}", count, given.side) for count in lengths}
+        runs: dict[int, list[dict[str, float]]] = {count: [] for count in lengths}
         for repeat in range(given.repeats):
             for count, source in sources.items():
                 runs[count].append(run(source, place / f"{count}-out-{repeat}", given.scale, given.threads))
-        medians = {count: figures(runs[count]) for count in SLICES}
-        told = {f"{count} slices of {given.side}": medians[count] for count in SLICES}
+        medians = {count: figures(runs[count]) for count in lengths}
+        told = {f"{count} slices of {given.side}": medians[count] for count in lengths}
         for name in ("seconds", "cpu seconds"):
-            told[f"line through the {name}"] = line([medians[count][name] for count in SLICES])
-        told["peak, 100 slices of 10"] = {"ratio": medians[100]["peak MiB"] / medians[10]["peak MiB"]}
+            told[f"line through the {name}"] = line(lengths, [medians[count][name] for count in lengths])
+        told[f"peak, {lengths[-1]} slices of {lengths[0]}"] = {
+            "ratio": medians[lengths[-1]]["peak MiB"] / medians[lengths[0]]["peak MiB"]
+        }
         began = time.perf_counter()
-        large = run(phantom(place / "large", 1, 512), place / "large-out", 8, given.threads)
-        told["one slice 512 -> 4096"] = {"seconds": time.perf_counter() - began, "peak MiB": large["peak"] / 2**20}
+        large = run(phantom(place / "large", 1, given.large), place / "large-out", 8, given.threads)
+        told[f"one slice {given.large} -> {8 * given.large}"] = {
+            "seconds": time.perf_counter() - began,
+            "peak MiB": large["peak"] / 2**20,
+        }
     tell(told, given.out)
 
 

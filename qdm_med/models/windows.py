@@ -171,11 +171,11 @@ class WindowPlan:
         """``(K, 1, D)`` -> ``(B, rows, columns, D)``, zero beside the active leaves."""
         grid = leaves.new_zeros((self.token_mask.numel(), leaves.shape[-1]))
         grid.index_copy_(0, self.narrowed.places[:, 0], leaves[:, 0])
-        return grid.reshape(*self.token_mask.shape, -1)
+        return grid.reshape(*self.token_mask.shape, leaves.shape[-1])
 
     def widen(self, leaves: Tensor) -> Tensor:
         """``(K, 1, D)`` -> ``(N, tokens, D)``: active tokens in their windows, anything finite where there is none."""
-        return leaves[:, 0].index_select(0, self._row_of_token).reshape(*self.leaves.shape, -1)
+        return leaves[:, 0].index_select(0, self._row_of_token).reshape(*self.leaves.shape, leaves.shape[-1])
 
     @cached_property
     def _row_of_token(self) -> Tensor:

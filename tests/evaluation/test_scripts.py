@@ -1,0 +1,91 @@
+"""The benchmark scripts run to their end; what they print on a busy machine is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qdm_med.checkpoint import load_checkpoint, save_checkpoint
+from qdm_med.data.slice_writer import SliceStoreWriter
+from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+pytestmark = pytest.mark.slow
+
+
+def figures(name, out, *arguments):
+    """What a script writes, all of it finite."""
+    command = [sys.executable, SCRIPTS / name, *map(str, arguments), "--out", out, "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(out.read_text())["figures"]
+    assert told
+    return told
+
+
+def all_finite(told):
+    return all(math.isfinite(value) for row in told.values() for value in row.values())
+
+
+@pytest.fixture
+def store_folder(tmp_path):
+    """Two noisy slices of 64 x 64 in ``val``, of two patients."""
+    with SliceStoreWriter(tmp_path / "store", slice_shape=(64, 64)) as writer:
+        for number in range(2):
+            hu = np.random.default_rng(number).normal(0, 300, (64, 64)).astype(np.int16)
+            key = anonymous_key(f"patient {number}")
+            writer.add(hu, SliceRecord("val", key, key, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def saved(checkpoint, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, checkpoint.card, checkpoint.autoencoder, checkpoint.denoiser)
+    return path
+
+
+def test_a_step_by_active_windows(tmp_path):
+    told = figures("network_step.py", tmp_path / "out.json", "--preset", "t", "--repeats", 1)
+    assert all_finite(told)
+    assert told["t: 64 windows, full"]["of 64 windows, full"] == 1
+    assert {"t: 0 windows, real", "t: upstream alone", "t: 10% of leaves"} <= told.keys()
+
+
+def test_what_the_quadtree_saves(tmp_path, store_folder, saved):
+    told = figures("sparsity.py", tmp_path / "out.json", store_folder, "--checkpoint", saved, "--slices", 1)
+    assert all_finite(told)
+    assert told["x4 slice: dense"]["leaves"] == 1
+    assert {"x4 downstream, s = 0.15", "x4 source", "x4 slice: adaptive", "x4 one thread"} <= told.keys()
+
+
+def test_whole_series(tmp_path):
+    small = ("--side", 16, "--large", 16, "--slices", "1,2", "--repeats", 1)
+    told = figures("whole_series.py", tmp_path / "out.json", *small)
+    assert all_finite(told)
+    assert {"2 slices of 16", "line through the seconds", "one slice 16 -> 128"} <= told.keys()
+
+
+def test_the_calibration_of_samples(tmp_path, store_folder, saved, checkpoint):
+    written = tmp_path / "calibrated.safetensors"
+    told = figures("calibrate_uncertainty.py", tmp_path / "out.json", saved, store_folder, written, "--samples", 2)
+    assert told["x4"]["patients"] == told["x4"]["held-out patients"] == 1
+    assert load_checkpoint(written).card.uncertainty[0].scale == 4
+
+
+def test_the_cost_of_reading_and_writing(tmp_path):
+    out = tmp_path / "out.json"
+    command = [sys.executable, SCRIPTS / "io_cost.py", "--slices", "1", "--repeats", "1", "--out", out]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert json.loads(out.read_text())
+
+
+def test_the_speed_of_degradations(tmp_path):
+    told = figures("degradation_speed.py", tmp_path / "out.json", "--side", 64, "--batch", 1, "--repeats", 1)
+    assert all_finite(told)
