@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from timing import arguments, tell
 
-from qdm_med.checkpoint import Checkpoint, load_checkpoint, save_with_card
+from qdm_med.checkpoint import Checkpoint, load_checkpoint
 from qdm_med.data.slices import SliceStore
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.fidelity.calibration import calibration, fit_spread, reach_of_samples
@@ -27,6 +27,7 @@ from qdm_med.evaluation.source import select_slices
 from qdm_med.evaluation.tissues import TISSUES
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.uncertainty import REACH, SpreadCalibration
+from qdm_med.weights_file import save_with_card
 
 PIXELS_A_PATIENT = 20_000
 """Pixels that a patient has a say with, however many slices there are of it."""

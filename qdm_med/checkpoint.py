@@ -1,24 +1,17 @@
 """Checkpoints: one safetensors file that says itself what it is.
 
-The metadata of the file holds a JSON card (configurations, scales, HU mapping, training data, version) and a hash of
-the weights, which is checked when they are read.
+The card in its metadata holds configurations, scales, HU mapping, training data and version.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from qdm_med._version import __version__
@@ -30,8 +23,8 @@ from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
 from qdm_med.models.latent_network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.models.quadtree import QuadtreeKind
-from qdm_med.records import from_mapping, to_mapping
 from qdm_med.uncertainty import SpreadCalibration
+from qdm_med.weights_file import parse_card, read_metadata, read_tensors, require_whole, save_weights
 
 FORMAT = "qdm-med/1"
 
@@ -114,26 +107,6 @@ class Checkpoint:
         return ours.keys() == theirs.keys() and all(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours)
 
 
-def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names and little-endian bytes of the tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def save_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.chmod(0o644)  # safetensors writes files that only their owner can read
-    partial.replace(path)
-
-
 def save_checkpoint(
     path: Path,
     card: ModelCard,
@@ -155,39 +128,11 @@ def save_checkpoint(
     if denoiser is not None:
         networks["denoiser"] = denoiser
     tensors = {
-        f"{owner}.{name}": tensor.detach().cpu().to(dtype)
+        f"{owner}.{name}": tensor.to(dtype)
         for owner, network in networks.items()
         for name, tensor in network.state_dict().items()
     }
-    sha256 = weights_hash(tensors)
-    metadata = {"format": FORMAT, "card": json.dumps(to_mapping(card), sort_keys=True), "sha256": sha256}
-    save_atomically(path, tensors, metadata)
-    return sha256
-
-
-def save_with_card(source: Path, out: Path, card: ModelCard) -> None:
-    """Write a checkpoint again, its weights and their precision as they are, under another card.
-
-    Args:
-        source: Checkpoint of this package.
-        out: File to write; may be ``source``.
-        card: Same networks, other facts about them.
-
-    Raises:
-        CheckpointError: If the source is missing or damaged.
-    """
-    tensors, metadata = read_tensors(source)
-    save_atomically(out, tensors, metadata | {"card": json.dumps(to_mapping(card), sort_keys=True)})
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file whole: its tensors and its metadata.
-
-    Raises:
-        CheckpointError: If it is missing, cut short or no safetensors file.
-    """
-    with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    return save_weights(path, FORMAT, card, tensors)
 
 
 def read_card(path: Path) -> tuple[ModelCard, str]:
@@ -196,21 +141,8 @@ def read_card(path: Path) -> tuple[ModelCard, str]:
     Raises:
         CheckpointError: If it is not a checkpoint of this package.
     """
-    with _opened(path) as file:
-        metadata = dict(file.metadata() or {})
+    metadata = read_metadata(path)
     return _card(path, metadata), metadata.get("sha256", "")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; give the path of a .safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: not a whole safetensors file ({reason}); copy or download it again") from None
 
 
 def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
@@ -220,35 +152,6 @@ def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
             "convert released weights with `qdm-med convert`"
         )
     return parse_card(path, ModelCard, metadata)
-
-
-Card = TypeVar("Card")
-
-
-def parse_card(path: Path, kind: type[Card], metadata: Mapping[str, str]) -> Card:
-    """Read a card from the metadata of its file.
-
-    Raises:
-        CheckpointError: If it is missing or of another shape.
-    """
-    try:
-        return from_mapping(kind, json.loads(metadata["card"]))
-    except (KeyError, ValueError, ConfigError) as error:
-        raise CheckpointError(
-            f"{path}: its card cannot be read ({error}); was it written by a newer version?"
-        ) from None
-
-
-def require_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Hash of the weights of a file.
-
-    Raises:
-        CheckpointError: If it is not the one that the file states.
-    """
-    sha256 = weights_hash(tensors)
-    if sha256 != metadata.get("sha256"):
-        raise CheckpointError(f"{path}: the weights do not match their hash; the file is damaged, copy it again")
-    return sha256
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

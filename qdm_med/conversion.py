@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qdm_med.checkpoint import ModelCard, load_checkpoint, read_tensors, save_atomically, save_checkpoint
+from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.errors import CheckpointError
 from qdm_med.intensity import HuWindow
 from qdm_med.models.autoencoder import KlVae
@@ -25,6 +25,7 @@ from qdm_med.models.convert import (
     denoiser_to_released,
 )
 from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.weights_file import read_tensors, save_atomically
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "ema")
 """Keys under which trainers put a state dict."""

@@ -5,18 +5,16 @@ Any program that reads published networks reads these files too; only ours knows
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qdm_med._version import __version__
-from qdm_med.checkpoint import parse_card, read_tensors, require_whole, save_atomically, weights_hash
 from qdm_med.errors import CheckpointError
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.image_network import ImageNetwork, ImageNetworkConfig
-from qdm_med.records import to_mapping
+from qdm_med.weights_file import parse_card, read_tensors, require_whole, save_weights
 
 FORMAT = "qdm-med-image/1"
 
@@ -44,11 +42,7 @@ class ImageModelCard:
 
 def save_image_network(path: Path, card: ImageModelCard, network: ImageNetwork) -> str:
     """Write a network under the names that its architecture has in spandrel; returns the hash of its weights."""
-    tensors = {name: tensor.detach().cpu() for name, tensor in network.network.state_dict().items()}
-    sha256 = weights_hash(tensors)
-    metadata = {"format": FORMAT, "card": json.dumps(to_mapping(card), sort_keys=True), "sha256": sha256}
-    save_atomically(path, tensors, metadata)
-    return sha256
+    return save_weights(path, FORMAT, card, network.network.state_dict())
 
 
 def read_image_card(path: Path) -> ImageModelCard | None:

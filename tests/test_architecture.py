@@ -15,7 +15,7 @@ LAYERS = [
     ["data"],
     ["models"],
     ["diffusion"],
-    ["checkpoint", "image_checkpoint"],
+    ["weights_file", "checkpoint", "image_checkpoint"],
     ["conversion", "inference", "weights"],
     ["pacs"],
     ["evaluation"],

@@ -15,9 +15,7 @@ from qdm_med.checkpoint import (
     default_checkpoint,
     load_checkpoint,
     read_card,
-    read_tensors,
     save_checkpoint,
-    save_with_card,
 )
 from qdm_med.conversion import from_released, to_released
 from qdm_med.diffusion.ddpm import DdpmConfig
@@ -28,6 +26,7 @@ from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.models.denoiser_config import PRESETS
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
 from qdm_med.uncertainty import SpreadCalibration
+from qdm_med.weights_file import read_tensors, save_with_card
 from tests.shapes import TINY_DENOISER
 
 UNET = LatentUnetConfig(2, channels=(8,), res_blocks=(1,), attention=(False,), head_channels=8, norm_groups=4)
@@ -149,8 +148,9 @@ def test_foreign_files_are_refused(tmp_path):
 
 
 def test_a_card_with_an_unknown_key_is_refused(path, card):
-    from qdm_med.checkpoint import FORMAT, weights_hash
+    from qdm_med.checkpoint import FORMAT
     from qdm_med.records import to_mapping
+    from qdm_med.weights_file import weights_hash
 
     tensors = load_file(path)
     metadata = {"format": FORMAT, "card": json.dumps(to_mapping(card) | {"extra": 1}), "sha256": weights_hash(tensors)}

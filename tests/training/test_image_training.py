@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qdm_med.checkpoint import read_tensors
 from qdm_med.config import ExperimentConfig
 from qdm_med.data.slices import SliceStore, anonymous_key
 from qdm_med.errors import CheckpointError, ConfigError
@@ -26,6 +25,7 @@ from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Trainer
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Share
+from qdm_med.weights_file import read_tensors
 
 pytest.importorskip("spandrel", reason="spandrel is an extra")
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # from within SwinIR, where spandrel builds it

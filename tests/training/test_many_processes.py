@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from qdm_med import distributed
-from qdm_med.checkpoint import read_tensors
 from qdm_med.config import ExperimentConfig, save_config
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
@@ -28,6 +27,7 @@ from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Share, shares_of_process
 from qdm_med.training.vae_training import VaeTrainingConfig
+from qdm_med.weights_file import read_tensors
 from tests.shapes import TINY_DENOISER
 
 PROGRAM = Path(__file__).with_name("many_processes.py")
