@@ -4,12 +4,13 @@ Usage: python benchmarks/network_step.py [--preset s] [--repeats 5] [--threads 2
 
 The weights are random: they do not change the work. "full" windows have every leaf active, "real" ones as many as were
 measured on CT at x4 (37 %). The ideal of window mode is the upstream's time and, for the rest, the share of windows.
+Through the seconds by windows and by leaves a line is fitted, and its largest relative residual is told.
 """
 
 from __future__ import annotations
 
 import torch
-from timing import against, alternating, arguments, tell
+from timing import against, alternating, arguments, line, tell
 from torch import Tensor
 
 from qdm_med.models.denoiser import TwoStreamDenoiser
@@ -64,7 +65,11 @@ def main() -> None:
             figures = told[f"{windows} windows, {kind}"]
             figures["ideal / measured"] = ideal / figures[f"of {dense}"]
     leaves = {f"{share:.0%} of leaves": torch.rand(1, 64, 64, generator=generator) < share for share in LEAVES}
+    for kind in ("full", "real"):
+        taken = [told[f"{windows} windows, {kind}"]["seconds"] for windows in WINDOWS[1:]]
+        told[f"line, {kind}"] = line(WINDOWS[1:], taken, "a window")
     leaf_mode = against("100% of leaves", step_times(PRESETS["t"], leaves, given.repeats))
+    leaf_mode["line"] = line(LEAVES, [leaf_mode[name]["seconds"] for name in leaves], "all leaves")
     tell(
         {f"{given.preset}: {name}": figures for name, figures in told.items()}
         | {f"t: {name}": figures for name, figures in leaf_mode.items()},

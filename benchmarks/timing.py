@@ -7,10 +7,11 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -42,6 +43,13 @@ def against(baseline: str, times: Mapping[str, list[float]]) -> dict[str, dict[s
         }
         for name, taken in times.items()
     }
+
+
+def line(amounts: Sequence[float], taken: Sequence[float], name: str) -> dict[str, float]:
+    """The line through the seconds of all amounts of work, by least squares of the relative residuals."""
+    slope, start = np.polyfit(amounts, taken, 1, w=1 / np.array(taken))
+    residual = np.abs(slope * np.array(amounts) + start - taken) / taken
+    return {name: slope, "start": start, "largest residual": residual.max()}
 
 
 def arguments(description: str | None, **options: Any) -> argparse.Namespace:

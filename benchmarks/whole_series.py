@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
-from timing import arguments, tell
+from timing import arguments, line, tell
 
 RUN = """
 import json, sys, time
@@ -116,13 +116,6 @@ def figures(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
-def line(lengths: Sequence[int], seconds: Sequence[float]) -> dict[str, float]:
-    """The line through the seconds of all lengths."""
-    slope, start = np.polyfit(lengths, seconds, 1, w=1 / np.array(seconds))
-    residual = np.abs(slope * np.array(lengths) + start - seconds) / seconds
-    return {"a slice": slope, "start": start, "largest residual": residual.max()}
-
-
 def main() -> None:
     """Measure, print, write."""
     given = arguments(__doc__, scale=4, side=128, slices="10,20,40,100", large=512, repeats=3)
@@ -137,7 +130,7 @@ def main() -> None:
         medians = {count: figures(runs[count]) for count in lengths}
         told = {f"{count} slices of {given.side}": medians[count] for count in lengths}
         for name in ("seconds", "cpu seconds"):
-            told[f"line through the {name}"] = line(lengths, [medians[count][name] for count in lengths])
+            told[f"line through the {name}"] = line(lengths, [medians[count][name] for count in lengths], "a slice")
         told[f"peak, {lengths[-1]} slices of {lengths[0]}"] = {
             "ratio": medians[lengths[-1]]["peak MiB"] / medians[lengths[0]]["peak MiB"]
         }
