@@ -1,4 +1,7 @@
-"""Residual convolutions of the tiny preset: its trunk, its head and its encoder of the source."""
+"""Residual convolutions of the tiny preset: its trunk, its head and its encoder of the source.
+
+Sums are added in place to what a convolution has just made, which its gradient does not need: a map less in memory.
+"""
 
 from __future__ import annotations
 

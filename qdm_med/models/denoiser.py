@@ -1,4 +1,4 @@
-"""The two-stream denoiser of QDM and its presets.
+"""The two-stream denoiser of QDM.
 
 One design with three options: the paper predicts ``z_0`` and merges the two streams' answers; the tiny preset
 predicts the shift ``z_0 - z_y`` from a convolutional trunk, adds both streams' answers to the trunk's features and reads
@@ -184,7 +184,8 @@ class TwoStreamDenoiser(nn.Module):
 
     def _with_trunk(self, seen: Tensor, source: Tensor | None, step: Step, plan: WindowPlan) -> tuple[Tensor, Tensor]:
         """Both streams' answers through the one head."""
-        # Channels last from here to the answer: convolutions of few channels take half the time that way on CPUs.
+        # Channels last from here to the answer: convolutions of few channels take half the time that way on CPUs. What a
+        # layer has just made is nobody else's: adding in place spares a map that would not fit into the cache.
         features = self.stem(seen.contiguous(memory_format=torch.channels_last))
         if source is not None:
             features = features.add_(source)
