@@ -29,7 +29,7 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -53,9 +53,8 @@ def save_weights(path: Path, kind: str, card: object, tensors: Mapping[str, Tens
         card: Dataclass that :func:`parse_card` reads back.
         tensors: Weights by name, on any device.
     """
-    on_cpu = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-    sha256 = weights_hash(on_cpu)
-    save_atomically(path, on_cpu, {"format": kind, "card": _written(card), "sha256": sha256})
+    sha256 = weights_hash(tensors)
+    save_atomically(path, tensors, {"format": kind, "card": _written(card), "sha256": sha256})
     return sha256
 
 
