@@ -6,6 +6,9 @@ worked out once for many tokens, slices and samples. Which tokens there are is t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -145,6 +148,11 @@ class Modulated(nn.Module):
         """``(B, D)`` conditioning -> ``(B, parts * features)``, what :meth:`forward` takes."""
         vectors: Tensor = self.modulation(condition)
         return vectors
+
+
+def modulations(layers: nn.ModuleList, condition: Tensor) -> tuple[Tensor, ...]:
+    """What a ``(B, D)`` conditioning says to each of some :class:`Modulated` layers."""
+    return tuple(layer.modulate_by(condition) for layer in cast("Iterable[Modulated]", layers))
 
 
 class DiTBlock(Modulated):

@@ -7,15 +7,14 @@ them out with one convolutional head (PAPER section 11).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.blocks import Modulated
+from qdm_med.models.blocks import modulations
 from qdm_med.models.conv_blocks import ConditionedConvBlock, SourceEncoder, zero_conv
 from qdm_med.models.denoiser_config import DenoiserConfig
 from qdm_med.models.embeddings import TimestepEmbedder
@@ -102,11 +101,7 @@ class TwoStreamDenoiser(nn.Module):
         if not self.config.trunk_channels:
             return step
         condition = self.time(t)
-        trunk, head = (
-            tuple(block.modulate_by(condition) for block in cast("Iterable[Modulated]", blocks))
-            for blocks in (self.trunk, self.head)
-        )
-        return step._replace(trunk=trunk, head=head)
+        return step._replace(trunk=modulations(self.trunk, condition), head=modulations(self.head, condition))
 
     def read_source(self, low_res: Tensor, z_y: Tensor) -> Tensor | None:
         """Features of what all steps have in common, for :meth:`forward`, or ``None`` if there is no encoder of the source.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from qdm_med.models.blocks import NORM_EPS, CrossAttentionBlock, DiTBlock, FinalLayer, Modulated
+from qdm_med.models.blocks import NORM_EPS, CrossAttentionBlock, DiTBlock, FinalLayer, Modulated, modulations
 from qdm_med.models.embeddings import TimestepEmbedder, sincos_positions
 from qdm_med.models.windows import WindowPlan
 
@@ -131,10 +131,7 @@ class Stream(nn.Module):
     def read_step(self, t: Tensor) -> StreamModulation:
         """``(B,)`` timesteps -> what they say to every layer."""
         condition = self.time(t)
-        blocks = cast("Iterable[Modulated]", self.blocks)
-        return StreamModulation(
-            tuple(block.modulate_by(condition) for block in blocks), self.final.modulate_by(condition)
-        )
+        return StreamModulation(modulations(self.blocks, condition), self.final.modulate_by(condition))
 
 
 class Upstream(Stream):

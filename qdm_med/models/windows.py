@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -36,7 +35,6 @@ class WindowPlan:
         leaf_index: ``(K,)`` place of each active token among the ``N * tokens`` of the active windows.
         leaves_in: Number of active tokens of each of the N active windows.
         windows_of: Number of active windows of each of the B images.
-        leaves_of: Number of active tokens of each of the B images.
     """
 
     CHUNK: ClassVar[int] = 64
@@ -50,7 +48,6 @@ class WindowPlan:
     leaf_index: Tensor
     leaves_in: tuple[int, ...]
     windows_of: tuple[int, ...]
-    leaves_of: tuple[int, ...]
 
     @classmethod
     def from_mask(cls, token_mask: Tensor, *, window: int, leaf_mode: bool) -> WindowPlan:
@@ -73,7 +70,6 @@ class WindowPlan:
             leaf_index=leaves.flatten().nonzero()[:, 0],
             leaves_in=tuple(leaves.sum(dim=1).tolist()),
             windows_of=tuple(active.sum(dim=1).tolist()),
-            leaves_of=tuple(windows.sum(dim=(1, 2)).tolist()),
         )
 
     @classmethod
@@ -109,6 +105,12 @@ class WindowPlan:
         """Number of windows of the grid, over all images."""
         return self.token_mask.numel() // self.window**2
 
+    @cached_property
+    def leaves_of(self) -> tuple[int, ...]:
+        """Number of active tokens of each of the B images."""
+        left = iter(self.leaves_in)
+        return tuple(sum(itertools.islice(left, windows)) for windows in self.windows_of)
+
     @property
     def rows_of(self) -> tuple[int, ...]:
         """Number of rows of each of the B images; the rows of image 0 come first."""
@@ -135,18 +137,10 @@ class WindowPlan:
                 leaf_index=self.leaf_index[leaf_ends[part.start] : leaf_ends[min(part.stop, self.window_count)]]
                 - part.start * self.leaves.shape[1],
                 leaves_in=self.leaves_in[part],
-                windows_of=self._per_image(image_of[part], itertools.repeat(1)),
-                leaves_of=self._per_image(image_of[part], self.leaves_in[part]),
+                windows_of=tuple(image_of[part].count(image) for image in range(len(self.windows_of))),
             )
             for part in parts
         )
-
-    def _per_image(self, image_of: Iterable[int], counts: Iterable[int]) -> tuple[int, ...]:
-        """Sum counts of windows by image."""
-        total = [0] * len(self.windows_of)
-        for image, count in zip(image_of, counts, strict=False):
-            total[image] += count
-        return tuple(total)
 
     def per_row(self, values: Tensor) -> Tensor:
         """``(B, D)`` values of the images -> ``(R, 1, D)``, or ``(1, 1, D)`` where one image owns every row."""
