@@ -21,21 +21,20 @@ from qdm_med.conversion import from_released, to_released
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import HuWindow
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.models.denoiser_config import PRESETS
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
 from qdm_med.uncertainty import SpreadCalibration
 from qdm_med.weights_file import read_tensors, save_with_card
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 UNET = LatentUnetConfig(2, channels=(8,), res_blocks=(1,), attention=(False,), head_channels=8, norm_groups=4)
 
 
 @pytest.fixture(scope="session")
 def card():
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = TINY_DENOISER
+    autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     return ModelCard("tiny", autoencoder, denoiser, intensity=HuWindow(0, 1000), training={"slices": 3})
 
 

@@ -9,16 +9,15 @@ import torch
 from pydicom.data import get_testdata_file
 
 from qdm_med.checkpoint import ModelCard, save_checkpoint
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = TINY_DENOISER
+    autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     networks = KlVae(autoencoder), TwoStreamDenoiser(denoiser)
     with torch.no_grad():

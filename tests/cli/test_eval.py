@@ -12,9 +12,9 @@ import torch
 from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, slice_checksum
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 
 @pytest.fixture
@@ -34,8 +34,7 @@ def given(tmp_path_factory):
             record = SliceRecord("val", str(number), "s", 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu))
             writer.add(hu, record)
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = TINY_DENOISER
+    autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     card = ModelCard("tiny", autoencoder, denoiser, scales=(4, 8), steps=(1, 1))
     save_checkpoint(folder / "tiny.safetensors", card, KlVae(autoencoder), TwoStreamDenoiser(denoiser))
     return ("--data", folder / "store", "--checkpoint", folder / "tiny.safetensors")

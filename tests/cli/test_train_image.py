@@ -12,12 +12,12 @@ from qdm_med.checkpoint import ModelCard, save_checkpoint
 from qdm_med.config import ExperimentConfig, save_config
 from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, slice_checksum
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.models.image_network import ImageNetworkConfig
 from qdm_med.training.image_training import ImageTrainingConfig
 from qdm_med.training.loop import LoopConfig
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 pytest.importorskip("spandrel", reason="spandrel is an extra")
 
@@ -54,8 +54,7 @@ def test_a_network_is_trained_described_and_compared(run, place, tmp_path):
     assert (described["kind"], described["name"], described["scale"]) == ("image network", "tiny-rrdb", 4)
 
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = TINY_DENOISER
+    autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     card = ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(1,), training={"patient_keys": []})
     save_checkpoint(tmp_path / "tiny.safetensors", card, KlVae(autoencoder), TwoStreamDenoiser(denoiser))
     tested = ("--data", place / "store", "--checkpoint", tmp_path / "tiny.safetensors", "--methods", "bicubic")

@@ -13,9 +13,9 @@ from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_ch
 from qdm_med.evaluation.cases import Case, low_checksum
 from qdm_med.evaluation.scoring import Truth
 from qdm_med.intensity import CompandedRange
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 INTENSITY = CompandedRange()
 
@@ -54,7 +54,6 @@ def store(tmp_path_factory):
 def checkpoint():
     """A fresh tiny network: the identity on the upsampled latent."""
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = TINY_DENOISER
+    autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     return Checkpoint(ModelCard("tiny", autoencoder, denoiser, scales=(4,), steps=(2,)), *networks, sha256="0" * 64)

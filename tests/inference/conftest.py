@@ -12,10 +12,10 @@ from pydicom.uid import generate_uid
 from qdm_med.checkpoint import Checkpoint, ModelCard
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 SLICES = 4
 
@@ -23,8 +23,7 @@ SLICES = 4
 @pytest.fixture(scope="session")
 def tiny_checkpoint():
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = TINY_DENOISER
+    autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     enliven(*networks)
     return Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)

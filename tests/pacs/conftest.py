@@ -21,12 +21,12 @@ from qdm_med.checkpoint import Checkpoint, ModelCard, save_checkpoint
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscale import Upscaler
 from qdm_med.io.dicom_file import quiet
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.pacs.addresses import Node, parse_caller
 from qdm_med.pacs.listen import Worker, listen
 from qdm_med.pacs.receiver import Door
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 NAME = "SECRET^PATIENT"
 
@@ -70,8 +70,7 @@ def make_series() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = TINY_DENOISER
+    autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_checkpoint(path, ModelCard("tiny", autoencoder, denoiser), KlVae(autoencoder), TwoStreamDenoiser(denoiser))
     return path
@@ -80,8 +79,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def upscaler() -> Upscaler:
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
-    denoiser = TINY_DENOISER
+    autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
     model = Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)
     return Upscaler(model, UpscaleOptions(steps=1), device=torch.device("cpu"))

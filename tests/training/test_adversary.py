@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.metrics import ssim
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.training.adversary import PatchAdversary
 from qdm_med.training.vae_training import VaeBatch, VaeObjective, VaeTrainingConfig, structural_distance
+from tests.shapes import TINY_AUTOENCODER
 
 CONFIG = VaeTrainingConfig(crop=32, adversarial_weight=0.5, discriminator_channels=4, discriminator_layers=2)
 
@@ -29,7 +30,7 @@ def adversary():
 
 @pytest.fixture
 def objective(adversary):
-    autoencoder = KlVae(AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)))
+    autoencoder = KlVae(TINY_AUTOENCODER)
     return VaeObjective(autoencoder, CONFIG, adversary)
 
 

@@ -20,7 +20,6 @@ from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
 from qdm_med.errors import ConfigError
 from qdm_med.experiment import run_denoiser, run_vae
-from qdm_med.models.autoencoder import AutoencoderConfig
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
@@ -28,7 +27,7 @@ from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Share, shares_of_process
 from qdm_med.training.vae_training import VaeTrainingConfig
 from qdm_med.weights_file import read_tensors
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 PROGRAM = Path(__file__).with_name("many_processes.py")
 
@@ -37,7 +36,7 @@ CONFIG = ExperimentConfig(
     loop=LoopConfig(
         steps=6, batch=5, learning_rate=1e-3, warmup=1, log_every=1, save_every=2, validate_every=6, accumulate=1
     ),
-    autoencoder=AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)),
+    autoencoder=TINY_AUTOENCODER,
     vae=VaeTrainingConfig(crop=32, validation_slices=1),
     denoiser=TINY_DENOISER,
     training=DenoiserTrainingConfig(

@@ -16,12 +16,12 @@ from qdm_med.data.slice_writer import SliceStoreWriter
 from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.denoiser import TwoStreamDenoiser
 from qdm_med.training.denoiser_training import DenoiserTask
 from qdm_med.training.objective import DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.task import Share
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 SHAPE = TINY_DENOISER
 WHOLE = Share(0, 1)
@@ -41,7 +41,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained():
     torch.manual_seed(1)
-    autoencoder = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
+    autoencoder = TINY_AUTOENCODER
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(SHAPE).eval()
     return Checkpoint(ModelCard("trained", autoencoder, SHAPE), *networks, sha256="1" * 64)
 

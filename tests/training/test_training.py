@@ -17,14 +17,13 @@ from qdm_med.config import ExperimentConfig, load_config, save_config
 from qdm_med.data.slices import anonymous_key
 from qdm_med.errors import ConfigError
 from qdm_med.experiment import run_denoiser, run_vae
-from qdm_med.models.autoencoder import AutoencoderConfig
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.vae_training import VaeTrainingConfig
 from qdm_med.weights_file import read_tensors, weights_hash
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 LPIPS_BACKBONE = Path(__file__).parents[3] / "shared" / "data" / "lpips" / "squeezenet1_1_features_fp16.npz"
 
@@ -33,7 +32,7 @@ CONFIG = ExperimentConfig(
     loop=LoopConfig(
         steps=6, batch=2, learning_rate=3e-3, warmup=1, cosine=True, log_every=1, save_every=3, validate_every=6
     ),
-    autoencoder=AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1)),
+    autoencoder=TINY_AUTOENCODER,
     vae=VaeTrainingConfig(crop=32, validation_slices=1),
     denoiser=TINY_DENOISER,
     training=DenoiserTrainingConfig(crops=(32, 64), crop_weights=(0.5, 0.5), decoded_weight=1.0, validation_slices=1),

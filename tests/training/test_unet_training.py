@@ -17,13 +17,14 @@ from qdm_med.errors import ConfigError
 from qdm_med.experiment import run_denoiser
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscale import Upscaler
-from qdm_med.models.autoencoder import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder import KlVae
 from qdm_med.models.latent_unet import LatentUnetConfig
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.volume import CtSlice
+from tests.shapes import TINY_AUTOENCODER
 
-AUTOENCODER = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
+AUTOENCODER = TINY_AUTOENCODER
 RESSHIFT = ExperimentConfig(
     name="resshift",
     loop=LoopConfig(steps=4, batch=2, learning_rate=3e-3, warmup=1, save_every=2, validate_every=4),
