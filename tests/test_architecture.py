@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "qdm_med"
 
 LAYERS = [
-    ["_version", "errors", "device", "distributed", "records", "volume", "intensity", "uncertainty"],
+    ["_version", "errors", "device", "distributed", "records", "resample", "volume", "intensity", "uncertainty"],
     ["io"],
     ["data"],
     ["models"],

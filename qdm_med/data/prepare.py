@@ -33,7 +33,7 @@ class PrepareReport:
         slices: Slices by split.
         patients: Patients by split.
         series: Series that gave at least one slice.
-        resampled: Slices of this run whose matrix was not 512 x 512.
+        resampled: Slices of this run whose matrix was larger than 512 x 512.
         kept: Slices that an earlier, killed run had finished.
         left_out: What this run left out.
     """
@@ -55,7 +55,7 @@ class PrepareReport:
         if self.kept:
             lines.append(f"{self.kept} of them kept from an earlier run")
         if self.resampled:
-            lines.append(f"{self.resampled} resampled to {REFERENCE_SIDE} x {REFERENCE_SIDE}")
+            lines.append(f"{self.resampled} averaged by area to {REFERENCE_SIDE} x {REFERENCE_SIDE}")
         reasons: Counter[str] = Counter()
         for one in self.left_out:
             reasons[one.reason] += max(1, one.count)
@@ -80,8 +80,8 @@ def prepare_slices(
 ) -> PrepareReport:
     """Convert every CT series and NIfTI, NRRD or MetaImage file under a folder.
 
-    HU are clipped to [-1024, 3071] and padding set to -1024; square matrices other than 512 are resampled, those
-    below 256 left out. A run that was killed is continued by the same call.
+    HU are clipped to [-1024, 3071] and padding set to -1024; square matrices above 512 are averaged by area, those
+    below left out. A run that was killed is continued by the same call.
 
     Args:
         sources: Folder, searched at any depth.

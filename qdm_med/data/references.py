@@ -1,20 +1,17 @@
-"""One slice of any matrix to a 512 x 512 int16 reference, and a thumbnail that recognises it again."""
+"""One slice of 512 x 512 or more to a 512 x 512 int16 reference, and a thumbnail that recognises it again."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from qdm_med.data.slices import HuArray
 from qdm_med.intensity import HU_MAX, HU_MIN
+from qdm_med.resample import area_mean
 from qdm_med.volume import CtSlice, FloatArray
 
 REFERENCE_SIDE = 512
 """Side of a high-resolution reference in pixels (QDM, arXiv 2503.12015)."""
-SMALLEST_SIDE = 256
-"""A smaller matrix holds too little of what a 512 reference is supposed to show."""
 
 THUMBNAIL_SIDE = 16
 THUMBNAIL_TOP_HU = 400.0
@@ -30,6 +27,8 @@ one pixel 6 to 11, neighbouring slices 10 to 30, slices of different patients at
 def unsuitable(shape: tuple[int, int], spacing: tuple[float, float]) -> str | None:
     """Why slices of a grid cannot become references; ``None`` if they can.
 
+    A matrix below 512 is never enlarged: a reference whose finest detail is interpolated would reward smoothness.
+
     Args:
         shape: Rows and columns.
         spacing: Distance of rows and of columns in mm.
@@ -37,29 +36,32 @@ def unsuitable(shape: tuple[int, int], spacing: tuple[float, float]) -> str | No
     rows, columns = shape
     if rows != columns:
         return f"matrix {rows} x {columns} is not square"
-    if rows < SMALLEST_SIDE:
-        return f"matrix {rows} x {columns} is smaller than {SMALLEST_SIDE}"
+    if rows < REFERENCE_SIDE:
+        return f"matrix {rows} x {columns} is smaller than {REFERENCE_SIDE}; a reference is never enlarged"
     if abs(spacing[0] / spacing[1] - 1) > 0.01:
         return f"pixels of {spacing[0]:.4g} x {spacing[1]:.4g} mm are not square"
     return None
 
 
-def to_reference(ct_slice: CtSlice) -> HuArray:
-    """Clip to [-1024, 3071] HU, set padding to -1024 and resample to 512 x 512.
+def reference_hu(ct_slice: CtSlice) -> FloatArray:
+    """Clip to [-1024, 3071] HU, set padding to -1024 and average to 512 x 512.
 
-    Larger matrices are averaged over the area of each new pixel, smaller ones enlarged by cubic convolution; the
-    outer edges of the field of view stay in place.
+    A larger matrix is averaged over the exact area of each new pixel (:func:`qdm_med.resample.area_mean`), in HU; the outer
+    edges of the field of view stay in place.
 
     Returns:
-        ``(512, 512)`` int16 HU.
+        ``(512, 512)`` float32 HU.
+
+    Raises:
+        ValueError: If the matrix is smaller; see :func:`unsuitable`.
     """
-    hu = np.where(ct_slice.padding, np.float32(HU_MIN), np.clip(ct_slice.hu, HU_MIN, HU_MAX))
-    side = hu.shape[0]
-    if side != REFERENCE_SIDE:
-        mode = "area" if side > REFERENCE_SIDE else "bicubic"
-        image = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32))[None, None]
-        hu = F.interpolate(image, size=(REFERENCE_SIDE, REFERENCE_SIDE), mode=mode)[0, 0].numpy()
-    reference: HuArray = np.rint(np.clip(hu, HU_MIN, HU_MAX)).astype(np.int16)
+    hu: FloatArray = np.where(ct_slice.padding, HU_MIN, np.clip(ct_slice.hu, HU_MIN, HU_MAX)).astype(np.float32)
+    return hu if hu.shape == (REFERENCE_SIDE, REFERENCE_SIDE) else area_mean(hu, (REFERENCE_SIDE, REFERENCE_SIDE))
+
+
+def to_reference(ct_slice: CtSlice) -> HuArray:
+    """:func:`reference_hu` in whole HU, as scanners store it: ``(512, 512)`` int16."""
+    reference: HuArray = np.rint(reference_hu(ct_slice)).astype(np.int16)
     return reference
 
 

@@ -79,12 +79,12 @@ def test_what_is_left_out_is_reported_with_its_reason(tmp_path):
         ("notes.txt", "not an image", 1),
         ("a/1", "exact duplicate", 1),
         ("b/1", "matrix 512 x 400 is not square", 1),
-        ("c/1", "matrix 128 x 128 is smaller than 256", 4),
+        ("c/1", "matrix 128 x 128 is smaller than 512; a reference is never enlarged", 4),
         ("d/1", "empty slice", 1),
         ("x/1", "not in the split list", 1),
         ("b/1", "unreadable: b/1/0.dcm: pixel data is cut short; copy the file again", 0),
     }
-    assert "left out: 4 (matrix 128 x 128 is smaller than 256)" in report.summary()
+    assert "left out: 4 (matrix 128 x 128 is smaller than 512; a reference is never enlarged)" in report.summary()
 
 
 def test_the_same_person_under_two_names_in_two_splits_is_refused(tmp_path):
@@ -131,5 +131,8 @@ def test_a_killed_run_continues_without_reading_finished_series_again(tmp_path):
 
 
 def test_nothing_usable_says_why(tmp_path):
-    with pytest.raises(DataError, match="matrix 64 x 64 is smaller than 256; give a folder with CT series"):
+    with pytest.raises(
+        DataError,
+        match="matrix 64 x 64 is smaller than 512; a reference is never enlarged; give a folder with CT series",
+    ):
         build_store([series("a", [np.zeros((64, 64), dtype=np.float32)])], tmp_path / "store", HashSplit())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qdm_med.data.references import NEAR_DUPLICATE_HU, nearest_pair, thumbnail, to_reference, unsuitable
+from qdm_med.data.references import NEAR_DUPLICATE_HU, nearest_pair, reference_hu, thumbnail, to_reference, unsuitable
 from qdm_med.volume import CtSlice
 
 
@@ -31,23 +31,50 @@ def test_twice_the_matrix_is_averaged_over_two_by_two_pixels():
     np.testing.assert_allclose(to_reference(ct_slice(hu)), expected, atol=0.51)
 
 
-@pytest.mark.parametrize("side", [256, 400, 768])
-def test_resampling_keeps_a_ramp_over_the_field_of_view_in_place(side):
-    ramp = ((np.arange(side) + 0.5) / side * 1000).astype(np.float32)
-    expected = (np.arange(512) + 0.5) / 512 * 1000
-    reference = to_reference(ct_slice(np.tile(ramp, (side, 1))))
-    np.testing.assert_allclose(reference[256, 8:-8], expected[8:-8], atol=1.5)
-    np.testing.assert_array_equal(to_reference(ct_slice(np.tile(ramp[:, None], (1, side)))), reference.T)
+def integral_mean(image: np.ndarray, side: int) -> np.ndarray:
+    """Mean over each new pixel from the running integral of the image, read off between its knots."""
+    for _ in range(2):  # one axis, then the other
+        length = len(image)
+        integral = np.concatenate([np.zeros((1, image.shape[1])), np.cumsum(image, axis=0, dtype=np.float64)])
+        at = np.linspace(0.0, length, side + 1)
+        read = np.stack([np.interp(at, np.arange(length + 1), column) for column in integral.T], axis=1)
+        image = (np.diff(read, axis=0) * side / length).T
+    return image
+
+
+@pytest.mark.parametrize("side", [513, 600, 640, 768, 1024])
+def test_a_reference_is_the_integral_over_the_area_of_its_pixels(side):
+    hu = np.random.default_rng(side).uniform(-1000, 3000, (side, side)).astype(np.float32)
+    reference = reference_hu(ct_slice(hu))
+    np.testing.assert_allclose(reference, integral_mean(hu, 512), rtol=0, atol=1e-3)
+    assert np.abs(to_reference(ct_slice(hu)) - reference).max() <= 0.5
+
+
+@pytest.mark.parametrize("side", [513, 600, 640, 768, 1024])
+def test_a_reference_keeps_structures_in_place(side):
+    row, column = np.mgrid[:side, :side] + 0.5
+    at = np.array([0.37, 0.61])  # of the field of view
+    blob = 2000 * np.exp(-((row / side - at[0]) ** 2 + (column / side - at[1]) ** 2) / (2 * 0.02**2))
+    reference = reference_hu(ct_slice(blob)).astype(np.float64)
+    rows, columns = np.mgrid[:512, :512] + 0.5
+    centre = np.array([(rows * reference).sum(), (columns * reference).sum()]) / reference.sum()
+    np.testing.assert_allclose(centre, at * 512, rtol=0, atol=1e-3)
+
+
+def test_a_pixel_on_a_border_counts_by_its_share_on_either_side():
+    hu = np.zeros((768, 768))
+    hu[:, 1] = 300.0  # half of it lies in column 0 of the reference, half in column 1
+    np.testing.assert_allclose(reference_hu(ct_slice(hu))[0, :3], [100.0, 100.0, 0.0], atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("shape", "spacing", "reason"),
     [
         ((512, 400), (0.7, 0.7), "matrix 512 x 400 is not square"),
-        ((128, 128), (0.7, 0.7), "matrix 128 x 128 is smaller than 256"),
+        ((511, 511), (0.7, 0.7), "matrix 511 x 511 is smaller than 512; a reference is never enlarged"),
         ((512, 512), (0.7, 0.8), "pixels of 0.7 x 0.8 mm are not square"),
         ((512, 512), (0.7, 0.7), None),
-        ((256, 256), (1.4, 1.4), None),
+        ((513, 513), (0.7, 0.7), None),
     ],
 )
 def test_grids_that_make_no_reference_are_told_apart(shape, spacing, reason):

@@ -16,7 +16,7 @@ from qdm_med.data.sources import LeftOut, find_sources
 from qdm_med.errors import DataError
 
 
-def write_slice(path: Path, *, patient: str, series: str, position: float, side: int = 256, **tags) -> np.ndarray:
+def write_slice(path: Path, *, patient: str, series: str, position: float, side: int = 600, **tags) -> np.ndarray:
     """One CT slice of random anatomy, made from pydicom's example; returns its HU."""
     dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
     rng = np.random.default_rng([*series.encode(), int(position * 10) + 10000])
@@ -87,7 +87,7 @@ def test_what_is_no_ct_is_left_out_with_its_reason(archive):
 
 
 def test_a_series_that_mixes_grids_and_frames_gives_all_its_slices(tmp_path):
-    for number, side in enumerate((256, 256, 512)):
+    for number, side in enumerate((600, 600, 512)):
         frame = f"1.7.{number}"
         write_slice(
             tmp_path / str(number), patient="p", series="1.2.3", position=number, side=side, FrameOfReferenceUID=frame

@@ -18,7 +18,7 @@ def tree(tmp_path_factory):
     """Two volumes of two slices, as different as two patients."""
     folder = tmp_path_factory.mktemp("tree")
     for number in range(2):
-        hu = np.random.default_rng(number).integers(-1000, 500, (256, 256, 2)).astype(np.int16)
+        hu = np.random.default_rng(number).integers(-1000, 500, (512, 512, 2)).astype(np.int16)
         nib.save(nib.Nifti1Image(hu, np.diag([0.8, 0.8, 2.5, 1.0])), folder / f"{number}.nii.gz")
     (folder / "notes.txt").write_text("no image")
     return folder
