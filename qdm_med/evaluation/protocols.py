@@ -1,7 +1,7 @@
 """The ranges in which images are compared, side by side: no figure without its data range.
 
 * ``network``: the model's own range [-1, 1].
-* ``hu``: the whole 12-bit CT range in HU.
+* ``hu``: HU, from the lowest to the highest that truth and input can have: the 12-bit CT range, unless they were clipped.
 * ``paper``: 8-bit grey levels of one display window, the protocol of QDM (arXiv 2503.12015).
 """
 
@@ -43,21 +43,26 @@ class Protocol:
     convert: Callable[[FloatArray], FloatArray]
 
 
-def network_protocol(intensity: IntensityMap) -> Protocol:
-    """The range of a model."""
+FULL_RANGE_HU = (HU_MIN, HU_MAX)
+"""What truth and input can be where nothing has clipped them."""
+
+
+def network_protocol(intensity: IntensityMap, degraded_in: IntensityMap | None = None) -> Protocol:
+    """The range of a model, whatever part of it truth and input were clipped to."""
     low, high = intensity.hu_range
     words = f"network range [-1, 1] ({intensity.kind}, {low:g} to {high:g} HU), data range 2"
+    if degraded_in is not None and degraded_in.hu_range != (low, high):
+        clipped = degraded_in.hu_range
+        words = f"{words}; truth and input were clipped to {clipped[0]:g} to {clipped[1]:g} HU"
     return Protocol("network", "", 2.0, words, True, intensity.to_unit)
 
 
-HU_PROTOCOL = Protocol(
-    "hu",
-    "hu_",
-    HU_MAX - HU_MIN,
-    f"HU, clipped to {HU_MIN:g} to {HU_MAX:g}, data range {HU_MAX - HU_MIN:g}",
-    False,
-    lambda hu: np.clip(hu, HU_MIN, HU_MAX),
-)
+def hu_protocol(hu_range: tuple[float, float] = FULL_RANGE_HU) -> Protocol:
+    """HU, in the range that truth and input really have: another data range is another PSNR."""
+    low, high = hu_range
+    words = f"HU, clipped to {low:g} to {high:g}, data range {high - low:g}"
+    return Protocol("hu", "hu_", high - low, words, False, lambda hu: np.clip(hu, low, high))
+
 
 PAPER_PROTOCOL = Protocol(
     "paper",
@@ -69,9 +74,15 @@ PAPER_PROTOCOL = Protocol(
 )
 
 
-def protocols(intensity: IntensityMap) -> tuple[Protocol, ...]:
-    """All of them, for a model with this mapping."""
-    return network_protocol(intensity), HU_PROTOCOL, PAPER_PROTOCOL
+def protocols(intensity: IntensityMap, degraded_in: IntensityMap | None = None) -> tuple[Protocol, ...]:
+    """All of them.
+
+    Args:
+        intensity: The model's mapping.
+        degraded_in: The mapping in whose range slices were degraded and the truth clipped; the model's unless given.
+    """
+    clipped_to = (degraded_in or intensity).hu_range
+    return network_protocol(intensity, degraded_in), hu_protocol(clipped_to), PAPER_PROTOCOL
 
 
 def score_in(

@@ -123,7 +123,7 @@ def score_slice(
             f"an image of {hu.shape} cannot be compared with a true slice of {truth.hu.shape}; use the same size"
         )
     scores: dict[str, float] = {}
-    for protocol in protocols(intensity):
+    for protocol in protocols(intensity, truth.case.intensity):
         scores |= score_in(protocol, hu, truth.hu, truth.body, perceptual)
     clipped = np.clip(hu, *truth.case.intensity.hu_range)
     scores |= _errors(clipped, truth)

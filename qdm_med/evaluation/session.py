@@ -94,7 +94,8 @@ def evaluate_checkpoint(
         rows = run_benchmark(
             store, selection, intensity, options, methods, perceptual=perceptual, folder=folder, progress=progress
         )
-        titles = {protocol.name: protocol.words for protocol in protocols(intensity)}
+        ranges = protocols(intensity, options.degraded_in(intensity))
+        titles = {protocol.name: protocol.words for protocol in ranges}
         titles["fidelity"] = "fidelity, against the true slice"
         points = sweep_points(rows) if sweep else []
         tables = ((sweep_table(points),) if points else ()) + _tables(rows, options, titles)

@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from qdm_med.errors import DataError
 from qdm_med.evaluation.columns import column, grouped
 from qdm_med.evaluation.methods.method import Restored
-from qdm_med.evaluation.protocols import HU_PROTOCOL, PAPER_PROTOCOL, protocols
+from qdm_med.evaluation.protocols import PAPER_PROTOCOL, PAPER_WINDOW, hu_protocol, protocols
 from qdm_med.evaluation.scoring import Truth, calibration_scores, score_slice
 from qdm_med.intensity import CompandedRange
 from tests.evaluation.phantoms import chest, noisier
@@ -48,10 +48,22 @@ def test_every_range_tells_its_data_range():
     assert words["paper"].endswith("data range 255")
 
 
+def test_slices_degraded_in_a_window_are_scored_and_labelled_in_the_range_that_is_left(make_truth):
+    words = {protocol.name: protocol.words for protocol in protocols(INTENSITY, PAPER_WINDOW)}
+    assert words["hu"] == "HU, clipped to -160 to 240, data range 400"
+    assert words["network"].endswith("data range 2; truth and input were clipped to -160 to 240 HU")
+    whole = make_truth(chest())
+    clipped = np.clip(whole.hu, -160, 240)
+    truth = Truth(replace(whole.case, reference_hu=clipped, intensity=PAPER_WINDOW), clipped)
+    guess = noisier(whole.hu)
+    expected = peak_signal_noise_ratio(clipped, np.clip(guess, -160, 240), data_range=400)
+    assert score_slice(guess, truth, INTENSITY, fidelity=False)["hu_psnr_db"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_the_papers_range_has_256_grey_levels_and_hu_are_clipped():
     hu = np.linspace(-1000, 1000, 5001, dtype=np.float32)
     assert np.array_equal(np.unique(PAPER_PROTOCOL.convert(hu)), np.arange(256))
-    assert HU_PROTOCOL.convert(np.array([-2000.0, 5000.0])).tolist() == [-1024.0, 3071.0]
+    assert hu_protocol().convert(np.array([-2000.0, 5000.0])).tolist() == [-1024.0, 3071.0]
 
 
 def test_the_unchanged_slice_is_perfect_in_every_column(truth):

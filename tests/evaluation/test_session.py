@@ -100,7 +100,7 @@ def test_a_sweep_tells_density_windows_cost_and_quality_by_threshold(evaluate, t
 def test_a_tree_of_files_is_prepared_once_and_stays_with_the_results(evaluate, tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()
-    hu = np.kron(np.random.default_rng(0).integers(-1000, 500, (32, 32, 1)), np.ones((8, 8, 1))).astype(np.int16)
+    hu = np.kron(np.random.default_rng(0).integers(-1000, 500, (32, 32, 1)), np.ones((16, 16, 1))).astype(np.int16)
     nib.save(nib.Nifti1Image(hu, np.diag([0.8, 0.8, 2.5, 1.0])), tree / "ct.nii.gz")
     options = BenchmarkOptions("med-sr4", methods=("bicubic",), split="test")
     found = evaluate(options, data=tree, out=tmp_path / "out")
