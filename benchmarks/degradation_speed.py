@@ -15,7 +15,7 @@ import torch
 from timing import alternating, arguments, tell
 from torch import Tensor
 
-from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, DegradationConfig, degrade, sample_params
+from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, DegradationConfig, degrade, sample_params
 
 FAMILIES: dict[str, DegradationConfig] = {"training": TRAINING, "benchmark": BENCHMARK, "scanner": SCANNER}
 

@@ -27,8 +27,8 @@ from pydicom.pixels import apply_modality_lut
 from pydicom.uid import ExplicitVRLittleEndian
 
 from qdm_med.io.derivation import Derivation
+from qdm_med.io.dicom.rescale import magnified
 from qdm_med.io.read import read_volume
-from qdm_med.io.rescale import magnified
 from qdm_med.io.write import open_writer
 
 

@@ -13,8 +13,8 @@ import torch
 from timing import against, alternating, arguments, line, tell
 from torch import Tensor
 
-from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.models.denoiser_config import PRESETS, DenoiserConfig
+from qdm_med.models.qdm.config import PRESETS, DenoiserConfig
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 
 LATENT = 128
 REAL_DENSITY = 0.37

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import torch
 
-from qdm_med.checkpoint import default_checkpoint, load_checkpoint
+from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
 from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions
-from qdm_med.evaluation.curve import curve_points, curve_table, draw_curve
-from qdm_med.evaluation.perceptual import Lpips
+from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.results import SliceScore
-from qdm_med.evaluation.session import evaluate_checkpoint
+from qdm_med.evaluation.run import evaluate_checkpoint
+from qdm_med.evaluation.tables.curve import curve_points, curve_table, draw_curve
 
 
 def rows_of(benchmark: str, given: argparse.Namespace) -> tuple[SliceScore, ...]:

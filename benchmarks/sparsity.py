@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from timing import against, alternating, arguments, tell
 
-from qdm_med.checkpoint import Checkpoint, default_checkpoint, load_checkpoint
-from qdm_med.data.degradation import BENCHMARK
+from qdm_med.checkpoints.model import Checkpoint, default_checkpoint, load_checkpoint
+from qdm_med.data.degradation.degrade import BENCHMARK
 from qdm_med.data.pairs import SlicePair, full_pairs
-from qdm_med.data.slices import SliceStore
-from qdm_med.evaluation.metrics import psnr, ssim
+from qdm_med.data.store.slices import SliceStore
+from qdm_med.evaluation.measures.metrics import psnr, ssim
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscale import Upscaler
+from qdm_med.inference.upscaler import Upscaler
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
-from qdm_med.models.quadtree import PaperQuadtree
+from qdm_med.models.qdm.quadtree import PaperQuadtree
 from qdm_med.volume import CtSlice
 
 CPU = torch.device("cpu")

@@ -44,7 +44,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.inference import pipeline, upscale
-from qdm_med.inference.series import upscale_series
+from qdm_med.inference.runs.series import upscale_series
 spent, first = {}, []
 def timed(name, work, clock):
     def measured(*arguments, **options):

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from pydicom.data import get_testdata_file
 
 from qdm_med import UpscaleOptions, load_upscaler, read_volume
-from qdm_med.inference.series import upscale_series
+from qdm_med.inference.runs.series import upscale_series
 from qdm_med.models.conditioning import upsample
 
 SCALE = 4

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from qdm_med.checkpoint import load_checkpoint
-from qdm_med.config import ExperimentConfig
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
-from qdm_med.experiment import run_denoiser, run_vae
-from qdm_med.models.autoencoder import AutoencoderConfig
-from qdm_med.models.denoiser_config import DenoiserConfig
+from qdm_med.checkpoints.model import load_checkpoint
+from qdm_med.data.store.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
+from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
+from qdm_med.models.qdm.config import DenoiserConfig
+from qdm_med.training.experiment import ExperimentConfig
 from qdm_med.training.loop import LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
-from qdm_med.training.vae_training import VaeTrainingConfig
+from qdm_med.training.runs import run_denoiser, run_vae
+from qdm_med.training.vae import VaeTrainingConfig
 
 SIDE = 64
 

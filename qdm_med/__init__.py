@@ -9,15 +9,15 @@ from qdm_med.volume import Geometry, Volume
 
 if TYPE_CHECKING:
     from qdm_med.inference.options import UpscaleOptions
-    from qdm_med.inference.upscale import Upscaler, load_upscaler
+    from qdm_med.inference.upscaler import Upscaler, load_upscaler
     from qdm_med.io.read import read_volume
 
 __all__ = ["Geometry", "UpscaleOptions", "Upscaler", "Volume", "__version__", "load_upscaler", "read_volume"]
 
 _LAZY = {
     "UpscaleOptions": "qdm_med.inference.options",
-    "Upscaler": "qdm_med.inference.upscale",
-    "load_upscaler": "qdm_med.inference.upscale",
+    "Upscaler": "qdm_med.inference.upscaler",
+    "load_upscaler": "qdm_med.inference.upscaler",
     "read_volume": "qdm_med.io.read",
 }
 """Names whose modules import torch or pydicom: loaded when first used, so that ``qdm-med --help`` answers at once."""

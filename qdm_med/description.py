@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qdm_med.checkpoint import read_card
-from qdm_med.data.slices import HEADER_FILE, SliceStore
+from qdm_med.checkpoints.image_model import read_image_card
+from qdm_med.checkpoints.model import read_card
+from qdm_med.data.store.slices import HEADER_FILE, SliceStore
 from qdm_med.errors import SeriesError
-from qdm_med.image_checkpoint import read_image_card
 from qdm_med.io.describe import describe_tree
 from qdm_med.io.read import read_volume
-from qdm_med.records import to_mapping
+from qdm_med.serialise import to_mapping
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from qdm_med.checkpoint import ModelCard, save_checkpoint
+from qdm_med.checkpoints.model import ModelCard, save_checkpoint
 from qdm_med.cli import app
 from qdm_med.intensity import CompandedRange
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 GOLDEN = Path(__file__).parent / "golden" / "output_bytes.json"
@@ -58,9 +58,7 @@ def numerics() -> str:
 
 def write_model(path: Path) -> Path:
     """A tiny model in which no layer is silent; every weight is keyed by its name."""
-    card = ModelCard(
-        "tiny", TINY_AUTOENCODER, TINY_DENOISER, intensity=CompandedRange(), threshold=0.02, steps=(2, 2)
-    )
+    card = ModelCard("tiny", TINY_AUTOENCODER, TINY_DENOISER, intensity=CompandedRange(), threshold=0.02, steps=(2, 2))
     networks = KlVae(TINY_AUTOENCODER).eval(), TwoStreamDenoiser(TINY_DENOISER).eval()
     with torch.no_grad():
         for network in networks:
@@ -122,7 +120,8 @@ def output_hashes(name: str, folder: Path) -> list[str]:
     try:
         app.main()
     except SystemExit as stopped:
-        assert not stopped.code, name
+        if stopped.code:
+            raise RuntimeError(f"{name}: upscale ended with {stopped.code}") from None
     outputs = [out, *folder.glob(f"{out.name.removesuffix('.nii')}-uncertainty*")]
     return [stored_hash(path) for path in outputs]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qdm_med.models.autoencoder import AutoencoderConfig
-from qdm_med.models.denoiser_config import PRESETS
+from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
+from qdm_med.models.qdm.config import PRESETS
 
 TINY_AUTOENCODER = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_blocks=(1, 1))
 """The light layout, two blocks in all."""

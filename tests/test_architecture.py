@@ -10,18 +10,18 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "qdm_med"
 
 LAYERS = [
-    ["_version", "errors", "device", "distributed", "records", "resample", "volume", "intensity", "uncertainty"],
+    ["_version", "errors"],
+    ["device", "distributed", "serialise", "files", "keys", "resample", "volume", "intensity", "uncertainty"],
     ["io"],
     ["data"],
     ["models"],
     ["diffusion"],
-    ["weights_file", "checkpoint", "image_checkpoint"],
-    ["conversion", "inference", "weights"],
-    ["pacs"],
+    ["checkpoints", "weights"],
+    ["inference"],
+    ["archive", "pacs", "natural"],
     ["evaluation"],
     ["training"],
-    ["config"],
-    ["description", "experiment"],
+    ["description"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -59,13 +59,15 @@ def test_imports_point_towards_the_start_of_the_layer_list(path):
 @pytest.mark.parametrize(
     ("package", "rooms"),
     [
-        ("pydicom", {"io"}),
+        ("pydicom", {"io", "pacs"}),
         ("highdicom", {"io"}),
         ("nibabel", {"io"}),
         ("SimpleITK", {"io"}),
         ("pynetdicom", {"pacs"}),
         ("dicomweb_client", {"pacs"}),
         ("typer", {"cli"}),
+        ("dask", {"archive"}),
+        ("distributed", {"archive"}),
         ("torch.distributed", {"distributed"}),
     ],
 )

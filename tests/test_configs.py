@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from qdm_med.config import load_config
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
-from qdm_med.models.autoencoder import PAPER_SIZE, KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.models.denoiser_config import PRESETS
+from qdm_med.models.autoencoder.kl_vae import PAPER_SIZE, KlVae
+from qdm_med.models.qdm.config import PRESETS
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.training.adversary import PatchAdversary
-from qdm_med.training.vae_training import VaeBatch, VaeObjective, structural_distance
+from qdm_med.training.experiment import load_config
+from qdm_med.training.vae import VaeBatch, VaeObjective, structural_distance
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
 

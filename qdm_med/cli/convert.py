@@ -22,7 +22,7 @@ def convert(
     back: Annotated[bool, typer.Option("--back", help="From our layout to the released one.")] = False,
 ) -> None:
     """Translate the paper's released checkpoints into ours, and back."""
-    from qdm_med.conversion import from_released, to_released
+    from qdm_med.checkpoints.released import from_released, to_released
     from qdm_med.intensity import HuWindow
 
     if autoencoder is None:

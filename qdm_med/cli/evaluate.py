@@ -61,12 +61,12 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="HTML file to write; it needs no network.")] = None,
 ) -> None:
     """Score a model against other methods on Med-SR4 or Med-SR8: how good, and how faithful."""
-    from qdm_med.checkpoint import default_checkpoint, load_checkpoint
+    from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
     from qdm_med.cli.progress import CountProgress
     from qdm_med.device import pick_device
     from qdm_med.evaluation.benchmarks import BenchmarkOptions
-    from qdm_med.evaluation.perceptual import Lpips
-    from qdm_med.evaluation.session import evaluate_checkpoint
+    from qdm_med.evaluation.measures.perceptual import Lpips
+    from qdm_med.evaluation.run import evaluate_checkpoint
 
     options = BenchmarkOptions(
         benchmark,

@@ -37,7 +37,7 @@ def listen(
 ) -> None:
     """Be a DICOM node that super-resolves pushed series and sends them on; needs the extra pacs."""
     from qdm_med.inference.options import UpscaleOptions
-    from qdm_med.inference.upscale import load_upscaler
+    from qdm_med.inference.upscaler import load_upscaler
     from qdm_med.pacs.addresses import parse_caller, parse_destination, require_title
     from qdm_med.pacs.listen import Worker
     from qdm_med.pacs.listen import listen as serve

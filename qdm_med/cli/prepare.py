@@ -16,7 +16,7 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn CT files into a slice store of 512 x 512 references, split by patient."""
-    from qdm_med.data.prepare import prepare_slices
+    from qdm_med.data.store.prepare import prepare_slices
 
     report = prepare_slices(sources, out, split_csv=split_csv, progress=lambda line: typer.echo(line, err=True))
     typer.echo(report.summary())

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from qdm_med.inference.estimate import Estimate
-    from qdm_med.inference.series import UpscaleSummary
-    from qdm_med.inference.upscale import UpscaledSlice
+    from qdm_med.inference.runs.estimate import Estimate
+    from qdm_med.inference.runs.series import UpscaleSummary
+    from qdm_med.inference.upscaler import UpscaledSlice
 
 
 class CountProgress:

@@ -28,8 +28,8 @@ def train_vae(
     lpips_backbone: LpipsBackbone = None,
 ) -> None:
     """Train the autoencoder that the diffusion works in."""
-    from qdm_med.config import load_config
-    from qdm_med.experiment import run_vae
+    from qdm_med.training.experiment import load_config
+    from qdm_med.training.runs import run_vae
 
     run_vae(
         load_config(config),
@@ -61,8 +61,8 @@ def train(
     ] = None,
 ) -> None:
     """Train the two-stream denoiser in the latent space of a trained autoencoder, or a network to compare it with."""
-    from qdm_med.config import load_config
-    from qdm_med.experiment import run_denoiser, run_image_network
+    from qdm_med.training.experiment import load_config
+    from qdm_med.training.runs import run_denoiser, run_image_network
 
     if model == "rrdb" or model == "swinir":
         if vae or init:

@@ -88,11 +88,11 @@ def upscale(
 ) -> None:
     """Super-resolve a CT series and write it as a new, derived series."""
     from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
-    from qdm_med.inference.estimate import estimate_series
-    from qdm_med.inference.explain import explain_series
     from qdm_med.inference.options import UpscaleOptions
-    from qdm_med.inference.series import upscale_series
-    from qdm_med.inference.upscale import load_upscaler
+    from qdm_med.inference.runs.estimate import estimate_series
+    from qdm_med.inference.runs.explain import explain_series
+    from qdm_med.inference.runs.series import upscale_series
+    from qdm_med.inference.upscaler import load_upscaler
     from qdm_med.io.write import default_output
 
     options = UpscaleOptions(

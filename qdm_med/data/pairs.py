@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qdm_med.data.degradation import DegradationConfig, DegradationParams, degrade, sample_params
-from qdm_med.data.slices import HuArray, SliceRecord, SliceStore
+from qdm_med.data.degradation.degrade import DegradationConfig, DegradationParams, degrade, sample_params
+from qdm_med.data.store.slices import HuArray, SliceRecord, SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
 

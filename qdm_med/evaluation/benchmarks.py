@@ -11,12 +11,14 @@ from typing import get_args
 
 import torch
 
-from qdm_med.checkpoint import Checkpoint
-from qdm_med.data.slices import SliceStore
+from qdm_med.checkpoints.model import Checkpoint
+from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic, lanczos
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.evaluate import evaluate
+from qdm_med.evaluation.measures.perceptual import Lpips
+from qdm_med.evaluation.measures.protocols import PAPER_WINDOW
 from qdm_med.evaluation.methods.consistent import Consistent
 from qdm_med.evaluation.methods.ensemble import sampled
 from qdm_med.evaluation.methods.image_model import load_image_model
@@ -24,13 +26,11 @@ from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.latent_model import load_latent_model
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.methods.qdm import dense, downstream_only, qdm
-from qdm_med.evaluation.perceptual import Lpips
-from qdm_med.evaluation.protocols import PAPER_WINDOW
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
-from qdm_med.evaluation.source import Selection
+from qdm_med.evaluation.selection import Selection
 from qdm_med.inference.options import ConsistencyName, ModeName, UpscaleOptions
 from qdm_med.intensity import IntensityMap
-from qdm_med.models.quadtree import QuadtreeKind
+from qdm_med.models.qdm.quadtree import QuadtreeKind
 
 BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8": 8})
 """Benchmark name -> magnification."""

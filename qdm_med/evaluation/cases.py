@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from qdm_med.data.degradation import BENCHMARK, DegradationParams
+from qdm_med.data.degradation.degrade import BENCHMARK, DegradationParams
 from qdm_med.data.pairs import SlicePair, degraded_pair, pair_of
-from qdm_med.data.slices import SliceRecord, SliceStore
+from qdm_med.data.store.slices import SliceRecord, SliceStore
 from qdm_med.errors import DataError
 from qdm_med.intensity import CompandedRange, HuWindow, IntensityMap
-from qdm_med.records import from_mapping
+from qdm_med.serialise import from_mapping
 from qdm_med.volume import FloatArray
 
 

@@ -10,12 +10,12 @@ import torch
 
 from qdm_med.errors import DataError
 from qdm_med.evaluation.cases import Case
+from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.methods.method import Method, Restored
-from qdm_med.evaluation.perceptual import Lpips
 from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.scoring import Truth, calibration_scores, score_slice
 from qdm_med.intensity import IntensityMap
-from qdm_med.records import to_mapping
+from qdm_med.serialise import to_mapping
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qdm_med.errors import ConfigError, DataError
-from qdm_med.records import from_mapping
+from qdm_med.serialise import from_mapping
 
 RECEIPT_FILE = "receipt.json"
 CASES_FILE = "cases.jsonl"

@@ -10,20 +10,20 @@ import numpy as np
 from qdm_med.errors import DataError
 from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.cases import Case
-from qdm_med.evaluation.fidelity.agreement import tissue_means
-from qdm_med.evaluation.fidelity.calibration import calibration, reach_of_samples
-from qdm_med.evaluation.fidelity.data_consistency import Consistency, data_consistency
-from qdm_med.evaluation.fidelity.displacement import displacement
-from qdm_med.evaluation.fidelity.edge_response import EdgeResponse, EdgeSet, edge_response, find_edges
-from qdm_med.evaluation.fidelity.hallucination import Hallucinations, find_hallucinations
-from qdm_med.evaluation.fidelity.noise_power import NoisePower, noise_power, uniform_regions
-from qdm_med.evaluation.fidelity.segmentation import bone_dice, lung_dice
+from qdm_med.evaluation.measures.agreement import tissue_means
+from qdm_med.evaluation.measures.calibration import calibration, reach_of_samples
+from qdm_med.evaluation.measures.data_consistency import Consistency, data_consistency
+from qdm_med.evaluation.measures.displacement import displacement
+from qdm_med.evaluation.measures.edge_response import EdgeResponse, EdgeSet, edge_response, find_edges
+from qdm_med.evaluation.measures.hallucination import Hallucinations, find_hallucinations
+from qdm_med.evaluation.measures.metrics import mae_hu
+from qdm_med.evaluation.measures.noise_power import NoisePower, noise_power, uniform_regions
+from qdm_med.evaluation.measures.perceptual import Lpips
+from qdm_med.evaluation.measures.protocols import protocols, score_in
+from qdm_med.evaluation.measures.segmentation import bone_dice, lung_dice
+from qdm_med.evaluation.measures.tissues import TISSUES, body_mask
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Restored
-from qdm_med.evaluation.metrics import mae_hu
-from qdm_med.evaluation.perceptual import Lpips
-from qdm_med.evaluation.protocols import protocols, score_in
-from qdm_med.evaluation.tissues import TISSUES, body_mask
 from qdm_med.inference.consistency import block_mean
 from qdm_med.intensity import IntensityMap
 from qdm_med.volume import BoolArray, FloatArray

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
-from qdm_med.checkpoint import ModelCard
+from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import ConfigError
-from qdm_med.models.latent_unet import LatentUnetConfig
-from qdm_med.models.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
+from qdm_med.models.compared.unet import LatentUnetConfig
+from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.uncertainty import SpreadCalibration
 
 Precision = Literal["float32", "bfloat16"]

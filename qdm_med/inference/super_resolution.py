@@ -11,10 +11,10 @@ from torch import Tensor
 from qdm_med.diffusion.chain import Chain
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.sampler import Noise, sample
-from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING, KlVae
 from qdm_med.models.conditioning import condition
-from qdm_med.models.denoiser import Prediction
-from qdm_med.models.latent_network import LatentNetwork, LatentStep
+from qdm_med.models.network import LatentNetwork, LatentStep
+from qdm_med.models.qdm.denoiser import Prediction
 
 
 def slice_draws(

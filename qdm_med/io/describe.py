@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import shown, shown_value, uid_name
-from qdm_med.io.series import Scan, scan, sort_slices
-from qdm_med.io.series_checks import gaps_mm, refusals, warnings_about
-from qdm_med.io.slice_header import SliceHeader
+from qdm_med.io.dicom.checks import gaps_mm, refusals, warnings_about
+from qdm_med.io.dicom.file import shown, shown_value, uid_name
+from qdm_med.io.dicom.header import SliceHeader
+from qdm_med.io.dicom.series import Scan, scan, sort_slices
 
 
 @dataclass(frozen=True)

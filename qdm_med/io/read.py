@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import Content, shown, sniff
-from qdm_med.io.dicom_reader import DicomSlices, read_dicom_series
-from qdm_med.io.itk import ITK_SUFFIXES, read_itk
-from qdm_med.io.nifti import NIFTI_SUFFIXES, read_nifti
+from qdm_med.io.dicom.file import Content, shown, sniff
+from qdm_med.io.dicom.reader import DicomSlices, read_dicom_series
+from qdm_med.io.raster.itk import ITK_SUFFIXES, read_itk
+from qdm_med.io.raster.nifti import NIFTI_SUFFIXES, read_nifti
 from qdm_med.volume import Volume
 
 

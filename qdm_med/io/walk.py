@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.job_folder import is_job_folder
+from qdm_med.io.output.job_folder import is_job_folder
 
 
 def walk_files(root: Path, *, exclude: Collection[Path] = ()) -> Iterator[Path]:

@@ -8,15 +8,15 @@ from typing import Protocol, Self
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import Derivation
-from qdm_med.io.derived_series import DerivedSeriesWriter
-from qdm_med.io.itk import ITK_SUFFIXES, ItkWriter
-from qdm_med.io.nifti import NIFTI_SUFFIXES, NiftiWriter
+from qdm_med.io.dicom.derived_series import DerivedSeriesWriter
+from qdm_med.io.raster.itk import ITK_SUFFIXES, ItkWriter
+from qdm_med.io.raster.nifti import NIFTI_SUFFIXES, NiftiWriter
 from qdm_med.uncertainty import NOT_CALIBRATED
 from qdm_med.volume import FloatArray, Volume
 
 
 class VolumeWriter(Protocol):
-    """Takes super-resolved slices in any order; see :class:`qdm_med.io.resumable_writer.ResumableWriter`."""
+    """Takes super-resolved slices in any order; see :class:`qdm_med.io.output.writer.ResumableWriter`."""
 
     finished: frozenset[int]
 
@@ -56,7 +56,7 @@ def open_writer(
         out: Folder (DICOM) or file to create.
         derivation: How the pixels are computed.
         overwrite: Replace an output that is there.
-        private: DICOM only, see :class:`qdm_med.io.derived_series.DerivedSeriesWriter`.
+        private: DICOM only, see :class:`qdm_med.io.dicom.derived_series.DerivedSeriesWriter`.
         equipment: DICOM only, likewise.
         transfer_syntax: DICOM only, likewise.
 
@@ -106,7 +106,9 @@ def open_uncertainty_writer(
     """
     stated = derivation.of_spread(calibration)
     if isinstance(series, DerivedSeriesWriter):
-        from qdm_med.io.parametric_map import ParametricMapWriter  # highdicom: a tenth of a second, for this alone
+        from qdm_med.io.dicom.parametric_map import (
+            ParametricMapWriter,  # highdicom: a tenth of a second, for this alone
+        )
 
         return ParametricMapWriter(series, uncertainty_output(series.out), stated, overwrite=overwrite)
     if isinstance(series, NiftiWriter):

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qdm_med.models.autoencoder import DOWNSAMPLING, KlVae
-from qdm_med.models.latent_network import LatentNetwork
-from qdm_med.models.quadtree import Quadtree, on_finer_grid
-from qdm_med.models.windows import WindowPlan
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING, KlVae
+from qdm_med.models.network import LatentNetwork
+from qdm_med.models.qdm.quadtree import Quadtree, on_finer_grid
+from qdm_med.models.qdm.windows import WindowPlan
 
 
 @dataclass(frozen=True)

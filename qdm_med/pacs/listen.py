@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from qdm_med.errors import QdmMedError, TransferError
-from qdm_med.inference.series import upscale_series
-from qdm_med.inference.upscale import Upscaler
-from qdm_med.io.dicom_file import quiet
+from qdm_med.inference.runs.series import upscale_series
+from qdm_med.inference.upscaler import Upscaler
+from qdm_med.io.dicom.file import quiet
 from qdm_med.pacs.addresses import Destination
 from qdm_med.pacs.receiver import Door, Receiver
 from qdm_med.pacs.send import send_folder

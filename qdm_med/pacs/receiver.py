@@ -14,7 +14,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]  # made at import
 
 from qdm_med.errors import ConfigError, SeriesError
-from qdm_med.io.slice_header import READABLE_SYNTAXES
+from qdm_med.io.dicom.header import READABLE_SYNTAXES
 from qdm_med.pacs.addresses import Caller
 from qdm_med.pacs.spool import Spool
 

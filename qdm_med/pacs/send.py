@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import quiet, shown
-from qdm_med.io.series import scan
+from qdm_med.io.dicom.file import quiet, shown
+from qdm_med.io.dicom.series import scan
 from qdm_med.pacs.addresses import Destination, Node
 from qdm_med.pacs.c_store import store_by_association
 from qdm_med.pacs.stow import store_by_web

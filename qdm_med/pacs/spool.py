@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Self
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import shown
-from qdm_med.io.job_folder import os_errors_as_series_errors, write_atomically
-from qdm_med.io.output_place import sync_folder
-from qdm_med.io.slice_header import read_slice_header
+from qdm_med.io.dicom.file import shown
+from qdm_med.io.dicom.header import read_slice_header
+from qdm_med.io.output.job_folder import os_errors_as_series_errors, write_atomically
+from qdm_med.io.output.place import sync_folder
 
 try:
     import fcntl

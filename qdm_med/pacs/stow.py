@@ -9,8 +9,8 @@ from dicomweb_client.web import DICOMwebClient
 from requests.exceptions import HTTPError, RequestException
 
 from qdm_med.errors import TransferError
-from qdm_med.io.dicom_file import read_dataset, shown
-from qdm_med.io.slice_header import SliceHeader
+from qdm_med.io.dicom.file import read_dataset, shown
+from qdm_med.io.dicom.header import SliceHeader
 from qdm_med.pacs.addresses import WebService
 
 SECONDS = (10.0, 60.0)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from qdm_med.diffusion.chain import Chain
 from qdm_med.diffusion.process import diffuse, scale_input
 from qdm_med.errors import ConfigError
-from qdm_med.models.autoencoder import DOWNSAMPLING
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.conditioning import Conditioning
-from qdm_med.models.latent_network import LatentNetwork
-from qdm_med.models.quadtree import on_finer_grid
-from qdm_med.training.pair_training import PairTrainingConfig
+from qdm_med.models.network import LatentNetwork
+from qdm_med.models.qdm.quadtree import on_finer_grid
+from qdm_med.training.pairs import PairTrainingConfig
 
 
 @dataclass(frozen=True)

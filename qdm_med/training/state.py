@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from qdm_med.checkpoints.file import read_tensors, save_atomically
 from qdm_med.errors import CheckpointError
-from qdm_med.weights_file import read_tensors, save_atomically
 
 STATE_FILE = "state.safetensors"
 

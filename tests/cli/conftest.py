@@ -8,9 +8,9 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
-from qdm_med.checkpoint import ModelCard, save_checkpoint
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.checkpoints.model import ModelCard, save_checkpoint
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, slice_checksum
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.data.store.slices import SliceRecord, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 

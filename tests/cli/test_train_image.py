@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import ModelCard, save_checkpoint
-from qdm_med.config import ExperimentConfig, save_config
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, slice_checksum
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.models.image_network import ImageNetworkConfig
-from qdm_med.training.image_training import ImageTrainingConfig
+from qdm_med.checkpoints.model import ModelCard, save_checkpoint
+from qdm_med.data.store.slices import SliceRecord, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.compared.image_network import ImageNetworkConfig
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
+from qdm_med.training.experiment import ExperimentConfig, save_config
+from qdm_med.training.image import ImageTrainingConfig
 from qdm_med.training.loop import LoopConfig
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 

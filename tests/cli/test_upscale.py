@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from qdm_med.checkpoint import load_checkpoint, save_checkpoint
+from qdm_med.checkpoints.model import load_checkpoint, save_checkpoint
 from tests.cli.lines import one_line
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.data.degradation import BENCHMARK, SCANNER, degrade
+from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, degrade
 from qdm_med.data.pairs import PairSampler, full_pairs
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, SliceStore, slice_checksum
+from qdm_med.data.store.slices import SliceRecord, SliceStore, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
 

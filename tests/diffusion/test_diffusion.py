@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from qdm_med.checkpoints.released_names import denoiser_config_from_released, denoiser_from_released
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.process import diffuse, posterior_mean, posterior_std, scale_input, start
 from qdm_med.diffusion.sampler import sample
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig, leading_timesteps, trailing_timesteps
 from qdm_med.errors import ConfigError
 from qdm_med.inference.super_resolution import read_steps
-from qdm_med.models.convert import denoiser_config_from_released, denoiser_from_released
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 
 SCHEDULE = ResidualShiftSchedule.from_config(ScheduleConfig())
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import Checkpoint, ModelCard
-from qdm_med.data.degradation import BENCHMARK, degrade, sample_params
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
+from qdm_med.checkpoints.model import Checkpoint, ModelCard
+from qdm_med.data.degradation.degrade import BENCHMARK, degrade, sample_params
+from qdm_med.data.store.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.evaluation.cases import Case, low_checksum
 from qdm_med.evaluation.scoring import Truth
 from qdm_med.intensity import CompandedRange
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 INTENSITY = CompandedRange()

@@ -14,7 +14,7 @@ from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_methods, r
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.evaluate import evaluate, run_method
 from qdm_med.evaluation.methods.method import Restored
-from qdm_med.evaluation.source import select_slices
+from qdm_med.evaluation.selection import select_slices
 
 CPU = torch.device("cpu")
 

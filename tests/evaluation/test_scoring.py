@@ -9,8 +9,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from qdm_med.errors import DataError
 from qdm_med.evaluation.columns import column, grouped
+from qdm_med.evaluation.measures.protocols import PAPER_PROTOCOL, PAPER_WINDOW, hu_protocol, protocols
 from qdm_med.evaluation.methods.method import Restored
-from qdm_med.evaluation.protocols import PAPER_PROTOCOL, PAPER_WINDOW, hu_protocol, protocols
 from qdm_med.evaluation.scoring import Truth, calibration_scores, score_slice
 from qdm_med.intensity import CompandedRange
 from tests.evaluation.phantoms import chest, noisier

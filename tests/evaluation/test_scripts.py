@@ -1,4 +1,4 @@
-"""The benchmark scripts run to their end; what they print on a busy machine is nobody's business here."""
+"""The scripts run to their end; what they print on a busy machine is nobody's business here."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdm_med.checkpoint import load_checkpoint, save_checkpoint
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.checkpoints.model import load_checkpoint, save_checkpoint
+from qdm_med.data.store.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
 def written(name, out, *arguments):
     """What a script writes."""
-    command = [sys.executable, SCRIPTS / name, *map(str, arguments), "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    script = [ROOT / "benchmarks" / name] if name.endswith(".py") else ["-m", name]
+    command = [sys.executable, *script, *map(str, arguments), "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     told = json.loads(out.read_text())
     assert told
@@ -81,7 +82,9 @@ def test_whole_series(tmp_path):
 
 def test_the_calibration_of_samples(tmp_path, store_folder, saved):
     calibrated = tmp_path / "calibrated.safetensors"
-    told = figures("calibrate_uncertainty.py", tmp_path / "out.json", saved, store_folder, calibrated, "--samples", 2)
+    told = figures(
+        "tools.calibrate_uncertainty", tmp_path / "out.json", saved, store_folder, calibrated, "--samples", 2
+    )
     assert told["x4"]["patients"] == told["x4"]["held-out patients"] == 1
     assert load_checkpoint(calibrated).card.uncertainty[0].scale == 4
 

@@ -9,12 +9,12 @@ import torch
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from qdm_med.checkpoint import Checkpoint, ModelCard
+from qdm_med.checkpoints.model import Checkpoint, ModelCard
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.compared.unet import LatentUnet, LatentUnetConfig
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 SLICES = 4

@@ -15,8 +15,8 @@ from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference import options
 from qdm_med.inference.consistency import block_mean, noise_hu
 from qdm_med.inference.options import MODES, UpscaleOptions
-from qdm_med.inference.upscale import Upscaler
-from qdm_med.models.quadtree import PaperQuadtree, QuadtreeKind
+from qdm_med.inference.upscaler import Upscaler
+from qdm_med.models.qdm.quadtree import PaperQuadtree, QuadtreeKind
 from qdm_med.volume import CtSlice
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from qdm_med.errors import ConfigError, SeriesError
-from qdm_med.inference.estimate import estimate_series
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.series import upscale_series
+from qdm_med.inference.runs.estimate import estimate_series
+from qdm_med.inference.runs.series import upscale_series
 from qdm_med.inference.spread import RunningSpread
-from qdm_med.inference.upscale import Upscaler
+from qdm_med.inference.upscaler import Upscaler
 from qdm_med.uncertainty import SpreadCalibration
 from qdm_med.volume import CtSlice
 

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 
 from qdm_med.io.derivation import Derivation
-from qdm_med.io.nifti import NiftiWriter, read_nifti
+from qdm_med.io.raster.nifti import NiftiWriter, read_nifti
 from qdm_med.volume import Volume
 
 SHAPE = (5, 4, 3)  # (i, j, k)

@@ -17,12 +17,12 @@ from pydicom.data import get_testdata_file
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage
 
-from qdm_med.checkpoint import Checkpoint, ModelCard, save_checkpoint
+from qdm_med.checkpoints.model import Checkpoint, ModelCard, save_checkpoint
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscale import Upscaler
-from qdm_med.io.dicom_file import quiet
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
+from qdm_med.inference.upscaler import Upscaler
+from qdm_med.io.dicom.file import quiet
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.pacs.addresses import Node, parse_caller
 from qdm_med.pacs.listen import Worker, listen
 from qdm_med.pacs.receiver import Door

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pynetdicom import AE
 
-from qdm_med.io.dicom_file import quiet
+from qdm_med.io.dicom.file import quiet
 from qdm_med.pacs import listen
 from qdm_med.pacs.addresses import Node
 from qdm_med.pacs.send import send_folder

@@ -17,8 +17,8 @@ from urllib.error import URLError
 import pydicom
 import pytest
 
-from qdm_med.inference.series import upscale_series
-from qdm_med.io.dicom_file import quiet
+from qdm_med.inference.runs.series import upscale_series
+from qdm_med.io.dicom.file import quiet
 from qdm_med.pacs.addresses import Node, WebService
 from qdm_med.pacs.send import send_folder
 

@@ -21,7 +21,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
 
 from qdm_med.errors import ConfigError
-from qdm_med.io.dicom_file import quiet
+from qdm_med.io.dicom.file import quiet
 from qdm_med.pacs.addresses import Node, parse_caller
 from qdm_med.pacs.receiver import Door, Receiver
 from qdm_med.pacs.send import send_folder

@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from qdm_med.errors import SeriesError, TransferError
-from qdm_med.io.dicom_file import quiet
+from qdm_med.io.dicom.file import quiet
 from qdm_med.pacs.addresses import Node, WebService
 from qdm_med.pacs.send import send_folder
 

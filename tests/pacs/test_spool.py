@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom_file import quiet
+from qdm_med.io.dicom.file import quiet
 from qdm_med.pacs.spool import Spool
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.data.store.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
 
 
 @pytest.fixture(scope="session")

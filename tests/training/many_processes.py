@@ -14,11 +14,11 @@ from pathlib import Path
 
 from qdm_med import distributed
 from qdm_med.cli import app
-from qdm_med.config import load_config
 from qdm_med.errors import DataError
-from qdm_med.experiment import run_denoiser, run_vae
-from qdm_med.training.denoiser_training import DenoiserTask
+from qdm_med.training.denoiser import DenoiserTask
+from qdm_med.training.experiment import load_config
 from qdm_med.training.loop import Trainer
+from qdm_med.training.runs import run_denoiser, run_vae
 
 
 class Killed(BaseException):

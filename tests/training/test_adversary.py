@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.metrics import ssim
-from qdm_med.models.autoencoder import KlVae
+from qdm_med.evaluation.measures.metrics import ssim
+from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.training.adversary import PatchAdversary
-from qdm_med.training.vae_training import VaeBatch, VaeObjective, VaeTrainingConfig, structural_distance
+from qdm_med.training.vae import VaeBatch, VaeObjective, VaeTrainingConfig, structural_distance
 from tests.shapes import TINY_AUTOENCODER
 
 CONFIG = VaeTrainingConfig(crop=32, adversarial_weight=0.5, discriminator_channels=4, discriminator_layers=2)

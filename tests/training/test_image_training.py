@@ -11,21 +11,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qdm_med.config import ExperimentConfig
-from qdm_med.data.slices import SliceStore, anonymous_key
+from qdm_med.checkpoints.file import read_tensors
+from qdm_med.checkpoints.image_model import read_image_card
+from qdm_med.data.store.slices import SliceStore, anonymous_key
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.methods.image_model import load_image_model
-from qdm_med.experiment import run_image_network
-from qdm_med.image_checkpoint import read_image_card
 from qdm_med.intensity import CompandedRange, HuWindow
-from qdm_med.models.image_network import ImageNetwork, ImageNetworkConfig
-from qdm_med.training.image_training import ImageTask, ImageTrainingConfig
+from qdm_med.models.compared.image_network import ImageNetwork, ImageNetworkConfig
+from qdm_med.training.experiment import ExperimentConfig
+from qdm_med.training.image import ImageTask, ImageTrainingConfig
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Trainer
+from qdm_med.training.runs import run_image_network
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Share
-from qdm_med.weights_file import read_tensors
 
 pytest.importorskip("spandrel", reason="spandrel is an extra")
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # from within SwinIR, where spandrel builds it

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qdm_med.config import load_config
 from qdm_med.errors import ConfigError
+from qdm_med.training.experiment import load_config
 from qdm_med.training.loop import LoopConfig, warm_average
 
 

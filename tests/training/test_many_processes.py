@@ -15,18 +15,18 @@ import pytest
 import torch
 
 from qdm_med import distributed
-from qdm_med.config import ExperimentConfig, save_config
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.checkpoints.file import read_tensors
+from qdm_med.data.store.slices import SliceRecord, anonymous_key, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.errors import ConfigError
-from qdm_med.experiment import run_denoiser, run_vae
+from qdm_med.training.experiment import ExperimentConfig, save_config
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.runs import run_denoiser, run_vae
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Share, shares_of_process
-from qdm_med.training.vae_training import VaeTrainingConfig
-from qdm_med.weights_file import read_tensors
+from qdm_med.training.vae import VaeTrainingConfig
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 PROGRAM = Path(__file__).with_name("many_processes.py")

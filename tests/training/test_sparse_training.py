@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import Checkpoint, ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.checkpoints.model import Checkpoint, ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.data import pairs
-from qdm_med.data.degradation import BENCHMARK, SCANNER, TRAINING, degrade
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
+from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, degrade
+from qdm_med.data.store.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.training.denoiser_training import DenoiserTask
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
+from qdm_med.training.denoiser import DenoiserTask
 from qdm_med.training.objective import DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.task import Share
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER

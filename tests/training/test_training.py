@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import load_checkpoint, save_checkpoint
+from qdm_med.checkpoints.file import read_tensors, weights_hash
+from qdm_med.checkpoints.model import load_checkpoint, save_checkpoint
 from qdm_med.cli import app
-from qdm_med.config import ExperimentConfig, load_config, save_config
-from qdm_med.data.slices import anonymous_key
+from qdm_med.data.store.slices import anonymous_key
 from qdm_med.errors import ConfigError
-from qdm_med.experiment import run_denoiser, run_vae
+from qdm_med.training.experiment import ExperimentConfig, load_config, save_config
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.runs import run_denoiser, run_vae
 from qdm_med.training.state import STATE_FILE
-from qdm_med.training.vae_training import VaeTrainingConfig
-from qdm_med.weights_file import read_tensors, weights_hash
+from qdm_med.training.vae import VaeTrainingConfig
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 LPIPS_BACKBONE = Path(__file__).parents[3] / "shared" / "data" / "lpips" / "squeezenet1_1_features_fp16.npz"

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from qdm_med.config import ExperimentConfig, load_config, save_config
-from qdm_med.data.slice_writer import SliceStoreWriter
-from qdm_med.data.slices import SliceRecord, slice_checksum
+from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.data.store.slices import SliceRecord, slice_checksum
+from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
-from qdm_med.experiment import run_denoiser
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscale import Upscaler
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.latent_unet import LatentUnetConfig
+from qdm_med.inference.upscaler import Upscaler
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.compared.unet import LatentUnetConfig
+from qdm_med.training.experiment import ExperimentConfig, load_config, save_config
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.runs import run_denoiser
 from qdm_med.volume import CtSlice
 from tests.shapes import TINY_AUTOENCODER
 

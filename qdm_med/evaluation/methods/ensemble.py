@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from qdm_med.checkpoint import Checkpoint
+from qdm_med.checkpoints.model import Checkpoint
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.methods.method import Method, Restored
 from qdm_med.evaluation.methods.qdm import qdm

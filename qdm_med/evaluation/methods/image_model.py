@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qdm_med.checkpoints.image_model import read_image_card
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.evaluation.cost import count_macs
+from qdm_med.evaluation.measures.cost import count_macs
 from qdm_med.evaluation.methods.method import Restored
-from qdm_med.image_checkpoint import read_image_card
 from qdm_med.intensity import IntensityMap
-from qdm_med.models.image_network import SPANDREL_IS_MISSING, enlarge
+from qdm_med.models.compared.image_network import SPANDREL_IS_MISSING, enlarge
 from qdm_med.volume import FloatArray
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qdm_med.checkpoint import Checkpoint, load_checkpoint
+from qdm_med.checkpoints.model import Checkpoint, load_checkpoint
 from qdm_med.errors import CheckpointError
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qdm_med.checkpoint import Checkpoint
+from qdm_med.checkpoints.model import Checkpoint
 from qdm_med.errors import CheckpointError
-from qdm_med.evaluation.cost import count_macs
+from qdm_med.evaluation.measures.cost import count_macs
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscale import UpscaledSlice, Upscaler
-from qdm_med.models.denoiser import TwoStreamDenoiser
-from qdm_med.models.latent_unet import LatentUnetConfig
+from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
+from qdm_med.models.compared.unet import LatentUnetConfig
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.volume import CtSlice, FloatArray
 
 

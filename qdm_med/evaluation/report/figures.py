@@ -10,12 +10,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from qdm_med.evaluation.curve import curve_points, draw_curve
-from qdm_med.evaluation.fidelity.agreement import limits_of_agreement
+from qdm_med.evaluation.measures.agreement import limits_of_agreement
+from qdm_med.evaluation.measures.tissues import TISSUES
 from qdm_med.evaluation.report.pictures import INPUT, Picture, PictureCase, as_data_uri
 from qdm_med.evaluation.results import SliceScore
-from qdm_med.evaluation.sweep import SweepPoint, draw_sweep
-from qdm_med.evaluation.tissues import TISSUES
+from qdm_med.evaluation.tables.curve import curve_points, draw_curve
+from qdm_med.evaluation.tables.sweep import SweepPoint, draw_sweep
 
 
 @dataclass(frozen=True)

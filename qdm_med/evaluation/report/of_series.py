@@ -18,13 +18,13 @@ import torch
 
 from qdm_med._version import __version__
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.fidelity.source_agreement import SourceAgreement, source_agreement
+from qdm_med.evaluation.measures.source_agreement import SourceAgreement, source_agreement
+from qdm_med.evaluation.measures.tissues import TISSUES
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, MOST_CASES, Picture, PictureCase, hu_png, mask_png
-from qdm_med.evaluation.tables import Table
-from qdm_med.evaluation.tissues import TISSUES
-from qdm_med.inference.series import UpscaleSummary, calibration_of, derivation_of
-from qdm_med.inference.upscale import UpscaledSlice, Upscaler, interpolated
+from qdm_med.evaluation.tables.table import Table
+from qdm_med.inference.runs.series import UpscaleSummary, calibration_of, derivation_of
+from qdm_med.inference.upscaler import UpscaledSlice, Upscaler, interpolated
 from qdm_med.intensity import HU_MIN
 from qdm_med.io.read import read_volume
 from qdm_med.volume import Volume
@@ -89,7 +89,7 @@ def report_series(
     """Write one HTML file about a series that was super-resolved; it needs no network and names no patient.
 
     Args:
-        source: The series, as it was given to :func:`qdm_med.inference.series.upscale_series`.
+        source: The series, as it was given to :func:`qdm_med.inference.runs.series.upscale_series`.
         path: HTML file to write.
         upscaler: The same as there, so that the pixels are the same.
         summary: What that run did.

@@ -16,8 +16,8 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.report.figures import draw_figures
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, TRUTH, PictureCase
 from qdm_med.evaluation.results import SliceScore, write_text
-from qdm_med.evaluation.sweep import SweepPoint
-from qdm_med.evaluation.tables import Table
+from qdm_med.evaluation.tables.sweep import SweepPoint
+from qdm_med.evaluation.tables.table import Table
 
 TITLE = "CT super-resolution: how good, and how faithful"
 

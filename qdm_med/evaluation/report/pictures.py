@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from qdm_med.data.slices import SliceStore
+from qdm_med.data.store.slices import SliceStore
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.evaluate import run_method
-from qdm_med.evaluation.fidelity.edge_response import EdgeResponse, edge_response
-from qdm_med.evaluation.fidelity.hallucination import Box
-from qdm_med.evaluation.fidelity.noise_power import NoisePower, noise_power
+from qdm_med.evaluation.measures.edge_response import EdgeResponse, edge_response
+from qdm_med.evaluation.measures.hallucination import Box
+from qdm_med.evaluation.measures.noise_power import NoisePower, noise_power
 from qdm_med.evaluation.methods.method import Method, Restored
 from qdm_med.evaluation.scoring import Truth
 from qdm_med.intensity import HU_MAX, HU_MIN, IntensityMap

@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qdm_med.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_methods
 from qdm_med.evaluation.methods.latent_model import load_latent_model
 from qdm_med.evaluation.methods.qdm import downstream_only
-from qdm_med.evaluation.session import evaluate_checkpoint
+from qdm_med.evaluation.run import evaluate_checkpoint
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.models.autoencoder import KlVae
-from qdm_med.models.latent_unet import LatentUnet, LatentUnetConfig
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.compared.unet import LatentUnet, LatentUnetConfig
 
 CPU = torch.device("cpu")
 UNET = LatentUnetConfig(2, channels=(8, 8), res_blocks=(1, 1), attention=(False, True), head_channels=8)

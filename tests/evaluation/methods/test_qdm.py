@@ -12,7 +12,7 @@ import torch
 from qdm_med.errors import CheckpointError
 from qdm_med.evaluation.methods.qdm import dense, downstream_only, qdm
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscale import Upscaler
+from qdm_med.inference.upscaler import Upscaler
 from qdm_med.volume import CtSlice
 
 CPU = torch.device("cpu")

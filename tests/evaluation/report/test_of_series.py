@@ -14,12 +14,12 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.fidelity.source_agreement import source_agreement
+from qdm_med.evaluation.measures.source_agreement import source_agreement
 from qdm_med.evaluation.report.of_series import check_report_place, report_series, spread_over
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.series import upscale_series
-from qdm_med.inference.upscale import Upscaler
+from qdm_med.inference.runs.series import upscale_series
+from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.read import read_volume
 from qdm_med.volume import CtSlice
 from tests.evaluation.phantoms import chest

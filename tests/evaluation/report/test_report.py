@@ -11,7 +11,7 @@ from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import INPUT, TRUTH, choose_slices, hu_png
-from qdm_med.evaluation.session import evaluate_checkpoint
+from qdm_med.evaluation.run import evaluate_checkpoint
 from tests.evaluation.report.pages import (
     Page,
     assert_asked_nobody,

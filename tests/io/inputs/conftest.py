@@ -18,7 +18,7 @@ import pydicom.config
 import pytest
 
 from qdm_med.cli import app
-from qdm_med.inference import upscale
+from qdm_med.inference import upscaler as upscale
 
 CHECKER = Path(__file__).resolve().parents[4] / "shared" / "tools" / "check_derived.py"
 SCALE = 4

@@ -10,7 +10,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from qdm_med.io.dicom_file import quiet
+from qdm_med.io.dicom.file import quiet
 
 
 def raw(ds, keyword, vr, value):

@@ -1,0 +1,135 @@
+"""Files of weights that say themselves what they are: safetensors with a card and a hash in their metadata.
+
+The card is JSON; the hash of the weights is checked when they are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.serialise import from_mapping, to_mapping
+
+Card = TypeVar("Card")
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and little-endian bytes of the tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.chmod(0o644)  # safetensors writes files that only their owner can read
+    partial.replace(path)
+
+
+def save_weights(path: Path, kind: str, card: object, tensors: Mapping[str, Tensor]) -> str:
+    """Write weights under their card and return their hash.
+
+    Args:
+        path: File to write; it appears whole.
+        kind: What its ``format`` says.
+        card: Dataclass that :func:`parse_card` reads back.
+        tensors: Weights by name, on any device.
+    """
+    sha256 = weights_hash(tensors)
+    save_atomically(path, tensors, {"format": kind, "card": _written(card), "sha256": sha256})
+    return sha256
+
+
+def save_with_card(source: Path, out: Path, card: object) -> None:
+    """Write a file again, its weights and their precision as they are, under another card.
+
+    Args:
+        source: File that :func:`save_weights` wrote.
+        out: File to write; may be ``source``.
+        card: Same networks, other facts about them.
+
+    Raises:
+        CheckpointError: If the source is missing or damaged.
+    """
+    tensors, metadata = read_tensors(source)
+    save_atomically(out, tensors, metadata | {"card": _written(card)})
+
+
+def _written(card: object) -> str:
+    return json.dumps(to_mapping(card), sort_keys=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file whole: its tensors and its metadata.
+
+    Raises:
+        CheckpointError: If it is missing, cut short or no safetensors file.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file without its tensors.
+
+    Raises:
+        CheckpointError: As for :func:`read_tensors`.
+    """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; give the path of a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: not a whole safetensors file ({reason}); copy or download it again") from None
+
+
+def parse_card(path: Path, kind: type[Card], metadata: Mapping[str, str]) -> Card:
+    """Read a card from the metadata of its file.
+
+    Raises:
+        CheckpointError: If it is missing or of another shape.
+    """
+    try:
+        return from_mapping(kind, json.loads(metadata["card"]))
+    except (KeyError, ValueError, ConfigError) as error:
+        raise CheckpointError(
+            f"{path}: its card cannot be read ({error}); was it written by a newer version?"
+        ) from None
+
+
+def require_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Hash of the weights of a file.
+
+    Raises:
+        CheckpointError: If it is not the one that the file states.
+    """
+    sha256 = weights_hash(tensors)
+    if sha256 != metadata.get("sha256"):
+        raise CheckpointError(f"{path}: the weights do not match their hash; the file is damaged, copy it again")
+    return sha256

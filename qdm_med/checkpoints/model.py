@@ -1,0 +1,188 @@
+"""Checkpoints: one safetensors file that says itself what it is.
+
+The card in its metadata holds configurations, scales, HU mapping, training data and version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qdm_med._version import __version__
+from qdm_med.checkpoints.file import parse_card, read_metadata, read_tensors, require_whole, save_weights
+from qdm_med.diffusion.chain import ChainConfig
+from qdm_med.diffusion.schedule import ScheduleConfig
+from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
+from qdm_med.models.compared.unet import LatentUnetConfig
+from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
+from qdm_med.models.qdm.quadtree import QuadtreeKind
+from qdm_med.uncertainty import SpreadCalibration
+
+FORMAT = "qdm-med/1"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint is and how it is meant to be run.
+
+    Attributes:
+        name: Short name, written into derived series.
+        autoencoder: Shape of the autoencoder.
+        denoiser: Shape of the denoiser; ``None`` in a checkpoint of an autoencoder alone.
+        schedule: Schedule that the denoiser was trained with.
+        intensity: HU mapping that both were trained with.
+        scales: Magnifications that the denoiser was trained for.
+        threshold: Default quadtree threshold s, of the default quadtree.
+        quadtree: Default quadtree.
+        steps: Default number of sampling steps for each scale, in the order of ``scales``.
+        training: Training data and figures, free of patient data.
+        uncertainty: How the standard deviation of samples is calibrated, by scale; where a scale is missing it is not.
+        version: Version of qdm-med that wrote the checkpoint.
+    """
+
+    name: str
+    autoencoder: AutoencoderConfig
+    denoiser: LatentNetworkConfig | None = None
+    schedule: ChainConfig = ScheduleConfig()
+    intensity: HuWindow | CompandedRange = CompandedRange()
+    scales: tuple[int, ...] = (4, 8)
+    threshold: float = 0.15
+    quadtree: QuadtreeKind = "paper"
+    steps: tuple[int, ...] = (4, 8)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty: tuple[SpreadCalibration, ...] = ()
+    version: str = __version__
+
+    def __post_init__(self) -> None:
+        """Check steps and calibrations against the scales, and that a network without a mask is asked for none."""
+        if len(self.scales) != len(self.steps):
+            raise ConfigError(f"steps {self.steps} must name one number for each of the scales {self.scales}")
+        if isinstance(self.denoiser, LatentUnetConfig) and self.threshold:
+            raise ConfigError(f"threshold of a U-Net must be 0, got {self.threshold}: it has no mask")
+        calibrated = [one.scale for one in self.uncertainty]
+        if len(set(calibrated)) < len(calibrated):
+            raise ConfigError(f"uncertainty calibrates scales {calibrated}; name each at most once")
+
+    def steps_for(self, scale: int) -> int:
+        """Default number of sampling steps at ``scale``.
+
+        Raises:
+            CheckpointError: If the model was not trained for that scale.
+        """
+        if scale not in self.scales:
+            known = ", ".join(f"x{each}" for each in self.scales)
+            raise CheckpointError(
+                f"model {self.name} was trained for {known}, not for x{scale}; choose another --scale"
+            )
+        return self.steps[self.scales.index(scale)]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A card with the networks it describes, in evaluation mode.
+
+    Attributes:
+        card: What they are.
+        autoencoder: KL autoencoder.
+        denoiser: Denoiser, if there is one.
+        sha256: Hash of the weights.
+    """
+
+    card: ModelCard
+    autoencoder: KlVae
+    denoiser: LatentNetwork | None
+    sha256: str
+
+    def shares_autoencoder(self, other: Checkpoint) -> bool:
+        """Tell whether both speak of the same latents: the weights of their autoencoders are equal."""
+        ours, theirs = (checkpoint.autoencoder.state_dict() for checkpoint in (self, other))
+        return ours.keys() == theirs.keys() and all(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours)
+
+
+def save_checkpoint(
+    path: Path,
+    card: ModelCard,
+    autoencoder: KlVae,
+    denoiser: LatentNetwork | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Write a checkpoint and return the hash of its weights.
+
+    Args:
+        path: File to write.
+        card: What the networks are.
+        autoencoder: KL autoencoder.
+        denoiser: Denoiser, or ``None`` for an autoencoder alone.
+        dtype: Precision of the stored weights; they are always run as float32.
+    """
+    networks: dict[str, nn.Module] = {"autoencoder": autoencoder}
+    if denoiser is not None:
+        networks["denoiser"] = denoiser
+    tensors = {
+        f"{owner}.{name}": tensor.to(dtype)
+        for owner, network in networks.items()
+        for name, tensor in network.state_dict().items()
+    }
+    return save_weights(path, FORMAT, card, tensors)
+
+
+def read_card(path: Path) -> tuple[ModelCard, str]:
+    """Read a checkpoint's card and hash without its weights.
+
+    Raises:
+        CheckpointError: If it is not a checkpoint of this package.
+    """
+    metadata = read_metadata(path)
+    return _card(path, metadata), metadata.get("sha256", "")
+
+
+def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: not a qdm-med checkpoint (format {metadata.get('format')!r}, wanted {FORMAT!r}); "
+            "convert released weights with `qdm-med convert`"
+        )
+    return parse_card(path, ModelCard, metadata)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and check its weights against their hash.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, foreign, or does not fit its card.
+    """
+    tensors, metadata = read_tensors(path)
+    card = _card(path, metadata)
+    sha256 = require_whole(path, tensors, metadata)
+    autoencoder = KlVae(card.autoencoder)
+    _load(path, autoencoder, tensors, "autoencoder")
+    denoiser = None
+    if card.denoiser is not None:
+        denoiser = build_network(card.denoiser)
+        _load(path, denoiser, tensors, "denoiser")
+        denoiser.eval()
+    return Checkpoint(card, autoencoder.eval(), denoiser, sha256)
+
+
+def _load(path: Path, network: nn.Module, tensors: Mapping[str, Tensor], owner: str) -> None:
+    prefix = f"{owner}."
+    own = {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: its {owner} does not fit its card ({reason})") from None
+
+
+def default_checkpoint() -> Path:
+    """Path of the checkpoint that ships with the package."""
+    return Path(str(resources.files("qdm_med.weights") / "qdm-t.safetensors"))

@@ -1,0 +1,1 @@
+"""High-resolution images to what a worse scanner might have made of them."""

@@ -1,0 +1,88 @@
+"""High-resolution images to the low-resolution images a worse scanner might have made.
+
+Two families: the paper's (:mod:`qdm_med.data.degradation.real_esrgan`), which the benchmarks are made with, and one closer to CT
+(:mod:`qdm_med.data.degradation.scanner`). Parameters of either are drawn by :func:`sample_params` and applied by :func:`degrade`;
+training, validation and benchmarks use these two functions and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from qdm_med.data.degradation.real_esrgan import (
+    RealEsrganConfig,
+    RealEsrganParams,
+    degrade_real_esrgan,
+    sample_real_esrgan,
+)
+from qdm_med.data.degradation.scanner import ScannerConfig, ScannerParams, degrade_scanner, sample_scanner
+from qdm_med.errors import DataError
+from qdm_med.intensity import CompandedRange, IntensityMap
+
+DegradationConfig = RealEsrganConfig | ScannerConfig
+"""Distributions that the parameters of a degradation are drawn from."""
+
+DegradationParams = RealEsrganParams | ScannerParams
+"""How one image is degraded: enough to make its low-resolution image again, bit for bit.
+
+:mod:`qdm_med.serialise` turns it into JSON and back without loss; ``kind`` tells the family.
+"""
+
+TRAINING = RealEsrganConfig()
+"""What the network is trained on (QDM, arXiv 2503.12015)."""
+
+BENCHMARK = RealEsrganConfig(blur_sigma=(0.2, 0.8), gaussian_probability=0.5, poisson_scale=(0.05, 0.3))
+"""What Med-SR4 and Med-SR8 are made with (QDM, arXiv 2503.12015): milder blur and photon noise."""
+
+SCANNER = ScannerConfig()
+"""Closer to CT: noise in HU before the reconstruction kernel, which colours it; no JPEG, no rounding to 8 bits."""
+
+
+def sample_params(config: DegradationConfig, scale: int, rng: np.random.Generator) -> DegradationParams:
+    """Draw how one image is degraded; the only place where the degradation is random."""
+    if isinstance(config, ScannerConfig):
+        return sample_scanner(config, scale, rng)
+    return sample_real_esrgan(config, scale, rng)
+
+
+def degrade(high_res: Tensor, params: Sequence[DegradationParams], *, intensity: IntensityMap | None = None) -> Tensor:
+    """Make low-resolution images.
+
+    Pixel edges stay in place: the first low-resolution pixel covers the first ``scale`` high-resolution ones. An
+    image's result depends on its own parameters only, not on the batch.
+
+    Args:
+        high_res: ``(B, C, H, W)`` in [-1, 1], one channel or three; sides are multiples of the scale.
+        params: One image's parameters each, all of one family and scale.
+        intensity: What [-1, 1] means in HU, :class:`~qdm_med.intensity.CompandedRange` unless given; the Real-ESRGAN
+            family works on [-1, 1] itself.
+
+    Returns:
+        ``(B, C, H / scale, W / scale)`` in [-1, 1], on the device and in the type of ``high_res``.
+
+    Raises:
+        DataError: If the parameters do not fit the images.
+    """
+    _check(high_res, params)
+    scanner = [one for one in params if isinstance(one, ScannerParams)]
+    staged = [one for one in params if isinstance(one, RealEsrganParams)]
+    if scanner and staged:
+        raise DataError(
+            f"parameters of two families, {len(staged)} real-esrgan and {len(scanner)} scanner; one a batch"
+        )
+    if scanner:
+        return degrade_scanner(high_res, scanner, intensity or CompandedRange()).to(high_res.dtype)
+    return degrade_real_esrgan(high_res, staged).to(high_res.dtype)
+
+
+def _check(high_res: Tensor, params: Sequence[DegradationParams]) -> None:
+    scales = {one.scale for one in params}
+    if len(params) != len(high_res) or len(scales) != 1:
+        raise DataError(f"{len(high_res)} images need as many parameters of one scale, got {len(params)} of {scales}")
+    (scale,) = scales
+    height, width = high_res.shape[-2:]
+    if height % scale or width % scale:
+        raise DataError(f"an image of {height}x{width} cannot be degraded by {scale}; crop it to a multiple of that")

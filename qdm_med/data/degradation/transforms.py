@@ -1,0 +1,60 @@
+"""The degradation as a MONAI dictionary transform, for pipelines built from MONAI parts."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config.type_definitions import KeysCollection
+from monai.transforms.transform import MapTransform, Randomizable
+
+from qdm_med.data.degradation.degrade import TRAINING, DegradationConfig, DegradationParams, degrade, sample_params
+from qdm_med.intensity import IntensityMap
+
+
+class RandDegraded(MapTransform, Randomizable):
+    """Add the degraded image ``<key>_low_res`` of every key, ``(C, H, W)`` in [-1, 1].
+
+    All keys of one item are degraded alike. The parameters come from MONAI's ``set_random_state``, and are left in
+    :attr:`params` after each call.
+
+    Args:
+        keys: High-resolution images.
+        scale: High-resolution pixels a low-resolution pixel.
+        config: Distributions of the parameters: one of :data:`~qdm_med.data.degradation.degrade.TRAINING`, ``BENCHMARK`` and
+            ``SCANNER``, or one's own.
+        allow_missing_keys: Ignore keys that an item lacks.
+        intensity: What [-1, 1] means in HU, :class:`~qdm_med.intensity.CompandedRange` unless given; for ``SCANNER``.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        scale: int,
+        config: DegradationConfig = TRAINING,
+        allow_missing_keys: bool = False,
+        intensity: IntensityMap | None = None,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scale = scale
+        self.config = config
+        self.intensity = intensity
+        self.params: DegradationParams | None = None
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the parameters of the next item."""
+        key = self.R.randint(0, 2**32, dtype=np.uint64)
+        self.params = sample_params(self.config, self.scale, np.random.default_rng(int(key)))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Degrade one item; the input is left as it is."""
+        item = dict(data)
+        self.randomize()
+        if self.params is None:
+            raise RuntimeError("randomize draws parameters")
+        for key in self.key_iterator(item):
+            high_res = torch.as_tensor(item[key])[None]
+            item[f"{key}_low_res"] = degrade(high_res, [self.params], intensity=self.intensity)[0]
+        return item

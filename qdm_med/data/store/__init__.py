@@ -1,0 +1,1 @@
+"""CT files to a store of slices, split by patient."""

@@ -1,0 +1,1 @@
+"""What is measured of a slice: figures of merit, fidelity, cost."""

@@ -1,0 +1,131 @@
+"""``qdm-med eval`` as one call: data, methods, run, tables, files."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from qdm_med.checkpoints.image_model import read_image_card
+from qdm_med.checkpoints.model import Checkpoint, read_card
+from qdm_med.errors import ConfigError
+from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_methods, run_benchmark
+from qdm_med.evaluation.measures.perceptual import Lpips
+from qdm_med.evaluation.measures.protocols import protocols
+from qdm_med.evaluation.receipt import BASELINE, receipt, save_results
+from qdm_med.evaluation.report.page import write_report
+from qdm_med.evaluation.report.pictures import picture_cases
+from qdm_med.evaluation.results import ResultsFolder, SliceScore
+from qdm_med.evaluation.selection import benchmark_store, select_slices
+from qdm_med.evaluation.tables.sweep import draw_sweep, sweep_points, sweep_table
+from qdm_med.evaluation.tables.table import (
+    Table,
+    alarm_table,
+    cost_table,
+    difference_table,
+    published_table,
+    result_tables,
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run found.
+
+    Attributes:
+        headline: What was run, in a line.
+        tables: Its tables.
+        rows: One row for each method and slice.
+    """
+
+    headline: str
+    tables: tuple[Table, ...]
+    rows: tuple[SliceScore, ...]
+
+    def text(self) -> str:
+        """Headline and tables as Markdown."""
+        return "\n\n".join([self.headline, *(table.markdown() for table in self.tables)])
+
+
+def evaluate_checkpoint(
+    data: Path,
+    checkpoint: Checkpoint,
+    options: BenchmarkOptions,
+    *,
+    device: torch.device,
+    perceptual: Lpips | None = None,
+    sweep: Sequence[float] = (),
+    out: Path | None = None,
+    report: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Run a benchmark and write what was asked for.
+
+    Args:
+        data: Slice store or tree of CT files.
+        checkpoint: Model.
+        options: What is run.
+        device: Where the model runs.
+        perceptual: LPIPS, if its columns are wanted.
+        sweep: Thresholds of an ablation, which then takes the place of the other methods.
+        out: Folder for receipt, cases, summary and manifest; a killed run is gone on with.
+        report: HTML file to write.
+        progress: Told of every slice.
+
+    Raises:
+        QdmMedError: For whatever cannot be run, in one line.
+    """
+    if sweep:
+        options = replace(options, thresholds=tuple(sweep), methods=("qdm",), latent_models=(), count_macs=True)
+    if report is not None and report.is_dir():
+        raise ConfigError(f"{report} is a folder; give the name of an HTML file for --report")
+    methods = benchmark_methods(checkpoint, options, device)
+    intensity = checkpoint.card.intensity
+    others = [read_card(path)[0] for path in options.latent_models]
+    images = [card for path in options.image_models if (card := read_image_card(path))]
+    with benchmark_store(data, options.split, None if out is None else out / "store") as store:
+        selection = select_slices(store, options.split, options.every, checkpoint.card, *others, *images)
+        stated = receipt(store, selection, checkpoint, options, methods, perceptual)
+        folder = ResultsFolder(out, stated) if out else None
+        rows = run_benchmark(
+            store, selection, intensity, options, methods, perceptual=perceptual, folder=folder, progress=progress
+        )
+        ranges = protocols(intensity, options.degraded_in(intensity))
+        titles = {protocol.name: protocol.words for protocol in ranges}
+        titles["fidelity"] = "fidelity, against the true slice"
+        points = sweep_points(rows) if sweep else []
+        tables = ((sweep_table(points),) if points else ()) + _tables(rows, options, titles)
+        found = Evaluation(_headline(rows, options, selection.note), tables, tuple(rows))
+        if out is not None:
+            save_results(out, rows, options, intensity)
+            if points:
+                draw_sweep(points, out / "thresholds.png")
+        if report is not None:
+            pictures = picture_cases(store, selection.indices, options, methods, intensity)
+            stated["command"] = shlex.join(["qdm-med", *sys.argv[1:]])
+            write_report(report, found.headline, found.tables, rows, pictures, stated, sweep=points)
+    return found
+
+
+def _headline(rows: Sequence[SliceScore], options: BenchmarkOptions, note: str) -> str:
+    patients, slices = len({row.patient for row in rows}), len({row.sha256 for row in rows})
+    return (
+        f"{options.benchmark}, {options.split} split: {slices} slices of {patients} patients ({note}); degraded in the "
+        f"{options.degrade_in} range, seed {options.seed}"
+    )
+
+
+def _tables(rows: Sequence[SliceScore], options: BenchmarkOptions, titles: dict[str, str]) -> tuple[Table, ...]:
+    tables = result_tables(rows, titles)
+    if (published := published_table(options.benchmark)) is not None:
+        tables.append(published)
+    methods = {row.method for row in rows}
+    if BASELINE in methods and len(methods) > 1:
+        tables.append(difference_table(rows, BASELINE))
+    if options.fidelity:
+        tables.append(alarm_table(rows))
+    return (*tables, cost_table(rows))

@@ -1,0 +1,1 @@
+"""What the cases add up to: statistics, tables and curves."""

@@ -1,0 +1,102 @@
+"""The threshold ablation: what the quadtree threshold buys, as the paper's Table 8."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from qdm_med.evaluation.results import SliceScore
+from qdm_med.evaluation.tables.plots import new_figure
+from qdm_med.evaluation.tables.statistics import summarise
+from qdm_med.evaluation.tables.table import Table
+
+SWEEP_THRESHOLDS = (0.0, 0.03, 0.06, 0.09, 0.15, 0.3)
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One threshold, means over slices, quality over patients.
+
+    Attributes:
+        threshold: Quadtree threshold s.
+        steps: Sampling steps.
+        leaf_density: Active leaves among all, 0 to 1.
+        windows: Active windows a slice.
+        windows_in_all: Windows a slice.
+        macs: Multiply-accumulates a slice, autoencoder included.
+        seconds: Wall time a slice.
+        quality: Column name -> mean over patients.
+    """
+
+    threshold: float
+    steps: int
+    leaf_density: float
+    windows: float
+    windows_in_all: float
+    macs: float
+    seconds: float
+    quality: dict[str, float]
+
+
+def sweep_points(rows: Sequence[SliceScore]) -> list[SweepPoint]:
+    """Points of the methods that know their threshold and were counted, by steps and threshold."""
+    points = []
+    for name in dict.fromkeys(row.method for row in rows):
+        own = [row for row in rows if row.method == name]
+        if not all({"threshold", "macs"} <= row.cost.keys() for row in own):
+            continue
+        cost = {key: float(np.mean([row.cost[key] for row in own])) for key in own[0].cost}
+        quality = {one.metric: one.mean for one in summarise(own)}
+        seconds = float(np.mean([row.seconds for row in own]))
+        known = {key: cost[key] for key in ("threshold", "leaf_density", "windows", "windows_in_all", "macs")}
+        points.append(SweepPoint(steps=round(cost["steps"]), seconds=seconds, quality=quality, **known))
+    return sorted(points, key=lambda point: (point.steps, point.threshold))
+
+
+def sweep_table(points: Sequence[SweepPoint]) -> Table:
+    """Leaf density, windows, cost and quality by threshold."""
+    names: list[str] = [name for name in ("psnr_db", "ssim", "mae_hu") if points and name in points[0].quality]
+    names += [name for name in (points[0].quality if points else ()) if name.startswith("lpips_")]
+    head = ("threshold s", "steps", "active leaves", "active windows", "MAC a slice", "s a slice", *names)
+    body = tuple(
+        (
+            f"{point.threshold:g}",
+            str(point.steps),
+            f"{point.leaf_density:.2%}",
+            f"{point.windows:.1f} of {point.windows_in_all:.0f}",
+            f"{point.macs / 1e9:.2f} G",
+            f"{point.seconds:.2f}",
+            *(f"{point.quality[name]:.4g}" for name in names),
+        )
+        for point in points
+    )
+    return Table("Threshold ablation (multiply-accumulates counted by operator; see evaluation/cost.py)", head, body)
+
+
+def draw_sweep(points: Sequence[SweepPoint], target: Path | BinaryIO) -> None:
+    """Draw quality and time against cost, a point a threshold, as PNG.
+
+    Raises:
+        ConfigError: If matplotlib is not installed.
+    """
+    perceptual = next((name for name in points[0].quality if name.startswith("lpips_")), "ssim")
+    figure = new_figure(11, 3.4)
+    axes = figure.subplots(1, 3)
+    for axis, name in zip(axes, ("psnr_db", perceptual, "seconds"), strict=True):
+        for steps in sorted({point.steps for point in points}):
+            some = [point for point in points if point.steps == steps]
+            values = [point.seconds if name == "seconds" else point.quality.get(name, math.nan) for point in some]
+            cost = [point.macs / 1e9 for point in some]
+            axis.plot(cost, values, "o-", label=f"{steps} steps")
+            for point, x, y in zip(some, cost, values, strict=True):
+                axis.annotate(f"{point.threshold:g}", (x, y), textcoords="offset points", xytext=(4, 4), fontsize=8)
+        axis.set_xlabel("GMAC a slice")
+        axis.set_ylabel("s a slice" if name == "seconds" else name)
+        axis.grid(alpha=0.3)
+    axes[0].legend(title="labels: threshold s", fontsize=8)
+    figure.savefig(target, format="png", dpi=120)

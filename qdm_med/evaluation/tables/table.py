@@ -1,0 +1,142 @@
+"""Benchmark results as Markdown tables."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from qdm_med.evaluation.columns import Column, grouped
+from qdm_med.evaluation.measures.alarms import LIMITS
+from qdm_med.evaluation.results import SliceScore
+from qdm_med.evaluation.tables.published import PUBLISHED
+from qdm_med.evaluation.tables.statistics import Summary, differences, summarise
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: What it shows.
+        head: Titles of the columns.
+        rows: Cells, as many a row as there are titles.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        lines = [self.head, ("---",) * len(self.head), *self.rows]
+        return "\n".join([self.title, "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def result_tables(rows: Sequence[SliceScore], titles: Mapping[str, str]) -> list[Table]:
+    """Means over patients with 95 % confidence intervals: a table a group, a measure a row, a method a column.
+
+    Args:
+        rows: Results.
+        titles: Group -> title, which names the data range.
+    """
+    # Mean HU of the truth belong to Bland-Altman plots; in a table they would be the same for all methods.
+    summaries = [one for one in summarise(rows) if not re.fullmatch(r"truth_(?!consistency).*", one.metric)]
+    methods = _methods(rows)
+    return [
+        Table(titles.get(group, group), ("mean over patients (95 %)", *methods), _measures(summaries, methods, columns))
+        for group, columns in grouped(summary.metric for summary in summaries).items()
+    ]
+
+
+def difference_table(rows: Sequence[SliceScore], baseline: str) -> Table:
+    """Paired differences to a method on the same slices, means over patients with 95 % confidence intervals."""
+    summaries = summarise(differences(rows, baseline))
+    methods = [name for name in _methods(rows) if name != baseline]
+    columns = [
+        one
+        for members in grouped(summary.metric for summary in summaries).values()
+        for one in members
+        if one.best in ("high", "low")
+    ]
+    title = f"Paired differences to {baseline} on the same slices"
+    return Table(title, ("mean over patients (95 %)", *methods), _measures(summaries, methods, columns, signed=True))
+
+
+def alarm_table(rows: Sequence[SliceScore]) -> Table:
+    """On how many slices each limit of fidelity is broken."""
+    methods = _methods(rows)
+    body = []
+    for limit in LIMITS:
+        cells = []
+        for name in methods:
+            values = [row.scores[limit.column] for row in rows if row.method == name and limit.column in row.scores]
+            measured = [value for value in values if math.isfinite(value)]
+            cells.append(f"{sum(map(limit.broken_by, measured))} of {len(measured)}")
+        body.append((f"{limit.meaning} ({limit.column} not in {limit.low:g} to {limit.high:g})", *cells))
+    return Table("Alarms: slices beyond a limit of fidelity", ("alarm", *methods), tuple(body))
+
+
+def _methods(rows: Sequence[SliceScore]) -> list[str]:
+    return list(dict.fromkeys(row.method for row in rows))
+
+
+def _measures(
+    summaries: Sequence[Summary], methods: Sequence[str], columns: Sequence[Column], *, signed: bool = False
+) -> tuple[tuple[str, ...], ...]:
+    cells = {(one.method, one.metric): one for one in summaries}
+    return tuple(
+        (one.name, *(_cell(cells.get((name, one.name)), one, signed=signed) for name in methods)) for one in columns
+    )
+
+
+def cost_table(rows: Sequence[SliceScore]) -> Table:
+    """Seconds a slice, and what methods know of their cost, as means over slices."""
+    body = []
+    for name in _methods(rows):
+        own = [row for row in rows if row.method == name]
+        windows = _mean_cost(own, "windows"), _mean_cost(own, "windows_in_all")
+        body.append(
+            (
+                name,
+                f"{sum(row.seconds for row in own) / len(own):.2f}",
+                _shown(_mean_cost(own, "leaf_density"), ".1%"),
+                _shown(windows[0] / windows[1] if windows[0] is not None and windows[1] else None, ".1%"),
+                _shown(_mean_cost(own, "macs"), ".3e"),
+            )
+        )
+    head = ("method", "s a slice", "active leaves", "active windows", "MAC a slice")
+    return Table("Cost, means over slices", head, tuple(body))
+
+
+def published_table(benchmark: str) -> Table | None:
+    """The paper's rows of a benchmark, if there are any."""
+    if benchmark not in PUBLISHED:
+        return None
+    body = tuple(
+        (f"{row.method} (published)", f"{row.psnr_db:.2f}", f"{row.ssim:.4f}", f"{row.lpips:.4f}")
+        for row in PUBLISHED[benchmark]
+    )
+    title = f"{benchmark} as published (arXiv 2503.12015): other slices, 8-bit window; not measured here"
+    return Table(title, ("method", "PSNR dB", "SSIM", "LPIPS"), body)
+
+
+def _mean_cost(rows: Sequence[SliceScore], key: str) -> float | None:
+    values = [row.cost[key] for row in rows if key in row.cost]
+    return sum(values) / len(values) if values else None
+
+
+def _shown(value: float | None, style: str) -> str:
+    return "" if value is None else format(value, style)
+
+
+def _cell(summary: Summary | None, column: Column, *, signed: bool = False) -> str:
+    if summary is None or summary.patients == 0:
+        return "n/a"
+    sign = "+" if signed else ""
+    mean = f"{summary.mean:{sign}.{column.digits}f}"
+    if summary.interval is None:
+        return mean
+    low, high = summary.interval
+    return f"{mean} ({low:{sign}.{column.digits}f} to {high:{sign}.{column.digits}f})"

@@ -1,0 +1,182 @@
+"""What a slice asks for, known before anything is computed: its tiles, their active leaves, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qdm_med.inference.anatomy import anatomy_mask
+from qdm_med.inference.padding import fill_padding
+from qdm_med.inference.tiling import Tiling
+from qdm_med.intensity import IntensityMap
+from qdm_med.models.conditioning import active_leaves, leaf_grid
+from qdm_med.models.network import LatentNetworkConfig
+from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, Quadtree
+from qdm_med.volume import BoolArray, CtSlice, FloatArray
+
+MARGIN = 4
+"""Source pixels around the anatomy in which the network's answer fades into the interpolated source."""
+
+Region = tuple[slice, slice]
+"""Rows and columns in source pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A part of a slice that goes through the networks at once.
+
+    Attributes:
+        region: Its place.
+        leaves: ``(1, rows, columns)`` bool, its active leaves; without one the source is interpolated.
+        active: Number of active leaves.
+        windows: Downstream windows that contain one.
+    """
+
+    region: Region
+    leaves: Tensor
+    active: int
+    windows: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns in source pixels."""
+        rows, columns = (side.stop - side.start for side in self.region)
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class SliceWork:
+    """A slice made ready, and what there is to compute.
+
+    Attributes:
+        source: ``(rows, columns)`` HU, padding filled.
+        image: ``(1, rows, columns)`` in [-1, 1].
+        box: The part of the slice that the tiles cover; elsewhere the source is interpolated.
+        tiles: Tiles of the box, row by row.
+        windows_in_all: Downstream windows that a dense network would compute for the whole slice.
+    """
+
+    source: FloatArray
+    image: Tensor
+    box: Region
+    tiles: tuple[Tile, ...]
+    windows_in_all: int
+
+    @property
+    def active_tiles(self) -> tuple[Tile, ...]:
+        """Tiles that go through the networks."""
+        return tuple(tile for tile in self.tiles if tile.windows)
+
+    @property
+    def is_one_tile(self) -> bool:
+        """Whether one tile is the whole slice, with nothing beside it."""
+        return len(self.tiles) == 1 and self.tiles[0].size == self.source.shape
+
+    @property
+    def active(self) -> int:
+        """Active leaves that are computed; where tiles overlap, in each of them."""
+        return sum(tile.active for tile in self.tiles)
+
+    @property
+    def windows(self) -> int:
+        """Downstream windows that are computed."""
+        return sum(tile.windows for tile in self.tiles)
+
+    @property
+    def leaves(self) -> BoolArray:
+        """``(rows, columns)`` bool, active leaves on the grid of the source's pixels: where detail is generated."""
+        marked = np.zeros(self.source.shape, dtype=bool)
+        for tile in self.tiles:
+            part = marked[tile.region]
+            part |= _on_grid(tile.leaves[0], part.shape)
+        return marked
+
+
+@dataclass(frozen=True)
+class WorkPlanner:
+    """Decides what is computed, from the source alone.
+
+    With the adaptive quadtree leaves lie in the patient only and the tiles cover no more than the patient. With the
+    paper's, every part of the slice is looked at and the tiles cover all of it.
+
+    Attributes:
+        intensity: HU to [-1, 1].
+        quadtree: Which leaves are active.
+        tiling: Tiles of a large slice.
+        scale: Magnification.
+        denoiser: Shape of the network, for its leaves and windows.
+    """
+
+    intensity: IntensityMap
+    quadtree: Quadtree
+    tiling: Tiling
+    scale: int
+    denoiser: LatentNetworkConfig
+
+    def plan(self, ct_slice: CtSlice) -> SliceWork:
+        """Work out what one slice asks for."""
+        source = fill_padding(ct_slice.hu, ct_slice.padding)
+        image = torch.from_numpy(self.intensity.to_unit(source))[None]
+        within = self._within(source, ct_slice.padding)
+        box = self._box(within)
+        tiles = tuple(self._tile(image, within, region) for region in _offset(self.tiling, box))
+        regions = self.tiling.regions(*source.shape)
+        return SliceWork(source, image, box, tiles, sum(map(self._windows_in, regions)))
+
+    def _within(self, source: FloatArray, padding: BoolArray) -> BoolArray:
+        if isinstance(self.quadtree, AdaptiveQuadtree) and self.quadtree.threshold > 0:
+            return anatomy_mask(source, padding)
+        return np.ones(source.shape, dtype=bool)
+
+    def _box(self, within: BoolArray) -> Region:
+        """Bounding box of the anatomy and its margin, in whole windows; empty if there is none."""
+        window = self._window_side()
+        sides = []
+        for axis, length in enumerate(within.shape):
+            found = np.flatnonzero(within.any(axis=1 - axis))
+            if not len(found):
+                return slice(0, 0), slice(0, 0)
+            start = max(0, (found[0] - MARGIN) // window * window)
+            stop = min(length, -(-(found[-1] + 1 + MARGIN) // window) * window)
+            sides.append(slice(int(start), int(stop)))
+        return sides[0], sides[1]
+
+    def _tile(self, image: Tensor, within: BoolArray, region: Region) -> Tile:
+        tile = image[:, region[0], region[1]][None]
+        grid = leaf_grid((tile.shape[-2], tile.shape[-1]), self.scale, self.denoiser.downstream_patch)
+        leaves = active_leaves(tile, self.quadtree, grid, torch.from_numpy(within[region])[None, None])
+        side = self.denoiser.window
+        padded = F.pad(leaves.float(), (0, -grid[1] % side, 0, -grid[0] % side))
+        return Tile(region, leaves, int(leaves.sum()), int(F.max_pool2d(padded, side).sum()))
+
+    def _windows_in(self, region: Region) -> int:
+        rows, columns = (-(-(side.stop - side.start) // self._window_side()) for side in region)
+        return rows * columns
+
+    def _window_side(self) -> int:
+        """Side of a downstream window in source pixels, at least 1."""
+        per_latent = leaf_grid((1, 1), self.scale, 1)[0]
+        return max(1, self.denoiser.window_size // per_latent)
+
+
+def _offset(tiling: Tiling, box: Region) -> Iterator[Region]:
+    """Tiles that cover a box."""
+    rows, columns = box
+    if rows.stop == rows.start:
+        return
+    for tile_rows, tile_columns in tiling.regions(rows.stop - rows.start, columns.stop - columns.start):
+        yield (
+            slice(rows.start + tile_rows.start, rows.start + tile_rows.stop),
+            slice(columns.start + tile_columns.start, columns.start + tile_columns.stop),
+        )
+
+
+def _on_grid(leaves: Tensor, shape: tuple[int, ...]) -> BoolArray:
+    """Leaves of a tile on the grid of its source pixels."""
+    found: BoolArray = (F.interpolate(leaves[None, None].float(), size=shape, mode="nearest")[0, 0] > 0).numpy()
+    return found

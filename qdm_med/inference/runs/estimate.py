@@ -1,0 +1,123 @@
+"""What a run will do, told before it starts: work, time, memory and bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdm_med.inference.runs.memory import peak_bytes
+from qdm_med.inference.upscaler import Job, Upscaler
+from qdm_med.io.read import read_volume
+from qdm_med.volume import Volume
+
+SAMPLED = 32
+"""Slices that are looked at, evenly spaced."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is to be expected of a run.
+
+    Attributes:
+        slices: Slices of the series.
+        shape: Rows and columns of the source.
+        scale: Magnification.
+        empty_slices: Slices that need no network, extrapolated from those that were looked at.
+        active_leaves: Share of active leaves, likewise.
+        windows: Downstream windows that will be computed, likewise.
+        windows_in_all: Downstream windows that a dense network would compute.
+        seconds: Wall time on this machine, from one tile that was computed for it.
+        memory_bytes: Upper bound of the peak memory.
+        output_bytes: Pixels of the output, uncompressed.
+    """
+
+    slices: int
+    shape: tuple[int, int]
+    scale: int
+    empty_slices: int
+    active_leaves: float
+    windows: int
+    windows_in_all: int
+    seconds: float
+    memory_bytes: int
+    output_bytes: int
+
+
+def estimate_series(
+    source: Path,
+    out: Path,
+    upscaler: Upscaler,
+    *,
+    uncertainty: bool = False,
+    max_memory: int | None = None,
+    reader_options: Mapping[str, Any] | None = None,
+) -> Estimate:
+    """Look at a series and time one tile of it; nothing is written.
+
+    Args:
+        source: As for :func:`qdm_med.inference.runs.series.upscale_series`.
+        out: Where the output would go, which is no input.
+        upscaler: Networks and options.
+        uncertainty: As for :func:`qdm_med.inference.runs.series.upscale_series`.
+        max_memory: As for :func:`qdm_med.inference.runs.series.upscale_series`.
+        reader_options: Options of :func:`qdm_med.io.read.read_volume`.
+
+    Raises:
+        QdmMedError: If the source or the limit does not serve.
+    """
+    if uncertainty:
+        upscaler.require_samples()
+    volume = read_volume(source, exclude=out, **(reader_options or {}))
+    if max_memory is not None:
+        upscaler.keep_below(max_memory, volume.geometry.shape[1:], uncertainty=uncertainty)
+    return estimate_volume(volume, upscaler, uncertainty=uncertainty)
+
+
+def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = False) -> Estimate:
+    """As :func:`estimate_series`, of a volume that is already open."""
+    count, rows, columns = volume.geometry.shape
+    looked_at = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(int)).tolist()
+    started = time.perf_counter()
+    jobs = [upscaler.plan(volume.slices[index], volume.provenance.series_key) for index in looked_at]
+    planning = (time.perf_counter() - started) / len(jobs)
+    windows = float(np.mean([job.work.windows for job in jobs]))
+    pixels = count * rows * columns * upscaler.scale**2
+    return Estimate(
+        slices=count,
+        shape=(rows, columns),
+        scale=upscaler.scale,
+        empty_slices=round(count * float(np.mean([job.work.windows == 0 for job in jobs]))),
+        active_leaves=float(np.mean([job.work.leaves.mean() for job in jobs])),
+        windows=round(count * windows),
+        windows_in_all=count * jobs[0].work.windows_in_all,
+        seconds=count * (planning + _seconds(jobs, upscaler)),
+        memory_bytes=peak_bytes(
+            upscaler.card, (rows, columns), upscaler.tiling, upscaler.scale, uncertainty=uncertainty
+        ),
+        output_bytes=(6 if uncertainty else 2) * pixels,  # int16, and float32 for the uncertainty
+    )
+
+
+def _seconds(jobs: list[Job], upscaler: Upscaler) -> float:
+    """Mean time of a slice: what every slice takes, and what the windows take, from one tile with the median work."""
+    tiles = sorted(((tile, job) for job in jobs for tile in job.work.active_tiles), key=lambda pair: pair[0].windows)
+    anything = jobs[0]
+    nothing = _timed(anything._replace(work=replace(anything.work, tiles=())), upscaler)
+    if not tiles:
+        return nothing
+    tile, job = tiles[len(tiles) // 2]
+    alone = job._replace(work=replace(job.work, box=tile.region, tiles=(tile,)))
+    a_window = max(0.0, _timed(alone, upscaler) - nothing) / tile.windows
+    return nothing + a_window * float(np.mean([job.work.windows for job in jobs]))
+
+
+def _timed(job: Job, upscaler: Upscaler) -> float:
+    upscaler.compute([job])  # the first call of a process is slower
+    started = time.perf_counter()
+    upscaler.compute([job])
+    return time.perf_counter() - started

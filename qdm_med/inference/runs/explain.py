@@ -1,0 +1,83 @@
+"""Pictures of where detail will be generated, and why not elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from qdm_med.errors import SeriesError
+from qdm_med.inference.upscaler import Upscaler
+from qdm_med.inference.plan import SliceWork
+from qdm_med.io.read import read_volume
+
+SMALLEST_SIDE = 512
+"""Pictures are magnified by a whole number until their longer side has so many pixels."""
+
+ACTIVE, BOX = (255, 140, 0), (0, 170, 255)
+"""Colours of active leaves and of the box that goes through the networks."""
+
+
+def overlay(work: SliceWork) -> NDArray[np.uint8]:
+    """The source with its active leaves tinted and the box of the networks drawn.
+
+    Returns:
+        ``(rows, columns, 3)`` RGB, magnified.
+    """
+    factor = max(1, -(-SMALLEST_SIDE // max(work.source.shape)))
+    grey = np.repeat((work.image[0].numpy()[..., None] + 1) / 2 * 255, 3, axis=-1)
+    tinted = np.where(work.leaves[..., None], 0.55 * grey + 0.45 * np.array(ACTIVE), grey)
+    picture = np.kron(tinted, np.ones((factor, factor, 1))).round().clip(0, 255).astype(np.uint8)
+    rows, columns = (slice(side.start * factor, side.stop * factor) for side in work.box)
+    if rows.stop > rows.start:
+        picture[[rows.start, rows.stop - 1], columns] = BOX
+        picture[rows, [columns.start, columns.stop - 1]] = BOX
+    return picture
+
+
+def explain_series(
+    source: Path,
+    folder: Path,
+    upscaler: Upscaler,
+    *,
+    exclude: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    reader_options: Mapping[str, Any] | None = None,
+) -> int:
+    """Write one picture a slice, ``00001.png`` and on, in slice order; no network is run.
+
+    Args:
+        source: As for :func:`qdm_med.inference.runs.series.upscale_series`.
+        folder: Folder to create, or an empty one.
+        upscaler: Quadtree, tiles and scale.
+        exclude: An output that may lie inside the source and is no input.
+        progress: Told of every slice.
+        reader_options: Options of :func:`qdm_med.io.read.read_volume`.
+
+    Returns:
+        Number of pictures.
+
+    Raises:
+        QdmMedError: If the source does not serve or the folder is taken.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SeriesError(f"{folder}: not an empty folder; choose another --explain-quadtree")
+    volume = read_volume(source, exclude=exclude, **(reader_options or {}))
+    partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for index, ct_slice in enumerate(volume, start=1):
+            Image.fromarray(overlay(upscaler.planner.plan(ct_slice))).save(partial / f"{index:05d}.png")
+            progress(index, len(volume))
+        partial.replace(folder)  # over an empty folder, too
+    except OSError as error:
+        raise SeriesError(f"{folder}: {error.strerror or error}; choose another --explain-quadtree") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return len(volume)

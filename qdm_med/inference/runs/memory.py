@@ -1,0 +1,70 @@
+"""How much memory a run will take, and the largest tile that a limit allows.
+
+The figures are upper bounds fitted to measured peaks on CPUs; a test holds them against the operating system's count.
+"""
+
+from __future__ import annotations
+
+from qdm_med.checkpoints.model import ModelCard
+from qdm_med.errors import ConfigError
+from qdm_med.inference.tiling import OVERLAP, Tiling
+from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
+from qdm_med.models.network import LatentNetworkConfig
+from qdm_med.models.compared.unet import LatentUnetConfig
+
+PROGRAM = 640 * 2**20
+"""Bytes of Python with PyTorch and the embedded model, before the first slice."""
+
+MONAI = 320 * 2**20
+"""Further bytes of the library that a U-Net comes from."""
+
+SLICE_BYTES = 64
+"""Bytes an output pixel of a whole slice: fusion in float64, HU, bounds, and one slice that waits to be written."""
+
+UNCERTAINTY_BYTES = 64
+"""Further bytes an output pixel where the spread of the samples is wanted: its sums, a sample, and the map being written."""
+
+TILE_STEP = 16
+"""Source pixels by which a tile is made smaller."""
+
+
+def activations(autoencoder: AutoencoderConfig, network: LatentNetworkConfig | None) -> int:
+    """Floats an output pixel of a tile, all layers that are alive at once.
+
+    The light layout works on half the side, without normalisation; the others on the whole side, with it. A token of 8
+    x 8 output pixels needs 16 vectors of the hidden width, a latent pixel of 4 x 4 in a U-Net 16 of its finest level.
+    """
+    widest = autoencoder.channels[0]
+    per_pixel = 10 * widest // 4 if autoencoder.layout == "light" else 30 * widest
+    if network is None:
+        return per_pixel
+    return per_pixel + (network.channels[0] if isinstance(network, LatentUnetConfig) else network.hidden // 4)
+
+
+def peak_bytes(
+    card: ModelCard, shape: tuple[int, int], tiling: Tiling, scale: int, *, uncertainty: bool = False
+) -> int:
+    """Largest memory of a run over slices of ``shape`` source pixels."""
+    rows, columns = shape
+    tile = min(tiling.tile, rows) * min(tiling.tile, columns) * scale**2
+    program = PROGRAM + (MONAI if isinstance(card.denoiser, LatentUnetConfig) else 0)
+    a_pixel = SLICE_BYTES + (UNCERTAINTY_BYTES if uncertainty else 0)
+    return program + rows * columns * scale**2 * a_pixel + 4 * tile * activations(card.autoencoder, card.denoiser)
+
+
+def tile_within(
+    card: ModelCard, shape: tuple[int, int], tiling: Tiling, scale: int, limit: int, *, uncertainty: bool = False
+) -> Tiling:
+    """The largest tiles, up to the given ones, with which a run stays below ``limit`` bytes.
+
+    Raises:
+        ConfigError: If even the smallest tiles need more.
+    """
+    for tile in range(tiling.tile, 2 * OVERLAP - 1, -TILE_STEP):
+        if peak_bytes(card, shape, smaller := Tiling.of(tile), scale, uncertainty=uncertainty) <= limit:
+            return tiling if tile == tiling.tile else smaller
+    least = peak_bytes(card, shape, Tiling.of(2 * OVERLAP), scale, uncertainty=uncertainty)
+    raise ConfigError(
+        f"slices of {shape[0]}x{shape[1]} at x{scale} need {least / 2**30:.2f} GiB, the limit is {limit / 2**30:.2f}; "
+        "raise --max-memory"
+    )

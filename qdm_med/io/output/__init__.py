@@ -1,0 +1,1 @@
+"""Where an output grows, and how it appears whole."""

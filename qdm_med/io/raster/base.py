@@ -1,0 +1,204 @@
+"""What NIfTI, NRRD and MetaImage have in common: one file, a regular grid, values that are HU already."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdm_med.errors import SeriesError
+from qdm_med.io.derivation import Derivation
+from qdm_med.io.dicom.file import shown
+from qdm_med.io.dicom.rescale import PADDING_HU, PADDING_SHARE, PixelFormat, in_ranges, magnified, overwrite_blocks
+from qdm_med.io.output.job_folder import write_atomically
+from qdm_med.io.output.place import check_file, sync_folder
+from qdm_med.io.output.writer import ResumableWriter
+from qdm_med.volume import CtSlice, FloatArray, Geometry, Provenance, Volume
+
+VOID_HU = -1024.0
+"""Stands in where a file holds no number."""
+INT16_HU = PixelFormat(bits_stored=16, signed=True, slope=1.0, intercept=0.0)
+"""Integer HU as they are written."""
+
+ReadPlane = Callable[[int], NDArray[Any]]
+"""Slice index -> ``(rows, columns)`` HU as the file has them, NaN and infinities included."""
+
+
+class RasterSlices:
+    """Slices of a volume file; each is read when it is indexed.
+
+    Args:
+        read_plane: Reads one slice.
+        geometry: The grid.
+        integer: Whether the file holds integer HU.
+        header: The format's own header, for the writer.
+    """
+
+    def __init__(self, read_plane: ReadPlane, geometry: Geometry, *, integer: bool, header: Any) -> None:
+        self.read_plane = read_plane
+        self.integer = integer
+        self.header = header
+        self._count = geometry.shape[0]
+        origin, step = geometry.affine[:3, 3], geometry.affine[:3, 0]
+        normal = np.cross(geometry.affine[:3, 2], geometry.affine[:3, 1])
+        normal = normal / np.linalg.norm(normal)
+        normal = -normal if normal @ step < 0 else normal  # positions grow with the index in files of either hand
+        self._first_mm, self._step_mm = float(normal @ origin), float(normal @ step)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> CtSlice:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        plane = np.asarray(self.read_plane(index), dtype=np.float32)
+        nowhere = ~np.isfinite(plane)
+        hu = np.where(nowhere, np.float32(VOID_HU), plane)
+        lowest = hu.min()
+        if lowest <= PADDING_HU and (hu == lowest).mean() > PADDING_SHARE:
+            nowhere |= hu == lowest
+        return CtSlice(hu, nowhere, self._first_mm + index * self._step_mm)
+
+
+def raster_volume(
+    path: Path, slices: RasterSlices, geometry: Geometry, *, source_format: str, warnings: tuple[str, ...] = ()
+) -> Volume:
+    """Wrap the slices of a file after reading each once, so that a damaged file is met here.
+
+    Raises:
+        SeriesError: If a slice cannot be read.
+    """
+    if abs(np.linalg.det(geometry.affine[:3, :3])) < 1e-9:
+        raise SeriesError(
+            f"{shown(path)}: its voxels have no volume (spacing {geometry.spacing} mm); repair the header"
+        )
+    try:
+        for index in range(len(slices)):
+            slices.read_plane(index)
+    except Exception as error:  # decompressors and readers of foreign libraries met arbitrary bytes
+        raise SeriesError(
+            f"{shown(path)}: voxels cannot be read ({type(error).__name__}), the file is cut short or corrupt; "
+            "copy it again from its origin"
+        ) from error
+    # Rounding and + 0.0: neither the last bit of a product nor the sign of a zero may change the noise.
+    grid = repr((geometry.shape, (geometry.affine.round(6) + 0.0).tolist())).encode()
+    key = f"{source_format}-{hashlib.sha256(grid).hexdigest()[:32]}"
+    return Volume(slices, geometry, Provenance(source_format, key, (path,), warnings))
+
+
+def require_invertible(path: Path, affine: NDArray[np.float64]) -> None:
+    """Refuse a grid whose voxels have no volume.
+
+    Raises:
+        SeriesError: If the affine is singular or not finite.
+    """
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise SeriesError(f"{shown(path)}: its affine is singular, its voxels have no volume; repair the header")
+
+
+class RasterWriter(ResumableWriter):
+    """Writes a super-resolved volume file: integer HU as int16 if the source had integers, else float32.
+
+    Slices wait in files of their own until the last is there; then the output is put together in bounded memory
+    and appears at once. Padding is repeated exactly, NaN included.
+
+    Args:
+        volume: A volume of :func:`raster_volume`.
+        out: File to create.
+        derivation: How the pixels are computed.
+        suffixes: Suffixes of the format.
+        overwrite: Replace a file that is there.
+        spread: What is written are standard deviations in HU: float32, and 0 where the source is padding.
+
+    Raises:
+        SeriesError: If the output cannot be made in this place; nothing is then written.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        out: Path,
+        derivation: Derivation,
+        *,
+        suffixes: tuple[str, ...],
+        overwrite: bool = False,
+        spread: bool = False,
+    ) -> None:
+        self._source = cast(RasterSlices, volume.slices)
+        self._spread = spread
+        self.integer = self._source.integer and not spread
+        self.dtype = np.dtype("<i2") if self.integer else np.dtype("<f4")
+        self.derivation = derivation
+        self.geometry = volume.geometry.upscaled_in_plane(derivation.scale)
+        place = check_file(out, volume.provenance.files, suffixes, overwrite=overwrite)
+        _, rows, columns = self.geometry.shape
+        super().__init__(
+            volume,
+            place,
+            scale=derivation.scale,
+            key=_job_key(volume, derivation),
+            suffix="raw",
+            slice_bytes=2 * rows * columns * self.dtype.itemsize,  # once by itself, once in the output
+        )
+
+    def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
+        plane = np.asarray(self._source.read_plane(index))
+        fine = self._integers(plane, hu) if self.integer else self._floats(plane, hu, index)
+        file.write(fine.astype(self.dtype).tobytes())
+
+    def _integers(self, plane: NDArray[Any], hu: FloatArray) -> NDArray[Any]:
+        stored = np.clip(plane, *INT16_HU.limits).astype(np.int32)
+        avoid = INT16_HU.padding_ranges(stored)
+        fine = INT16_HU.to_stored(hu, avoid)
+        overwrite_blocks(fine, stored, in_ranges(stored, avoid))
+        return fine
+
+    def _floats(self, plane: NDArray[Any], hu: FloatArray, index: int) -> NDArray[Any]:
+        padding = magnified(self._source[index].padding, self.scale)
+        return np.where(padding, 0.0 if self._spread else magnified(plane, self.scale), hu)
+
+    def _put_in_place(self) -> None:
+        assembled = self._job.path / "assembled"
+        write_atomically(assembled, self._assemble)
+        assembled.replace(self.out)
+        sync_folder(self.out.parent)
+
+    def _assemble(self, file: BinaryIO) -> None:
+        file.write(self._plain_header())
+        if not self._compressed():
+            self._copy_slices(file)
+            return
+        # No name and no time in the gzip header: the same voxels give the same bytes.
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed:
+            packed.write(self._packed_header())
+            self._copy_slices(cast(BinaryIO, packed))
+
+    def _copy_slices(self, file: BinaryIO) -> None:
+        for index in range(len(self.volume)):
+            with self._slice_path(index).open("rb") as slice_file:
+                shutil.copyfileobj(slice_file, file)
+
+    @abstractmethod
+    def _compressed(self) -> bool:
+        """Whether the voxels are gzip-compressed."""
+
+    @abstractmethod
+    def _plain_header(self) -> bytes:
+        """What comes before the compressed part, or before the voxels if nothing is compressed."""
+
+    def _packed_header(self) -> bytes:
+        """What is compressed together with the voxels."""
+        return b""
+
+
+def _job_key(volume: Volume, derivation: Derivation) -> str:
+    sources = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in volume.provenance.files]
+    return hashlib.sha256(json.dumps([derivation.job_key(volume.provenance.series_key), sources]).encode()).hexdigest()

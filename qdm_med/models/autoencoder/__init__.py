@@ -1,0 +1,1 @@
+"""The autoencoders whose latents the diffusion works in."""

@@ -1,0 +1,21 @@
+"""The networks that predict ``z_0``, told apart by their configurations."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from qdm_med.models.compared.unet import LatentUnet, LatentUnetConfig
+from qdm_med.models.qdm.config import DenoiserConfig
+from qdm_med.models.qdm.denoiser import Step, TwoStreamDenoiser
+
+LatentStep = Step | Tensor
+"""What ``read_step`` of either makes of a timestep."""
+
+LatentNetwork = TwoStreamDenoiser | LatentUnet
+LatentNetworkConfig = DenoiserConfig | LatentUnetConfig
+"""QDM's network, or, where ``kind`` says ``unet``, the U-Net of the methods that it is compared with."""
+
+
+def build_network(config: LatentNetworkConfig) -> LatentNetwork:
+    """Make a network with random weights."""
+    return LatentUnet(config) if isinstance(config, LatentUnetConfig) else TwoStreamDenoiser(config)

@@ -1,0 +1,214 @@
+"""The two-stream denoiser of QDM.
+
+One design with three options: the paper predicts ``z_0`` and merges the two streams' answers; the tiny preset
+predicts the shift ``z_0 - z_y`` from a convolutional trunk, adds both streams' answers to the trunk's features and reads
+them out with one convolutional head (PAPER section 11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qdm_med.errors import ConfigError
+from qdm_med.models.latent_grid import on_latent_grid, padded_to
+from qdm_med.models.qdm.blocks import modulations
+from qdm_med.models.qdm.config import DenoiserConfig
+from qdm_med.models.qdm.conv_blocks import ConditionedConvBlock, SourceEncoder, zero_conv
+from qdm_med.models.qdm.embeddings import TimestepEmbedder
+from qdm_med.models.qdm.quadtree import on_finer_grid
+from qdm_med.models.qdm.streams import Downstream, StreamModulation, StreamShape, Upstream
+from qdm_med.models.qdm.windows import WindowPlan
+
+
+class Prediction(NamedTuple):
+    """What the denoiser says of ``z_0``, each ``(B, C, h, w)``.
+
+    Attributes:
+        merged: Downstream in active leaves, upstream elsewhere: what the sampler uses.
+        upstream: The upstream's answer everywhere.
+        downstream: The downstream's answer; meaningful in active leaves.
+    """
+
+    merged: Tensor
+    upstream: Tensor
+    downstream: Tensor
+
+
+class Step(NamedTuple):
+    """What a timestep says to all layers: worked out once, it serves every slice and sample.
+
+    Attributes:
+        upstream: Of the upstream.
+        downstream: Of the downstream.
+        trunk: ``(B, 2 trunk_channels)`` of each block of the trunk.
+        head: ``(B, 2 trunk_channels)`` of each block of the head.
+    """
+
+    upstream: StreamModulation
+    downstream: StreamModulation
+    trunk: tuple[Tensor, ...] = ()
+    head: tuple[Tensor, ...] = ()
+
+
+class TwoStreamDenoiser(nn.Module):
+    """Predict the high-resolution latent from a noisy one and the low-resolution image."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        latent, condition = config.latent_channels, config.condition_channels
+        seen = latent + condition + (latent + 1 if config.predict_shift else 0)
+        coarse = StreamShape(
+            patch=config.upstream_patch,
+            trained_size=config.trained_size,
+            rescale=config.rescale_positions,
+            hidden=config.hidden,
+            depth=config.depth,
+            heads=config.heads,
+            mlp_ratio=config.mlp_ratio,
+        )
+        width = config.trunk_channels
+        self.upstream = Upstream(width or seen, width or latent, coarse)
+        self.downstream = Downstream(width or seen, width or latent, replace(coarse, patch=config.downstream_patch))
+        if width:
+            self.time = TimestepEmbedder(config.hidden)
+            self.stem = nn.Conv2d(seen, width, 3, padding=1)
+            self.trunk = nn.ModuleList(ConditionedConvBlock(width, config.hidden) for _ in range(config.trunk_blocks))
+            self.head = nn.ModuleList(ConditionedConvBlock(width, config.hidden) for _ in range(config.head_blocks))
+            self.read_out = zero_conv(width, latent)
+        if config.source_channels:
+            self.source = SourceEncoder(latent + condition, config.source_channels, config.source_blocks, width, latent)
+
+    def plan(self, mask: Tensor) -> WindowPlan:
+        """Work out once per slice which windows are computed.
+
+        Args:
+            mask: ``(B, h / 2, w / 2)`` bool leaves on the downstream token grid of a ``(h, w)`` latent (rounded up).
+        """
+        return WindowPlan.from_leaves(mask, window=self.config.window, leaf_mode=self.config.attend_to_active_only)
+
+    def read_step(self, t: Tensor) -> Step:
+        """What timesteps say, for :meth:`forward`.
+
+        Args:
+            t: ``(B,)`` timesteps counted from 0; one, ``(1,)``, serves any number of images.
+        """
+        step = Step(self.upstream.read_step(t), self.downstream.read_step(t))
+        if not self.config.trunk_channels:
+            return step
+        condition = self.time(t)
+        return step._replace(trunk=modulations(self.trunk, condition), head=modulations(self.head, condition))
+
+    def read_source(self, low_res: Tensor, z_y: Tensor) -> Tensor | None:
+        """Features of what all steps have in common, for :meth:`forward`, or ``None`` if there is no encoder of the source.
+
+        Args:
+            low_res: As for :meth:`forward`.
+            z_y: As for :meth:`forward`.
+        """
+        if not self.config.source_channels:
+            return None
+        features: Tensor = self.source(self._without_noise(low_res, z_y))
+        return features
+
+    def expect(self, low_res: Tensor, z_y: Tensor) -> Tensor:
+        """What the encoder of the source expects of ``z_0``, ``(B, C, h, w)``; no step uses it, training may.
+
+        Args:
+            low_res: As for :meth:`forward`.
+            z_y: As for :meth:`forward`.
+
+        Raises:
+            ConfigError: If there is no encoder of the source.
+        """
+        if not self.config.source_channels:
+            raise ConfigError("the network has no encoder of the source; set source_channels and source_blocks")
+        height, width = z_y.shape[-2:]
+        shift: Tensor = self.source.answer(self._without_noise(low_res, z_y))
+        return z_y + shift[..., :height, :width]
+
+    def _without_noise(self, low_res: Tensor, z_y: Tensor) -> Tensor:
+        """What all steps have in common, padded to whole windows."""
+        image = on_latent_grid(low_res, self.config.condition_channels, (z_y.shape[-2], z_y.shape[-1]))
+        return padded_to(torch.cat([image, z_y], dim=1), self.config.window_size)
+
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor | Step,
+        low_res: Tensor,
+        z_y: Tensor,
+        plan: WindowPlan,
+        source: Tensor | None = None,
+    ) -> Prediction:
+        """Predict ``z_0``.
+
+        Args:
+            x_t: ``(B, C, h, w)`` noisy latent, already divided by its standard deviation; any size.
+            t: ``(B,)`` timesteps counted from 0, or what :meth:`read_step` made of them.
+            low_res: ``(B, C_low, H_low, W_low)`` low-resolution image in [-1, 1]; resized (bicubic) to the latent grid.
+            z_y: ``(B, C, h, w)`` latent of the upsampled low-resolution image; used by ``predict_shift`` and the encoder of
+                the source only.
+            plan: From :meth:`plan`, for this latent size.
+            source: From :meth:`read_source`, if it was asked before; else it is asked.
+        """
+        height, width = x_t.shape[-2:]
+        step = self.read_step(t) if isinstance(t, Tensor) else t
+        mask = self._latent_mask(plan)
+        shown = [x_t, on_latent_grid(low_res, self.config.condition_channels, (height, width))]
+        if self.config.predict_shift:
+            inside = mask[..., :height, :width].to(x_t.dtype)
+            noisy = x_t if self.config.noise_everywhere else x_t * inside
+            shown = [noisy, *shown[1:], z_y, inside]
+        seen = padded_to(torch.cat(shown, dim=1), self.config.window_size)
+        if self.config.trunk_channels:
+            source = self.read_source(low_res, z_y) if source is None else source
+            upstream, downstream = self._with_trunk(seen, source, step, plan)
+        else:
+            upstream, context = self.upstream(seen, step.upstream)
+            downstream = self.downstream(seen, step.downstream, context, plan) if plan.window_count else upstream
+        merged = downstream if self.config.trunk_channels else torch.where(mask, downstream, upstream)
+        answers = (answer[..., :height, :width] for answer in (merged, upstream, downstream))
+        if self.config.predict_shift:
+            answers = (z_y + answer for answer in answers)
+        return Prediction(*answers)
+
+    def _with_trunk(self, seen: Tensor, source: Tensor | None, step: Step, plan: WindowPlan) -> tuple[Tensor, Tensor]:
+        """Both streams' answers through the one head."""
+        # Channels last from here to the answer: convolutions of few channels take half the time that way on CPUs. What a
+        # layer has just made is nobody else's: adding in place spares a map that would not fit into the cache.
+        features = self.stem(seen.contiguous(memory_format=torch.channels_last))
+        if source is not None:
+            features = features.add_(source)
+        for block, modulation in zip(self.trunk, step.trunk, strict=True):
+            features = block(features, modulation)
+        coarse, context = self.upstream(features, step.upstream)
+        without_detail = coarse.add_(features)
+        if not plan.window_count:
+            upstream = self._read_out(without_detail, step)
+            return upstream, upstream
+        detail = self.downstream(features, step.downstream, context, plan)
+        downstream = self._read_out(detail.add_(without_detail), step)
+        # Only training asks for the upstream's own answer; the sampler uses the merged one.
+        upstream = self._read_out(without_detail, step) if self.training else downstream
+        return upstream, downstream
+
+    def _read_out(self, features: Tensor, step: Step) -> Tensor:
+        for block, modulation in zip(self.head, step.head, strict=True):
+            features = block(features, modulation)
+        answer: Tensor = self.read_out(features)
+        return answer
+
+    def _latent_mask(self, plan: WindowPlan) -> Tensor:
+        """``(B, 1, h, w)`` bool leaves on the padded latent grid."""
+        return on_finer_grid(plan.token_mask, self.config.downstream_patch)[:, None]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters, the fixed position tables included, as the paper counts them."""
+    positions = sum(buffer.numel() for name, buffer in model.named_buffers() if name.endswith("positions"))
+    return positions + sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,217 @@
+"""Training of a denoiser with the dual-stream objective (paper Eq. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qdm_med.checkpoints.model import Checkpoint, ModelCard, save_checkpoint
+from qdm_med.data.degradation.degrade import BENCHMARK
+from qdm_med.data.pairs import SlicePair, full_pairs
+from qdm_med.data.store.slices import SliceStore
+from qdm_med.diffusion.chain import Chain, ChainConfig, chain_of
+from qdm_med.diffusion.noise import SliceNoise
+from qdm_med.diffusion.schedule import trailing_timesteps
+from qdm_med.errors import ConfigError
+from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
+from qdm_med.models.compared.unet import LatentUnetConfig
+from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
+from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
+from qdm_med.models.qdm.config import DenoiserConfig
+from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
+from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
+from qdm_med.training.pairs import PairBatches, compare_with_bicubic, data_record, evenly_spaced
+from qdm_med.training.task import Sample, Share, Validation
+
+
+class DenoiserTask:
+    """The denoiser's batches, validation and checkpoint."""
+
+    may_skip_parameters = True  # the downstream's, where no leaf is active
+
+    def __init__(
+        self,
+        store: SliceStore,
+        base: Checkpoint,
+        shape: LatentNetworkConfig,
+        config: DenoiserTrainingConfig,
+        schedule: ChainConfig,
+        *,
+        name: str,
+        scales: tuple[int, ...],
+        threshold: float,
+        quadtree: QuadtreeKind = "paper",
+        steps: tuple[int, ...],
+        batch: int,
+        seed: int,
+        device: torch.device,
+        perceptual: Distance | None = None,
+        initial: Checkpoint | None = None,
+    ) -> None:
+        if shape.latent_channels != base.card.autoencoder.latent_channels:
+            raise ConfigError(
+                f"latent_channels is {shape.latent_channels}, but the autoencoder {base.card.name} has "
+                f"{base.card.autoencoder.latent_channels}; set latent_channels to that"
+            )
+        if isinstance(shape, LatentUnetConfig) and (any(config.thresholds) or config.withheld_share):
+            raise ConfigError("a U-Net has no mask; set training.thresholds to [0.0] and training.withheld_share to 0")
+        self._config = config
+        self._pairs = PairBatches(store, config, scales=scales, intensity=base.card.intensity, batch=batch, seed=seed)
+        torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
+        self._schedule = chain_of(schedule)
+        self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
+        denoiser = build_network(shape).to(device)
+        if initial is not None:
+            _start_from(denoiser, initial, base)
+        self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, perceptual)
+        self.players: Mapping[str, nn.Module] = {"loss": denoiser}
+        self._store, self._device = store, device
+        self._seed, self._vae_hash = seed, base.sha256
+        self._initial_hash = initial.sha256 if initial is not None else None
+        cards = [base.card] if initial is None else [base.card, initial.card]
+        self._seen_before = {str(key) for card in cards for key in card.training.get("patient_keys", ())}
+        self._card = ModelCard(
+            name,
+            base.card.autoencoder,
+            shape,
+            schedule,
+            base.card.intensity,
+            scales,
+            threshold=threshold,
+            quadtree=quadtree,
+            steps=steps,
+        )
+
+    def size(self, step: int) -> int:
+        """Items in the batch of ``step``."""
+        return self._pairs.size(step)
+
+    def _draw_quadtree(self, step: int) -> Quadtree:
+        rng = self._pairs.draw(step).rng
+        threshold = float(rng.choice(self._config.thresholds))
+        return AdaptiveQuadtree(threshold) if rng.random() < self._config.adaptive_share else PaperQuadtree(threshold)
+
+    def batch(self, step: int, share: Share) -> DenoiserBatch:
+        """A share of the pairs of ``step``, encoded, with their timesteps and noise."""
+        pairs = self._pairs.batch(step, share)
+        low_res, high_res = pairs.low_res.to(self._device), pairs.high_res.to(self._device)
+        with torch.no_grad():
+            z_0 = self._autoencoder.encode(high_res)
+        items = [np.random.default_rng([self._seed, 2, step, item]) for item in share.items(self.size(step))]
+        t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
+        noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
+        within = torch.from_numpy(np.stack([self._draw_within(item, low_res.shape[-1]) for item in items]))
+        patch = self.objective.denoiser.config.downstream_patch
+        grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), pairs.scale, patch)
+        leaves = active_leaves(low_res, self._draw_quadtree(step), grid, within[:, None].to(self._device))
+        known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=pairs.scale)
+        return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device))
+
+    def _draw_timestep(self, rng: np.random.Generator) -> int:
+        timestep = int(rng.integers(len(self._schedule)))
+        return len(self._schedule) - 1 if rng.random() < self._config.last_timestep_share else timestep
+
+    def _draw_within(self, rng: np.random.Generator, side: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where leaves may be active, ``(side, side)`` bool: one side of a random line, or everywhere."""
+        if rng.random() >= self._config.withheld_share:
+            return np.ones((side, side), dtype=bool)
+        angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5) * side
+        row, column = np.mgrid[:side, :side] - (side - 1) / 2
+        return row * np.sin(angle) + column * np.cos(angle) >= offset
+
+    @torch.no_grad()
+    def validate(self, objective: DenoiserObjective) -> Validation:
+        """PSNR (data range 2) of samples at the card's steps, and of bicubic, on whole validation slices.
+
+        Where the encoder of the source alone is trained, its answers stand for the samples.
+        """
+        figures: dict[str, float] = {}
+        samples: list[Sample] = []
+        every = evenly_spaced(self._store, self._config.validation_slices)
+        for scale, steps in zip(self._card.scales, self._card.steps, strict=True):
+            schedule = self._schedule.respaced(trailing_timesteps(len(self._schedule), steps))
+            pairs = full_pairs(self._store, "val", scale, BENCHMARK, intensity=self._card.intensity, every=every)
+            resolve = partial(self._super_resolve, objective.denoiser, schedule)
+            if not self._config.trains_denoiser:
+                resolve = partial(self._expect, objective.denoiser)
+            found = compare_with_bicubic(pairs, resolve)
+            figures |= found.figures
+            samples += found.samples
+        return Validation(figures, tuple(samples))
+
+    def _super_resolve(self, denoiser: LatentNetwork, schedule: Chain, pair: SlicePair) -> Tensor:
+        low_res, scale = pair.low_res, pair.scale
+        rows, columns = low_res.shape[-2:]
+        grid = leaf_grid((rows, columns), scale, denoiser.config.downstream_patch)
+        draws = slice_draws(
+            SliceNoise(self._seed, pair.record.sha256, 0.0),
+            (slice(0, rows), slice(0, columns)),
+            channels=self._card.autoencoder.latent_channels,
+            scale=scale,
+            device=self._device,
+        )
+        return super_resolve(
+            self._autoencoder,
+            denoiser,
+            low_res.to(self._device),
+            active_leaves(low_res, PaperQuadtree(self._card.threshold), grid).to(self._device),
+            scale=scale,
+            schedule=schedule,
+            steps=read_steps(denoiser, schedule, self._device),
+            noises=(draws,),
+        ).cpu()
+
+    def _expect(self, denoiser: LatentNetwork, pair: SlicePair) -> Tensor:
+        """What the encoder of the source makes of a slice by itself."""
+        low_res = pair.low_res.to(self._device)
+        z_y = self._autoencoder.encode(upsample(low_res, pair.scale))
+        return self._autoencoder.decode(denoiser.expect(low_res, z_y)).clamp(-1.0, 1.0).cpu()
+
+    def export(self, objective: DenoiserObjective, path: Path, training: Mapping[str, Any]) -> None:
+        """Write autoencoder and averaged denoiser as one checkpoint."""
+        data = data_record(self._store)
+        data |= {
+            "task": "denoiser",
+            # Who was seen by the autoencoder or by the weights that training started from was seen by this model.
+            "patient_keys": sorted(self._seen_before.union(data["patient_keys"])),
+            "autoencoder_sha256": self._vae_hash,
+            "initial_sha256": self._initial_hash,
+        }
+        card = replace(self._card, training={**data, **training})
+        save_checkpoint(path, card, self._autoencoder, objective.denoiser)
+
+
+def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) -> None:
+    """Give a denoiser the weights of a trained one.
+
+    Raises:
+        ConfigError: If the trained one has another shape or speaks of another autoencoder's latents.
+    """
+    if initial.denoiser is None or not _serves(initial.denoiser.config, denoiser.config):
+        raise ConfigError(f"model {initial.card.name} has no denoiser of the configured shape; start without --init")
+    if not initial.shares_autoencoder(base):
+        raise ConfigError(
+            f"model {initial.card.name} was trained with another autoencoder than {base.card.name}; give it as --vae too"
+        )
+    # What the trained one lacks keeps its own beginning, an encoder of the source that adds nothing.
+    denoiser.load_state_dict({**denoiser.state_dict(), **initial.denoiser.state_dict()})
+
+
+def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
+    """Tell whether weights of one shape can start another.
+
+    Where there is noise can be learnt anew, and an encoder of the source can be added: the wanted network then starts
+    with the answers of the initial one.
+    """
+    if isinstance(initial, DenoiserConfig) and isinstance(wanted, DenoiserConfig):
+        wanted = replace(wanted, noise_everywhere=initial.noise_everywhere)
+        if not initial.source_channels:
+            wanted = replace(wanted, source_channels=0, source_blocks=0)
+    return initial == wanted

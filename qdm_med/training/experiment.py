@@ -1,0 +1,82 @@
+"""Experiments: one YAML file describes a training run whole; an unknown key is an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from qdm_med.diffusion.chain import ChainConfig
+from qdm_med.diffusion.schedule import ScheduleConfig
+from qdm_med.errors import ConfigError
+from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
+from qdm_med.models.compared.image_network import ImageNetworkConfig
+from qdm_med.models.compared.unet import LatentUnetConfig
+from qdm_med.models.qdm.config import DenoiserConfig
+from qdm_med.models.qdm.quadtree import QuadtreeKind
+from qdm_med.serialise import from_mapping, to_mapping
+from qdm_med.training.image import ImageTrainingConfig
+from qdm_med.training.loop import LoopConfig
+from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.vae import VaeTrainingConfig
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """A training run.
+
+    Attributes:
+        name: Name of the model, written into its checkpoint and into what it makes.
+        loop: How long and how fast to train.
+        autoencoder: Shape of the autoencoder; used by ``train-vae``.
+        vae: What the autoencoder is trained to do.
+        denoiser: Shape of the denoiser; used by ``train``, with the autoencoder of a checkpoint.
+        unet: Shape of the U-Net; in its place with ``train --model resshift`` and ``ldm``.
+        training: What the denoiser is trained to do.
+        image_network: Shape of an image network; used by ``train --model rrdb`` or ``swinir``, for one scale.
+        image_training: What the image network is trained to do.
+        schedule: Diffusion schedule; with ``kind: ddpm`` that of latent diffusion.
+        intensity: HU mapping; ``train`` takes that of its autoencoder.
+        scales: Magnifications.
+        threshold: Default quadtree threshold of the checkpoint.
+        quadtree: Default quadtree of the checkpoint.
+        steps: Default sampling steps of the checkpoint, one number a scale.
+    """
+
+    name: str
+    loop: LoopConfig = LoopConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    vae: VaeTrainingConfig = VaeTrainingConfig()
+    denoiser: DenoiserConfig | None = None
+    unet: LatentUnetConfig | None = None
+    training: DenoiserTrainingConfig = DenoiserTrainingConfig()
+    image_network: ImageNetworkConfig | None = None
+    image_training: ImageTrainingConfig = ImageTrainingConfig()
+    schedule: ChainConfig = ScheduleConfig()
+    intensity: HuWindow | CompandedRange = CompandedRange()
+    scales: tuple[int, ...] = (4, 8)
+    threshold: float = 0.15
+    quadtree: QuadtreeKind = "paper"
+    steps: tuple[int, ...] = (4, 8)
+
+
+def load_config(path: Path) -> ExperimentConfig:
+    """Read an experiment.
+
+    Raises:
+        ConfigError: If the file is missing, is no YAML mapping, or names something unknown.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give the path of a YAML file, such as one of configs/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    return from_mapping(ExperimentConfig, values, where=str(path))
+
+
+def save_config(config: ExperimentConfig, path: Path) -> None:
+    """Write an experiment with every default spelt out."""
+    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")

@@ -1,0 +1,173 @@
+"""What all trainings on pairs of a slice and its degraded version share: batches, validation, the record of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, DegradationConfig
+from qdm_med.data.pairs import PairBatch, PairSampler, SlicePair
+from qdm_med.data.store.slices import SliceStore
+from qdm_med.errors import ConfigError
+from qdm_med.evaluation.baselines import bicubic
+from qdm_med.evaluation.measures.metrics import psnr
+from qdm_med.evaluation.selection import store_sha256
+from qdm_med.intensity import IntensityMap
+from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
+
+SHOWN = 4
+"""Validation slices of each scale that the picture shows."""
+
+
+@dataclass(frozen=True)
+class PairTrainingConfig:
+    """Which pairs a network is trained and validated on.
+
+    Attributes:
+        crops: Sides of the training crops in pixels; one is drawn a batch. Larger crops come in smaller batches, so
+            that every batch has as many pixels as the loop's ``batch`` of the first.
+        crop_weights: How often each crop is drawn, in relative numbers.
+        benchmark_share: Share of the batches degraded as the benchmarks are.
+        scanner_share: Share of the batches degraded by the family closer to CT (:mod:`qdm_med.data.degradation.scanner`). All others
+            are degraded with the paper's training range.
+        validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
+    """
+
+    crops: tuple[int, ...] = (512,)
+    crop_weights: tuple[float, ...] = (1.0,)
+    benchmark_share: float = 0.5
+    scanner_share: float = 0.0
+    validation_slices: int = 6
+
+    def __post_init__(self) -> None:
+        """Check that every crop has its weight, and that the degradations' shares are shares of one whole."""
+        shares = (self.benchmark_share, self.scanner_share)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ConfigError(f"benchmark_share and scanner_share must be parts of 1 together, got {shares}")
+        if not self.crops or len(self.crops) != len(self.crop_weights):
+            raise ConfigError(
+                f"crop_weights {self.crop_weights} must give one number for each of the crops {self.crops}"
+            )
+
+    def degradation_at(self, place: float) -> DegradationConfig:
+        """The degradation of a batch that drew ``place``, even in [0, 1)."""
+        if place < self.benchmark_share:
+            return BENCHMARK
+        return SCANNER if place < self.benchmark_share + self.scanner_share else TRAINING
+
+
+class PairDraw(NamedTuple):
+    """What all items of a step have in common, beside the scale.
+
+    Attributes:
+        crop: Side of the crops in pixels.
+        degradation: How they are degraded.
+        rng: For whatever else the task draws once a step.
+    """
+
+    crop: int
+    degradation: DegradationConfig
+    rng: np.random.Generator
+
+
+class PairBatches:
+    """The pairs of every step of a training: a pure function of the step.
+
+    Args:
+        store: Slices, of which the train split is drawn from.
+        config: Which pairs.
+        scales: Scales to draw from, one a batch, equally likely.
+        intensity: HU to [-1, 1].
+        batch: Items in a batch of the first crop's size, over all processes.
+        seed: Key of the whole sequence.
+
+    Raises:
+        ConfigError: If a crop does not fit slices or scales, or a batch would leave a process without an item.
+    """
+
+    def __init__(
+        self,
+        store: SliceStore,
+        config: PairTrainingConfig,
+        *,
+        scales: tuple[int, ...],
+        intensity: IntensityMap,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self._config, self._batch, self._seed = config, batch, seed
+        require_item_for_every_process(min(self._size(crop) for crop in config.crops))
+        self._samplers = {
+            (crop, degradation): PairSampler(
+                store,
+                split="train",
+                crop=crop,
+                scales=scales,
+                degradation=degradation,
+                intensity=intensity,
+                seed=seed,
+            )
+            for crop in config.crops
+            for degradation in (BENCHMARK, SCANNER, TRAINING)
+        }
+
+    def draw(self, step: int) -> PairDraw:
+        """Draw what the items of ``step`` have in common."""
+        rng = np.random.default_rng([self._seed, 1, step])
+        weights = np.asarray(self._config.crop_weights) / sum(self._config.crop_weights)
+        crop = int(rng.choice(self._config.crops, p=weights))
+        return PairDraw(crop, self._config.degradation_at(rng.random()), rng)
+
+    def size(self, step: int) -> int:
+        """Items in the batch of ``step`` over all shares."""
+        return self._size(self.draw(step).crop)
+
+    def _size(self, crop: int) -> int:
+        return max(1, self._batch * self._config.crops[0] ** 2 // crop**2)
+
+    def batch(self, step: int, share: Share) -> PairBatch:
+        """Make a share of the pairs of ``step``."""
+        crop, degradation, _ = self.draw(step)
+        sampler = self._samplers[crop, degradation]
+        return sampler.batch(step, self._size(crop), rank=share.index, world_size=share.count)
+
+
+def evenly_spaced(store: SliceStore, count: int) -> int:
+    """Every how many slices of the validation split to take for about ``count`` of them."""
+    return max(1, len(store.indices("val")) // count)
+
+
+def compare_with_bicubic(pairs: Iterable[SlicePair], super_resolve: Callable[[SlicePair], Tensor]) -> Validation:
+    """PSNR (data range 2) of a network's answers and of bicubic, means over whole slices of one scale.
+
+    Args:
+        pairs: Slices, at least one.
+        super_resolve: The network's answer ``(1, 1, rows, columns)`` in [-1, 1] to a pair's ``low_res``, on the CPU.
+    """
+    ours, interpolated = [], []
+    samples: list[Sample] = []
+    for pair in pairs:
+        image, enlarged = super_resolve(pair), bicubic(pair.low_res, pair.scale)
+        ours.append(float(psnr(image, pair.high_res)))
+        interpolated.append(float(psnr(enlarged, pair.high_res)))
+        if len(samples) < SHOWN:
+            name = f"x{pair.scale}, slice {pair.index}"
+            samples.append(Sample(name, enlarged[0, 0], image[0, 0], pair.high_res[0, 0]))
+    figures = {f"psnr_x{pair.scale}": float(np.mean(ours)), f"bicubic_x{pair.scale}": float(np.mean(interpolated))}
+    return Validation(figures, tuple(samples))
+
+
+def data_record(store: SliceStore) -> dict[str, Any]:
+    """What a card says of the slices that a network was trained on, free of patient data."""
+    patients = store.patients("train")
+    return {
+        "slices": len(store.indices("train")),
+        "patients": len(patients),
+        "patient_keys": list(patients),
+        "sources": sorted({record.source for record in store.records}),
+        "store": store_sha256(store),
+    }

@@ -1,0 +1,204 @@
+"""Training runs as the command line starts them: a configuration, a slice store and a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from qdm_med import distributed
+from qdm_med.checkpoints.model import load_checkpoint
+from qdm_med.data.store.slices import SliceStore
+from qdm_med.device import pick_device
+from qdm_med.diffusion.ddpm import DdpmConfig
+from qdm_med.errors import ConfigError
+from qdm_med.evaluation.measures.perceptual import Lpips
+from qdm_med.models.compared.image_network import Architecture
+from qdm_med.models.network import LatentNetworkConfig
+from qdm_med.training.denoiser import DenoiserTask
+from qdm_med.training.experiment import ExperimentConfig, load_config, save_config
+from qdm_med.training.image import ImageTask
+from qdm_med.training.loop import CHECKPOINT_FILE, Trainer
+from qdm_med.training.objective import Distance
+from qdm_med.training.state import STATE_FILE
+from qdm_med.training.task import Objective, Task
+from qdm_med.training.vae import VaeTask
+
+CONFIG_FILE = "config.yaml"
+
+Report = Callable[[str], None]
+
+
+def run_vae(
+    config: ExperimentConfig,
+    data: Path,
+    out: Path,
+    *,
+    device: str,
+    resume: bool,
+    report: Report,
+    lpips_backbone: Path | None = None,
+) -> None:
+    """Train an autoencoder, in one process or as one of the many that torchrun starts.
+
+    Args:
+        config: The experiment.
+        data: Slice store.
+        out: Run folder, new or, with ``resume``, of the same experiment.
+        device: Name of the device.
+        resume: Whether to go on with the run that ``out`` holds.
+        report: Receives one line at the start and one at the end, from rank 0 alone.
+        lpips_backbone: The file that :class:`qdm_med.evaluation.measures.perceptual.Lpips` reads, for a perceptual term.
+
+    Raises:
+        QdmMedError: If the data, the folder or the device do not serve.
+    """
+    target = _join(device)
+    task = VaeTask(
+        SliceStore.open(data),
+        config.autoencoder,
+        config.vae,
+        config.intensity,
+        name=config.name,
+        batch=config.loop.batch,
+        seed=config.loop.seed,
+        device=target,
+        perceptual=_perceptual(lpips_backbone, target),
+    )
+    _run(config, task, out, resume=resume, report=report)
+
+
+def run_denoiser(
+    config: ExperimentConfig,
+    data: Path,
+    vae: Path,
+    out: Path,
+    *,
+    device: str,
+    resume: bool,
+    report: Report,
+    lpips_backbone: Path | None = None,
+    initial: Path | None = None,
+    model: str = "qdm",
+) -> None:
+    """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`.
+
+    ``initial`` is a checkpoint whose denoiser the run starts from instead of from random weights; ``model`` is ``"qdm"``, or
+    ``"resshift"`` (residual shifting without a mask, on a U-Net) or ``"ldm"`` (latent diffusion, on the same).
+    """
+    shape = _network_shape(config, model)
+    target = _join(device)
+    task = DenoiserTask(
+        SliceStore.open(data),
+        load_checkpoint(vae),
+        shape,
+        config.training,
+        config.schedule,
+        name=config.name,
+        scales=config.scales,
+        threshold=config.threshold,
+        quadtree=config.quadtree,
+        steps=config.steps,
+        batch=config.loop.batch,
+        seed=config.loop.seed,
+        device=target,
+        perceptual=_perceptual(lpips_backbone, target),
+        initial=load_checkpoint(initial) if initial else None,
+    )
+    _run(config, task, out, resume=resume, report=report)
+
+
+def run_image_network(
+    config: ExperimentConfig,
+    data: Path,
+    out: Path,
+    *,
+    architecture: Architecture,
+    device: str,
+    resume: bool,
+    report: Report,
+    lpips_backbone: Path | None = None,
+) -> None:
+    """Train an image network of the ``architecture`` that the experiment must describe; else as :func:`run_vae`."""
+    shape = config.image_network
+    if shape is None or shape.architecture != architecture:
+        described = f"describes {shape.architecture}" if shape else "has no section image_network"
+        raise ConfigError(
+            f"experiment {config.name} {described}, not {architecture}; take a configuration of {architecture}, such as "
+            f"configs/{architecture}_t_x4.yaml"
+        )
+    if len(config.scales) != 1:
+        raise ConfigError(
+            f"an image network has one scale, experiment {config.name} has {len(config.scales)}; set scales to one, "
+            "such as [4], and train another network for each other"
+        )
+    target = _join(device)
+    task = ImageTask(
+        SliceStore.open(data),
+        shape,
+        config.image_training,
+        config.intensity,
+        name=config.name,
+        scale=config.scales[0],
+        batch=config.loop.batch,
+        seed=config.loop.seed,
+        device=target,
+        perceptual=_perceptual(lpips_backbone, target),
+    )
+    _run(config, task, out, resume=resume, report=report)
+
+
+def _network_shape(config: ExperimentConfig, model: str) -> LatentNetworkConfig:
+    """The section of an experiment that describes the network of ``model``, if the schedule is that of ``model`` too."""
+    if model not in ("qdm", "resshift", "ldm"):
+        raise ConfigError(f"model {model!r} is not trained on latents; known: qdm, resshift, ldm")
+    section = "denoiser" if model == "qdm" else "unet"
+    shape: LatentNetworkConfig | None = getattr(config, section)
+    if shape is None:
+        raise ConfigError(
+            f"experiment {config.name} has no {section}, which --model {model} trains; take a configuration that "
+            f"describes one, such as configs/{model}_t.yaml"
+        )
+    if isinstance(config.schedule, DdpmConfig) != (model == "ldm"):
+        wanted = "kind: ddpm" if model == "ldm" else "no kind"
+        raise ConfigError(f"--model {model} needs a schedule with {wanted} in experiment {config.name}")
+    return shape
+
+
+def _join(device: str) -> torch.device:
+    """Meet the other processes, if there are any; returns the device of this one."""
+    target = distributed.own_device(pick_device(device))
+    distributed.join(target)
+    return target
+
+
+def _perceptual(backbone: Path | None, device: torch.device) -> Distance | None:
+    return Lpips(backbone).to(device) if backbone else None
+
+
+def _run(config: ExperimentConfig, task: Task[Objective], out: Path, *, resume: bool, report: Report) -> None:
+    tell = report if distributed.is_main() else _say_nothing
+    trainer = Trainer(task, config.loop, out)
+    distributed.on_main(lambda: _claim(config, out, resume=resume))
+    resumed = resume and trainer.resume()
+    tell(f"{'resuming' if resumed else 'training'} {config.name}: step {trainer.step} of {config.loop.steps}, {out}")
+    figures = trainer.run()
+    told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    tell(
+        f"trained {config.name}: {trainer.step} steps in {trainer.seconds / 60:.1f} min; {told or 'nothing to do'}; {out / CHECKPOINT_FILE}"
+    )
+
+
+def _claim(config: ExperimentConfig, out: Path, *, resume: bool) -> None:
+    """Make the run folder, unless it holds a run that this one must not touch."""
+    if (out / STATE_FILE).exists() and not resume:
+        raise ConfigError(f"{out} already holds a run; add --resume to go on with it or choose another --out")
+    if resume and (out / CONFIG_FILE).exists() and load_config(out / CONFIG_FILE) != config:
+        raise ConfigError(f"{out / CONFIG_FILE} differs from the given configuration; resume with the same one")
+    out.mkdir(parents=True, exist_ok=True)
+    save_config(config, out / CONFIG_FILE)
+
+
+def _say_nothing(line: str) -> None:
+    """Rank 0 reports for all."""

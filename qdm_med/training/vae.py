@@ -1,0 +1,238 @@
+"""Training of the KL autoencoder on crops of CT slices (paper section 4: trained on the medical set first)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qdm_med.checkpoints.model import ModelCard, save_checkpoint
+from qdm_med.data.store.slices import SliceStore
+from qdm_med.errors import ConfigError, DataError
+from qdm_med.evaluation.measures.metrics import mae_hu, psnr, ssim
+from qdm_med.evaluation.measures.tissues import SOFT_TISSUE_HU
+from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
+from qdm_med.training.adversary import PatchAdversary
+from qdm_med.training.objective import Distance
+from qdm_med.training.task import Share, Validation, require_item_for_every_process
+
+
+@dataclass(frozen=True)
+class VaeTrainingConfig:
+    """What the autoencoder is trained to do.
+
+    Attributes:
+        crop: Side of the training crops in pixels, a multiple of 4.
+        l1_weight: Weight of the absolute error.
+        mse_weight: Weight of the squared error; it brings the error down fastest at the start.
+        kl_weight: Weight of the KL divergence from a standard normal, in nats a pixel.
+        perceptual_weight: Weight of the perceptual distance of the decoded crop. 0: none.
+        perceptual: That distance: ``"lpips"``, which needs an LPIPS backbone, or ``"ssim"``, one less the structural
+            similarity, which needs no weights.
+        adversarial_weight: Weight of the loss of not deceiving a PatchGAN discriminator. 0: there is no discriminator.
+        adversarial_start: Step, counted from 0, from which autoencoder and discriminator play against each other.
+        discriminator_channels: Width of the discriminator's first layer; each further one doubles it.
+        discriminator_layers: Its layers behind the first; three see patches of 70 pixels.
+        validation_slices: Slices of the validation split that are measured, evenly spaced.
+    """
+
+    crop: int = 128
+    l1_weight: float = 1.0
+    mse_weight: float = 2.0
+    kl_weight: float = 1e-5
+    perceptual_weight: float = 0.0
+    perceptual: Literal["lpips", "ssim"] = "lpips"
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 0
+    discriminator_channels: int = 64
+    discriminator_layers: int = 3
+    validation_slices: int = 16
+
+    def __post_init__(self) -> None:
+        """Reject negative weights, and a discriminator that cannot be."""
+        for name in ("perceptual_weight", "adversarial_weight", "adversarial_start"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("discriminator_channels", "discriminator_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        smallest = PatchAdversary.smallest_side(self.discriminator_layers)
+        if self.adversarial_weight and self.crop < smallest:
+            raise ConfigError(
+                f"crop {self.crop} is too small for a discriminator of {self.discriminator_layers} layers; "
+                f"take at least {smallest} or fewer discriminator_layers"
+            )
+
+
+class VaeBatch(NamedTuple):
+    """One training batch.
+
+    Attributes:
+        image: ``(B, 1, H, W)`` crops in [-1, 1].
+        noise: ``(B, Z, H / 4, W / 4)`` standard normal, for the posterior.
+        adversarial: Whether autoencoder and discriminator play against each other in this step.
+    """
+
+    image: Tensor
+    noise: Tensor
+    adversarial: bool = False
+
+
+def structural_distance(first: Tensor, second: Tensor) -> Tensor:
+    """One less the structural similarity of ``(B, C, H, W)`` images in [-1, 1], ``(B,)``, as it is evaluated."""
+    with torch.autocast(first.device.type, enabled=False):  # its variances are differences of nearly equal numbers
+        return 1 - ssim(first, second)
+
+
+class VaeObjective(nn.Module):
+    """Autoencoder and, if it has one, its adversary, with the losses of both.
+
+    One forward serves both players, and single as well as distributed training: each loss has a gradient in its own
+    player's weights alone, so that one backward of their sum gives both gradients.
+    """
+
+    def __init__(
+        self,
+        autoencoder: KlVae,
+        config: VaeTrainingConfig,
+        adversary: PatchAdversary | None = None,
+        perceptual: Distance | None = None,
+    ) -> None:
+        super().__init__()
+        if config.perceptual_weight and perceptual is None:
+            raise ConfigError(
+                "vae.perceptual_weight needs an LPIPS backbone; give --lpips-backbone, or set vae.perceptual to ssim"
+            )
+        self.autoencoder = autoencoder
+        self.adversary = adversary
+        self.config = config
+        self._perceptual = (perceptual,)  # a tuple: its weights are not ours to train or save
+
+    def forward(self, batch: VaeBatch) -> dict[str, Tensor]:
+        """``"loss"`` of the autoencoder with its terms, and the ``"discriminator"``'s where both play."""
+        image, noise, adversarial = batch
+        mean, std = self.autoencoder.posterior(image)
+        decoded = self.autoencoder.decode_posterior(mean + std * noise)
+        l1, mse = F.l1_loss(decoded, image), F.mse_loss(decoded, image)
+        kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum() / image.numel()
+        loss = self.config.l1_weight * l1 + self.config.mse_weight * mse + self.config.kl_weight * kl
+        losses = {"l1": l1, "mse": mse, "kl": kl}
+        if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
+            losses["perceptual"] = distance(decoded, image.expand_as(decoded)).mean()
+            loss = loss + self.config.perceptual_weight * losses["perceptual"]
+        if adversarial and self.adversary is not None:
+            losses["adversarial"] = self.adversary.deceived(decoded)
+            loss = loss + self.config.adversarial_weight * losses["adversarial"]
+            losses["discriminator"] = self.adversary.told_apart(image.expand_as(decoded), decoded)
+        return {"loss": loss, **losses}
+
+
+class VaeTask:
+    """The autoencoder's batches, validation and checkpoint."""
+
+    def __init__(
+        self,
+        store: SliceStore,
+        shape: AutoencoderConfig,
+        config: VaeTrainingConfig,
+        intensity: HuWindow | CompandedRange,
+        *,
+        name: str,
+        batch: int,
+        seed: int,
+        device: torch.device,
+        perceptual: Distance | None = None,
+    ) -> None:
+        if config.crop % 4 or not 4 <= config.crop <= min(store.slice_shape):
+            raise DataError(f"crop must be a multiple of 4 up to {min(store.slice_shape)}, got {config.crop}")
+        require_item_for_every_process(batch)
+        torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
+        autoencoder, adversary = KlVae(shape), None
+        if config.adversarial_weight:
+            channels, layers = config.discriminator_channels, config.discriminator_layers
+            adversary = PatchAdversary(shape.image_channels, channels, layers)
+        if config.perceptual == "ssim":
+            perceptual = structural_distance
+        objective = VaeObjective(autoencoder, config, adversary, perceptual)
+        self.objective = objective.to(device).to(memory_format=torch.channels_last)
+        self.players: Mapping[str, nn.Module] = {"loss": autoencoder}
+        if adversary is not None:
+            self.players = {"loss": autoencoder, "discriminator": adversary}
+        self.may_skip_parameters = adversary is not None  # the adversary's, before it plays
+        self._store, self._config, self._intensity = store, config, intensity
+        self._name, self._batch, self._seed, self._device = name, batch, seed, device
+        self._train, self._val = store.indices("train"), store.indices("val")
+
+    def size(self, step: int) -> int:
+        """Crops in every batch."""
+        return self._batch
+
+    def batch(self, step: int, share: Share) -> VaeBatch:
+        """A share of the crops of ``step``, and the noise of their posteriors."""
+        items = share.items(self._batch)
+        crops = np.stack([self._crop(step, item) for item in items])
+        image = torch.from_numpy(self._intensity.to_unit(crops))[:, None]
+        z, side = self.objective.autoencoder.config.latent_channels, self._config.crop // 4
+        noise = [np.random.default_rng([self._seed, 1, step, item]).standard_normal((z, side, side)) for item in items]
+        posterior_noise = torch.from_numpy(np.stack(noise).astype(np.float32))
+        return VaeBatch(
+            image.to(self._device).contiguous(memory_format=torch.channels_last),
+            posterior_noise.to(self._device),
+            adversarial=self._config.adversarial_weight > 0 and step >= self._config.adversarial_start,
+        )
+
+    def _crop(self, step: int, item: int) -> np.ndarray[Any, Any]:
+        rng = np.random.default_rng([self._seed, 0, step, item])
+        hu = self._store.hu(self._train[rng.integers(len(self._train))])
+        row, column = (int(rng.integers(length - self._config.crop + 1)) for length in hu.shape)
+        crop = hu[row : row + self._config.crop, column : column + self._config.crop]
+        return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+    @torch.no_grad()
+    def validate(self, objective: VaeObjective) -> Validation:
+        """PSNR in the network's range (data range 2) and error in HU, posterior mean, full slices."""
+        stride = max(1, len(self._val) // self._config.validation_slices)
+        ratios, soft = [], []
+        for index in self._val[::stride]:
+            hu = self._store.hu(index)
+            image = torch.from_numpy(self._intensity.to_unit(hu))[None, None].to(self._device)
+            mean, _ = objective.autoencoder.posterior(image)
+            decoded = objective.autoencoder.decode_posterior(mean).clamp(-1, 1)
+            ratios.append(float(psnr(decoded, image)))
+            soft.append(mae_hu(self._intensity.to_hu(decoded[0, 0].cpu().numpy()), hu, SOFT_TISSUE_HU))
+        return Validation({"psnr": float(np.mean(ratios)), "soft_tissue_mae_hu": float(np.mean(soft))})
+
+    def export(self, objective: VaeObjective, path: Path, training: Mapping[str, Any]) -> None:
+        """Measure the latents' statistics on the training split and write the checkpoint."""
+        autoencoder = objective.autoencoder
+        mean, std = self._latent_statistics(autoencoder)
+        autoencoder.set_latent_statistics(mean, std)
+        card = ModelCard(
+            name=self._name,
+            autoencoder=autoencoder.config,
+            intensity=self._intensity,
+            training={
+                "task": "autoencoder",
+                "slices": len(self._train),
+                "patient_keys": self._store.patients("train"),
+                **training,
+            },
+        )
+        save_checkpoint(path, card, autoencoder)
+
+    @torch.no_grad()
+    def _latent_statistics(self, autoencoder: KlVae) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each latent channel over evenly spaced training slices."""
+        means = []
+        for index in self._train[:: max(1, len(self._train) // 32)]:
+            image = torch.from_numpy(self._intensity.to_unit(self._store.hu(index)))[None, None].to(self._device)
+            means.append(autoencoder.posterior(image)[0].transpose(0, 1).flatten(1))
+        latents = torch.cat(means, dim=1)
+        return latents.mean(dim=1), latents.std(dim=1)
