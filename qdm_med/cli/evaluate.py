@@ -26,6 +26,16 @@ def evaluate(
     image_model: Annotated[
         list[Path] | None, typer.Option(help="Weights of BSRGAN, SwinIR or another image network, for spandrel.")
     ] = None,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=DIR: score the files that another program made of the inputs of --export-inputs."),
+    ] = None,
+    export_inputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the low-resolution slices as DICOM, NIfTI and 16-bit PNG into this folder; run nothing."
+        ),
+    ] = None,
     steps: Annotated[str, typer.Option(help="Sampling steps, such as 1,4,15. Default: the model's.")] = "",
     threshold: Annotated[str, typer.Option(help="Quadtree thresholds, such as 0,0.15. Default: the model's.")] = "",
     quadtree: Annotated[
@@ -66,7 +76,7 @@ def evaluate(
     from qdm_med.device import pick_device
     from qdm_med.evaluation.benchmarks import BenchmarkOptions
     from qdm_med.evaluation.measures.perceptual import Lpips
-    from qdm_med.evaluation.run import evaluate_checkpoint
+    from qdm_med.evaluation.run import evaluate_checkpoint, export_benchmark
 
     options = BenchmarkOptions(
         benchmark,
@@ -80,16 +90,23 @@ def evaluate(
         methods=names(methods),
         latent_models=tuple(latent_model or ()),
         image_models=tuple(image_model or ()),
+        results=tuple(map(named_folder, results or ())),
         degrade_in=degrade_in,
         fidelity=fidelity,
         samples=samples,
         count_macs=macs,
     )
+    model = load_checkpoint(checkpoint or default_checkpoint())
+    if export_inputs:
+        with CountProgress("slices") as progress:
+            count = export_benchmark(data, model, options, export_inputs, progress.update)
+        typer.echo(f"{export_inputs}: inputs of {count} slices; its README.txt says what to do with them")
+        return
     perceptual = Lpips(lpips_backbone) if lpips_backbone else None
     with CountProgress("slices") as progress:
         found = evaluate_checkpoint(
             data,
-            load_checkpoint(checkpoint or default_checkpoint()),
+            model,
             options,
             device=pick_device(device),
             perceptual=perceptual,
@@ -104,6 +121,14 @@ def evaluate(
 def names(text: str) -> tuple[str, ...]:
     """Read a list such as ``bicubic,qdm``."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """Read ``NAME=DIR``."""
+    name, equals, folder = (part.strip() for part in text.partition("="))
+    if not (name and equals and folder):
+        raise typer.BadParameter(f"{text!r} is not NAME=DIR, such as DiffBIR=./diffbir", param_hint="--results")
+    return name, Path(folder)
 
 
 Number = TypeVar("Number", int, float)

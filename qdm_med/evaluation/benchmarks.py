@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from qdm_med.checkpoints.model import Checkpoint
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic, lanczos
-from qdm_med.evaluation.cases import make_case
+from qdm_med.evaluation.cases import Case, make_case
 from qdm_med.evaluation.evaluate import evaluate
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.measures.protocols import PAPER_WINDOW
@@ -26,6 +26,7 @@ from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.latent_model import load_latent_model
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.methods.qdm import dense, downstream_only, qdm
+from qdm_med.evaluation.methods.recorded import recorded
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
 from qdm_med.evaluation.selection import Selection
 from qdm_med.inference.options import ConsistencyName, ModeName, UpscaleOptions
@@ -59,6 +60,7 @@ class BenchmarkOptions:
         methods: Names from :data:`METHODS`.
         latent_models: Checkpoints of further models on the same autoencoder; run at each number of ``steps``.
         image_models: Weights of further networks, for ``spandrel``, published or trained here.
+        results: Names of other programs and the folders with what they made of the benchmark's inputs.
         degrade_in: ``"network"``: slices are degraded in the model's range; ``"window"``: in the paper's window, outside
             of which there is then neither truth nor input.
         fidelity: Whether fidelity is measured.
@@ -77,6 +79,7 @@ class BenchmarkOptions:
     methods: tuple[str, ...] = ("bicubic", "lanczos", "qdm", "dense")
     latent_models: tuple[Path, ...] = ()
     image_models: tuple[Path, ...] = ()
+    results: tuple[tuple[str, Path], ...] = ()
     degrade_in: str = "network"
     fidelity: bool = True
     samples: int = 0
@@ -95,7 +98,7 @@ class BenchmarkOptions:
         known = get_args(ConsistencyName)
         if unknown := [name for name in self.consistency if name not in known]:
             raise ConfigError(f"consistency {unknown[0]!r} is unknown; known: {', '.join(known)}")
-        if not self.methods and not self.latent_models and not self.image_models:
+        if not any((self.methods, self.latent_models, self.image_models, self.results)):
             raise ConfigError(f"no method was named; known: {', '.join(METHODS)}")
 
     @property
@@ -109,7 +112,7 @@ class BenchmarkOptions:
 
 
 def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
-    """The methods of a run, each name once.
+    """The methods of a run, each name once, but for those that are results of other programs.
 
     Raises:
         CheckpointError: If a checkpoint or network does not serve the benchmark's scale, or has another autoencoder.
@@ -151,17 +154,31 @@ def _latent_models(checkpoint: Checkpoint, options: BenchmarkOptions, device: to
     return [qdm(model, how, device, counted=options.count_macs) for model in models for how in ways]
 
 
+def recorded_methods(cases: Sequence[Case], options: BenchmarkOptions) -> list[Method]:
+    """Results of other programs, as they are and as consistent as is asked.
+
+    Args:
+        cases: All cases of the run.
+        options: What is run.
+
+    Raises:
+        DataError: If a file is missing, damaged or of another size.
+    """
+    programs = [recorded(name, folder, cases) for name, folder in options.results]
+    return [_agreeing(one, consistency) for one in programs for consistency in options.consistency or ("off",)]
+
+
+def _agreeing(method: Method, consistency: ConsistencyName) -> Method:
+    return method if consistency == "off" else Consistent(method, consistency)
+
+
 def _image_models(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
     """Networks for images, as they answer and as consistent as is asked."""
     models = [
         load_image_model(path, options.scale, checkpoint.card.intensity, device, counted=options.count_macs)
         for path in options.image_models
     ]
-    return [
-        model if consistency == "off" else Consistent(model, consistency)
-        for model in models
-        for consistency in options.consistency or ("off",)
-    ]
+    return [_agreeing(model, consistency) for model in models for consistency in options.consistency or ("off",)]
 
 
 def _qdm_variants(name: str, checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
@@ -188,6 +205,14 @@ def _qdm_variant(
     if name == "downstream-only":
         return downstream_only(checkpoint, how, device)
     return qdm(checkpoint, how, device, counted=counted)
+
+
+def benchmark_cases(
+    store: SliceStore, indices: Iterable[int], options: BenchmarkOptions, intensity: IntensityMap
+) -> Iterator[Case]:
+    """Degraded slices of a store, for a model with this mapping."""
+    degraded_in = options.degraded_in(intensity)
+    return (make_case(store, index, options.scale, options.seed, degraded_in) for index in indices)
 
 
 def run_benchmark(
@@ -220,8 +245,7 @@ def run_benchmark(
     total = len(selection.indices)
     finished = {row.sha256 for row in rows}
     wanted = (index for index in selection.indices if store.records[index].sha256 not in finished)
-    degraded_in = options.degraded_in(intensity)
-    cases = (make_case(store, index, options.scale, options.seed, degraded_in) for index in wanted)
+    cases = benchmark_cases(store, wanted, options, intensity)
     progress(len(rows) // len(methods), total)
     for scored in evaluate(methods, cases, intensity=intensity, perceptual=perceptual, fidelity=options.fidelity):
         rows += scored

@@ -18,6 +18,7 @@ from qdm_med.data.store.slices import SliceStore
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.methods.method import Method
+from qdm_med.evaluation.methods.recorded import Recorded
 from qdm_med.evaluation.results import SliceScore, write_text
 from qdm_med.evaluation.selection import Selection, store_sha256
 from qdm_med.evaluation.tables.statistics import agreements, differences, summarise
@@ -37,6 +38,7 @@ def receipt(
     perceptual: Lpips | None,
 ) -> dict[str, Any]:
     """What makes rows of two runs comparable, in JSON types."""
+    programs = {method.name: method.sha256 for method in methods if isinstance(method, Recorded)}
     weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in options.image_models]
     return {
         "qdm_med": __version__,
@@ -44,6 +46,7 @@ def receipt(
         **asdict(options),
         "latent_models": [read_card(path)[1] for path in options.latent_models],
         "image_models": weights,
+        "results": programs,
         "methods": len(methods),
         "method_names": [method.name for method in methods],
         "model": checkpoint.card.name,

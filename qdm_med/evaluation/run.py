@@ -12,15 +12,24 @@ import torch
 
 from qdm_med.checkpoints.image_model import read_image_card
 from qdm_med.checkpoints.model import Checkpoint, read_card
+from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_methods, run_benchmark
+from qdm_med.evaluation.benchmarks import (
+    BenchmarkOptions,
+    benchmark_cases,
+    benchmark_methods,
+    recorded_methods,
+    run_benchmark,
+)
+from qdm_med.evaluation.exchange import export_inputs
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.measures.protocols import protocols
+from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.receipt import BASELINE, receipt, save_results
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import picture_cases
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
-from qdm_med.evaluation.selection import benchmark_store, select_slices
+from qdm_med.evaluation.selection import Selection, benchmark_store, select_slices
 from qdm_med.evaluation.tables.sweep import draw_sweep, sweep_points, sweep_table
 from qdm_med.evaluation.tables.table import (
     Table,
@@ -85,10 +94,9 @@ def evaluate_checkpoint(
         raise ConfigError(f"{report} is a folder; give the name of an HTML file for --report")
     methods = benchmark_methods(checkpoint, options, device)
     intensity = checkpoint.card.intensity
-    others = [read_card(path)[0] for path in options.latent_models]
-    images = [card for path in options.image_models if (card := read_image_card(path))]
     with benchmark_store(data, options.split, None if out is None else out / "store") as store:
-        selection = select_slices(store, options.split, options.every, checkpoint.card, *others, *images)
+        selection = _selected(store, checkpoint, options)
+        methods += _programs(store, selection, checkpoint, options, methods)
         stated = receipt(store, selection, checkpoint, options, methods, perceptual)
         folder = ResultsFolder(out, stated) if out else None
         rows = run_benchmark(
@@ -109,6 +117,55 @@ def evaluate_checkpoint(
             stated["command"] = shlex.join(["qdm-med", *sys.argv[1:]])
             write_report(report, found.headline, found.tables, rows, pictures, stated, sweep=points)
     return found
+
+
+def export_benchmark(
+    data: Path,
+    checkpoint: Checkpoint,
+    options: BenchmarkOptions,
+    out: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Write the inputs of a benchmark for other programs; see :func:`qdm_med.evaluation.exchange.export_inputs`.
+
+    Args:
+        data: Slice store or tree of CT files.
+        checkpoint: Model whose range and whose patients of the training count.
+        options: Which benchmark and slices; methods do not matter.
+        out: Folder to create.
+        progress: Told of every slice.
+
+    Returns:
+        How many slices.
+    """
+    with benchmark_store(data, options.split) as store:
+        indices = _selected(store, checkpoint, options).indices
+        cases = benchmark_cases(store, indices, options, checkpoint.card.intensity)
+        return export_inputs(cases, options.benchmark, out, lambda done: progress(done, len(indices)))
+
+
+def _selected(store: SliceStore, checkpoint: Checkpoint, options: BenchmarkOptions) -> Selection:
+    others = [read_card(path)[0] for path in options.latent_models]
+    images = [card for path in options.image_models if (card := read_image_card(path))]
+    return select_slices(store, options.split, options.every, checkpoint.card, *others, *images)
+
+
+def _programs(
+    store: SliceStore,
+    selection: Selection,
+    checkpoint: Checkpoint,
+    options: BenchmarkOptions,
+    methods: Sequence[Method],
+) -> list[Method]:
+    """Results of other programs, if there are any; each under a name of its own."""
+    if not options.results:
+        return []
+    cases = list(benchmark_cases(store, selection.indices, options, checkpoint.card.intensity))
+    programs = recorded_methods(cases, options)
+    names = [method.name for method in (*methods, *programs)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"two methods are called {twice[0]!r}; give --results another name")
+    return programs
 
 
 def _headline(rows: Sequence[SliceScore], options: BenchmarkOptions, note: str) -> str:

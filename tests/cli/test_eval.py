@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.data.store.slices import SliceRecord, slice_checksum
@@ -82,6 +83,20 @@ def test_a_further_model_is_compared_and_costs_are_counted(run_eval, given, tmp_
     assert "Threshold ablation" not in told
 
 
+def test_inputs_are_exported_and_what_a_program_made_of_them_is_scored(run_eval, given, tmp_path):
+    code, told, _ = run_eval("--benchmark", "med-sr4", *given, "--export-inputs", tmp_path / "inputs")
+    assert (code, told) == (0, f"{tmp_path / 'inputs'}: inputs of 2 slices; its README.txt says what to do with them\n")
+    (tmp_path / "other").mkdir()
+    for path in (tmp_path / "inputs" / "png").iterdir():
+        with Image.open(path) as image:
+            larger = np.kron(np.asarray(image), np.ones((4, 4), dtype=np.uint16))
+        Image.fromarray(larger).save(tmp_path / "other" / path.name)
+    wishes = ("--methods", "bicubic", "--results", f"nearest={tmp_path / 'other'}")
+    code, told, err = run_eval("--benchmark", "med-sr4", *given, *wishes)
+    assert (code, err) == (0, "")
+    assert "| mean over patients (95 %) | bicubic | nearest |" in told
+
+
 @pytest.mark.parametrize(
     ("wishes", "named"),
     [
@@ -93,6 +108,7 @@ def test_a_further_model_is_compared_and_costs_are_counted(run_eval, given, tmp_
         (("--threshold", "3"), "threshold must lie in [0, 2]"),
         (("--degrade-in", "space"), "degrade_in must be network or window"),
         (("--report", "."), "is a folder"),
+        (("--results", "other=absent"), "absent: no such folder; give --results NAME=DIR"),
     ],
 )
 def test_bad_wishes_end_in_one_line_and_write_nothing(run_eval, given, tmp_path, monkeypatch, wishes, named):
@@ -110,6 +126,10 @@ def test_a_folder_of_other_results_is_refused_in_one_line(run_eval, given, tmp_p
     assert (code, out) == (1, "")
     assert "was begun with benchmark 'med-sr4', now it is 'med-sr8'" in err
     assert err.count("\n") == 1
+
+
+def test_a_result_without_a_name_is_wrong_usage(run_eval, given):
+    assert run_eval("--benchmark", "med-sr4", *given, "--results", "folder")[0] == 2
 
 
 def test_words_where_numbers_belong_are_wrong_usage(run_eval, given):

@@ -100,7 +100,7 @@ def cost_table(rows: Sequence[SliceScore]) -> Table:
         body.append(
             (
                 name,
-                f"{sum(row.seconds for row in own) / len(own):.2f}",
+                _seconds(own),
                 _shown(_mean_cost(own, "leaf_density"), ".1%"),
                 _shown(windows[0] / windows[1] if windows[0] is not None and windows[1] else None, ".1%"),
                 _shown(_mean_cost(own, "macs"), ".3e"),
@@ -108,6 +108,11 @@ def cost_table(rows: Sequence[SliceScore]) -> Table:
         )
     head = ("method", "s a slice", "active leaves", "active windows", "MAC a slice")
     return Table("Cost, means over slices", head, tuple(body))
+
+
+def _seconds(rows: Sequence[SliceScore]) -> str:
+    seconds = sum(row.seconds for row in rows) / len(rows)
+    return f"{seconds:.2f}" if math.isfinite(seconds) else "n/a"
 
 
 def published_table(benchmark: str) -> Table | None:
