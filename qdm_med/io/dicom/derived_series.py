@@ -8,6 +8,7 @@ import json
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,7 +83,8 @@ class DerivedSeriesWriter(ResumableWriter):
         self._source = volume.slices
         self._syntax = TRANSFER_SYNTAXES[transfer_syntax]
         slice_bytes = _slice_bytes(volume, derivation.scale)
-        place = check_folder(out, volume.provenance.files, overwrite=overwrite)
+        place = partial(check_folder, out, volume.provenance.files, overwrite=overwrite)
+        place()  # before the headers are derived, which takes a while
         number = free_series_number(
             self._source.headers[0].series_number, derivation.scale, self._source.series_numbers
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,7 +77,7 @@ class ParametricMapWriter(ResumableWriter):
         self._number = free_series_number(series.series.number, 1, series.taken_numbers)
         _, rows, columns = series.volume.geometry.shape
         shape = (rows * series.scale, columns * series.scale)
-        place = check_folder(out, series.volume.provenance.files, overwrite=overwrite)
+        place = partial(check_folder, out, series.volume.provenance.files, overwrite=overwrite)
         self._map(
             0, np.zeros(shape, dtype=np.float32), uuid.uuid4()
         )  # an odd header is met before anything is computed

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qdm_med.errors import SeriesError
+from qdm_med.io.output_lock import OutputLock
 
 _STATE = "job.json"
 _SLICES = "slices"
@@ -55,28 +56,36 @@ def os_errors_as_series_errors(path: Path) -> Iterator[None]:
 
 
 class JobFolder:
-    """A partial output and the identity of the run that makes it.
+    """A partial output and the identity of the run that makes it; no other run makes it at the same time.
 
     Args:
         out: The output that it will become.
         key: Identity of the job; a partial folder of another job is removed and begun afresh.
+        check: Says once more, now that no other run is at it, whether the output may appear here.
 
     Attributes:
         started: When the run began; a run that is taken up keeps its beginning.
         run: Identity of the run.
 
     Raises:
-        SeriesError: If the place cannot be written, or is taken by something that is not ours.
+        SeriesError: If the place cannot be written, is taken by something that is not ours, or another run is at it.
     """
 
-    def __init__(self, out: Path, key: str) -> None:
+    def __init__(self, out: Path, key: str, check: Callable[[], object] = lambda: None) -> None:
         self.path = partial_path(out)
         self.slices = self.path / _SLICES
         with os_errors_as_series_errors(self.path):
-            state = self._state()
-            if state.get("key") != key or not self.slices.is_dir():
-                state = self._begin(key)
-            self._forget_unfinished()
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = OutputLock(out)
+            try:
+                check()
+                state = self._state()
+                if state.get("key") != key or not self.slices.is_dir():
+                    state = self._begin(key)
+                self._forget_unfinished()
+            except BaseException:
+                self._lock.release()
+                raise
         self.started = datetime.fromisoformat(state["started"])
         self.run = uuid.UUID(state["run"])
 
@@ -116,6 +125,11 @@ class JobFolder:
     def remove(self) -> None:
         """Leave nothing behind."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+
+    def leave(self) -> None:
+        """Let another run take up what is here."""
+        self._lock.release()
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -30,7 +31,7 @@ class ResumableWriter(ABC):
 
     Args:
         volume: The source.
-        out: What to create.
+        place: Gives what to create, or refuses: asked again when no other run is at it any more.
         scale: Magnification of rows and columns.
         key: Identity of the job; a partial output of another job is begun afresh.
         suffix: File name suffix of one slice.
@@ -40,17 +41,21 @@ class ResumableWriter(ABC):
         finished: Indices of slices that an earlier, killed run of the same job has written.
     """
 
-    def __init__(self, volume: Volume, out: Path, *, scale: int, key: str, suffix: str, slice_bytes: int) -> None:
+    def __init__(
+        self, volume: Volume, place: Callable[[], Path], *, scale: int, key: str, suffix: str, slice_bytes: int
+    ) -> None:
         self.volume = volume
-        self.out = out
+        self.out = place()
         self.scale = scale
         self._suffix = suffix
-        self._job = JobFolder(out, key)
+        self._job = JobFolder(self.out, key, place)
         self.finished = self._job.finished() & frozenset(range(len(volume)))
         try:
             require_space(self._job.path, slice_bytes * (len(volume) - len(self.finished)))
         except SeriesError:
-            if not self.finished:  # what an earlier run has finished is worth keeping
+            if self.finished:  # what an earlier run has finished is worth keeping
+                self._job.leave()
+            else:
                 self._job.remove()
             raise
 
@@ -62,6 +67,8 @@ class ResumableWriter(ABC):
     ) -> None:
         if isinstance(error, QdmMedError):
             self._job.remove()
+        else:
+            self._job.leave()
 
     def write(self, index: int, hu: FloatArray) -> None:
         """Write one slice; when this returns, it is on disk.

@@ -8,6 +8,7 @@ import json
 import shutil
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -138,11 +139,10 @@ class RasterWriter(ResumableWriter):
         self.dtype = np.dtype("<i2") if self.integer else np.dtype("<f4")
         self.derivation = derivation
         self.geometry = volume.geometry.upscaled_in_plane(derivation.scale)
-        place = check_file(out, volume.provenance.files, suffixes, overwrite=overwrite)
         _, rows, columns = self.geometry.shape
         super().__init__(
             volume,
-            place,
+            partial(check_file, out, volume.provenance.files, suffixes, overwrite=overwrite),
             scale=derivation.scale,
             key=_job_key(volume, derivation),
             suffix="raw",

@@ -1,0 +1,147 @@
+"""One run at a time makes an output, in every format; a run that was killed holds nobody up."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from qdm_med.errors import SeriesError
+from qdm_med.io.derivation import Derivation
+from qdm_med.io.nifti import NiftiWriter, read_nifti
+from qdm_med.io.output_lock import OutputLock, lock_path
+from qdm_med.io.read import read_volume
+from qdm_med.io.write import open_writer
+from tests.io.nifti_files import DERIVATION, repeated, save, values
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from qdm_med.errors import QdmMedError
+from qdm_med.io.derivation import Derivation
+from qdm_med.io.read import read_volume
+from qdm_med.io.write import open_writer
+source, out, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+volume = read_volume(source)
+try:
+    with open_writer(volume, out, Derivation(4, "m", "0" * 64, (("seed", str(seed)),))) as writer:
+        for index in range(len(volume)):
+            if index not in writer.finished:
+                time.sleep(0.01)
+                writer.write(index, np.full((80, 64), float(seed), dtype=np.float32))
+        writer.commit()
+except QdmMedError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+@pytest.mark.parametrize("kind", ["dicom", "nifti", "metaimage"])
+def test_a_second_run_on_one_output_is_refused_by_the_name_of_the_first(phantom, tmp_path, kind):
+    if kind == "dicom":
+        source, out = phantom(slices=2).write(), tmp_path / "out"
+    else:
+        source, out = save(tmp_path / "ct.nii", values()), tmp_path / "out.nii"
+    volume = read_volume(source)
+    if kind == "metaimage":
+        import SimpleITK
+
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values()), str(tmp_path / "ct.mha"))
+        volume, out = read_volume(tmp_path / "ct.mha"), tmp_path / "out.mha"
+    with open_writer(volume, out, DERIVATION) as first:
+        with pytest.raises(SeriesError, match=rf"process {os.getpid()} on .* since"):
+            open_writer(volume, out, Derivation(4, "another", "1" * 64))
+        for index in range(len(volume)):
+            first.write(index, repeated(volume, index))
+        first.commit()
+    assert out.exists()
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_an_output_that_appeared_while_a_run_waited_for_its_lock_is_not_replaced(tmp_path, monkeypatch):
+    volume, out = read_nifti(save(tmp_path / "ct.nii", values())), tmp_path / "out.nii"
+
+    class Slow(OutputLock):
+        def __init__(self, path: Path) -> None:
+            out.write_bytes(b"of another run")  # it was done between our look at the place and our lock
+            super().__init__(path)
+
+    monkeypatch.setattr("qdm_med.io.job_folder.OutputLock", Slow)
+    with pytest.raises(SeriesError, match="exists"):
+        NiftiWriter(volume, out, DERIVATION)
+    assert out.read_bytes() == b"of another run"
+    assert not lock_path(out).exists()
+
+
+def test_the_lock_of_a_killed_run_is_stale(tmp_path):
+    out = tmp_path / "out.nii"
+    code = (
+        f"import sys, time; from pathlib import Path; from qdm_med.io.output_lock import OutputLock\n"
+        f"lock = OutputLock(Path({str(out)!r})); print('held', flush=True); time.sleep(60)"
+    )
+    held = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    assert held.stdout.readline() == b"held\n"
+    with pytest.raises(SeriesError, match=f"process {held.pid}"):
+        OutputLock(out)
+    held.kill()
+    held.wait()
+    held.stdout.close()
+    assert lock_path(out).exists()
+    OutputLock(out).release()
+    assert not lock_path(out).exists()
+
+
+def test_where_the_file_system_has_no_locks_the_owner_in_the_file_decides(tmp_path, monkeypatch):
+    monkeypatch.setattr("qdm_med.io.output_lock.fcntl", None)
+    out = tmp_path / "out"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    import socket
+
+    for owner, free in (
+        ({"process": os.getppid(), "host": socket.gethostname(), "since": "now"}, False),
+        ({"process": 1, "host": "elsewhere", "since": "now"}, False),
+        ({"process": ended.pid, "host": socket.gethostname(), "since": "now"}, True),
+    ):
+        lock_path(out).write_text(json.dumps(owner))
+        if free:
+            OutputLock(out).release()
+        else:
+            with pytest.raises(SeriesError, match="is making it"):
+                OutputLock(out)
+
+
+def test_concurrent_runs_that_are_killed_at_random_never_mix_their_slices(tmp_path):
+    source = save(tmp_path / "ct.nii.gz", np.zeros((16, 20, 12), dtype=np.int16))
+    out, chance = tmp_path / "out.nii.gz", random.Random(0)
+    for _ in range(2):
+        runs = {
+            seed: subprocess.Popen(
+                [sys.executable, "-c", RUN, str(source), str(out), str(seed)], cwd=ROOT, stderr=subprocess.PIPE
+            )
+            for seed in range(1, 5)
+        }
+        time.sleep(chance.uniform(0.5, 1.5))
+        for seed in chance.sample(sorted(runs), 2):
+            runs[seed].send_signal(signal.SIGKILL)
+        for run in runs.values():
+            refusal = run.communicate()[1].decode()
+            assert run.returncode in (0, 1, -signal.SIGKILL)
+            assert "Traceback" not in refusal
+    if not out.exists():
+        subprocess.run([sys.executable, "-c", RUN, str(source), str(out), "9"], cwd=ROOT, check=True)
+    found = np.unique(np.asarray(nibabel.load(out).dataobj))
+    assert found.size == 1
+    assert f"seed {found[0]}".encode() in nibabel.load(out).header["descrip"].tobytes() + bytes(
+        nibabel.load(out).header.extensions[0].get_content()
+    )
