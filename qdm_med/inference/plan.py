@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qdm_med.inference.anatomy import anatomy_mask
-from qdm_med.inference.padding import fill_padding
+from qdm_med.inference.padding import fill_padding, in_whole_windows
 from qdm_med.inference.tiling import Tiling
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.conditioning import active_leaves, leaf_grid
@@ -32,19 +32,29 @@ class Tile:
 
     Attributes:
         region: Its place.
-        leaves: ``(1, rows, columns)`` bool, its active leaves; without one the source is interpolated.
+        image: ``(1, rows, columns)`` in [-1, 1], the region reflected to whole windows: what the networks see.
+        leaves: ``(1, rows, columns)`` bool, active leaves of the image; without one the source is interpolated.
         active: Number of active leaves.
         windows: Downstream windows that contain one.
     """
 
     region: Region
+    image: Tensor
     leaves: Tensor
     active: int
     windows: int
 
     @property
+    def seen(self) -> Region:
+        """The place of the image: the region, and what lies beyond the border of the slice."""
+        rows, columns = (
+            slice(side.start, side.start + seen) for side, seen in zip(self.region, self.image.shape[-2:], strict=True)
+        )
+        return rows, columns
+
+    @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns in source pixels."""
+        """Rows and columns of the region in source pixels."""
         rows, columns = (side.stop - side.start for side in self.region)
         return rows, columns
 
@@ -93,7 +103,7 @@ class SliceWork:
         marked = np.zeros(self.source.shape, dtype=bool)
         for tile in self.tiles:
             part = marked[tile.region]
-            part |= _on_grid(tile.leaves[0], part.shape)
+            part |= _on_grid(tile.leaves[0], tile.image.shape[-2:])[: part.shape[0], : part.shape[1]]
         return marked
 
 
@@ -147,12 +157,12 @@ class WorkPlanner:
         return sides[0], sides[1]
 
     def _tile(self, image: Tensor, within: BoolArray, region: Region) -> Tile:
-        tile = image[:, region[0], region[1]][None]
+        tile = in_whole_windows(image[:, region[0], region[1]], self._window_side())
+        inside = in_whole_windows(torch.from_numpy(within[region])[None, None], self._window_side())
         grid = leaf_grid((tile.shape[-2], tile.shape[-1]), self.scale, self.denoiser.downstream_patch)
-        leaves = active_leaves(tile, self.quadtree, grid, torch.from_numpy(within[region])[None, None])
-        side = self.denoiser.window
-        padded = F.pad(leaves.float(), (0, -grid[1] % side, 0, -grid[0] % side))
-        return Tile(region, leaves, int(leaves.sum()), int(F.max_pool2d(padded, side).sum()))
+        leaves = active_leaves(tile[None], self.quadtree, grid, inside)
+        windows = F.max_pool2d(leaves.float(), self.denoiser.window)
+        return Tile(region, tile, leaves, int(leaves.sum()), int(windows.sum()))
 
     def _windows_in(self, region: Region) -> int:
         rows, columns = (-(-(side.stop - side.start) // self._window_side()) for side in region)

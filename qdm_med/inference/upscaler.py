@@ -255,23 +255,22 @@ class Upscaler:
             fine = super_resolve(
                 self._autoencoder,
                 self._denoiser,
-                torch.stack([job.work.image[:, tile.region[0], tile.region[1]] for job, tile in tiles]).to(
-                    self._device
-                ),
+                torch.stack([tile.image for _, tile in tiles]).to(self._device),
                 torch.cat([tile.leaves for _, tile in tiles]).to(self._device),
                 scale=self.scale,
                 schedule=self._schedule,
                 steps=self._steps,
                 noises=[self._noise(tiles, number) for number in numbers],
             )
-        return fine.cpu()
+        rows, columns = tiles[0][1].size  # what was reflected beyond them is no part of the answer
+        return fine[..., : rows * self.scale, : columns * self.scale].cpu()
 
     def _noise(self, tiles: Sequence[tuple[Job, Tile]], number: int) -> Noise:
         """Draws of one sample of some tiles."""
         draws = [
             slice_draws(
                 replace(job.noise, sample=number),
-                tile.region,
+                tile.seen,
                 channels=self.card.autoencoder.latent_channels,
                 scale=self.scale,
                 device=self._device,

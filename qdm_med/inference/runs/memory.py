@@ -25,7 +25,7 @@ UNCERTAINTY_BYTES = 64
 """Further bytes an output pixel where the spread of the samples is wanted: its sums, a sample, and the map being written."""
 
 TILE_STEP = 16
-"""Source pixels by which a tile is made smaller."""
+"""Source pixels by which a tile is made smaller: a window at x4, two at x8."""
 
 
 def activations(autoencoder: AutoencoderConfig, network: LatentNetworkConfig | None) -> int:
@@ -46,7 +46,9 @@ def peak_bytes(
 ) -> int:
     """Largest memory of a run over slices of ``shape`` source pixels."""
     rows, columns = shape
-    tile = min(tiling.tile, rows) * min(tiling.tile, columns) * scale**2
+    # What the networks see is rounded up to whole windows, of 16 source pixels at most.
+    tile_rows, tile_columns = (-(-min(tiling.tile, side) // TILE_STEP) * TILE_STEP for side in (rows, columns))
+    tile = tile_rows * tile_columns * scale**2
     program = PROGRAM + (MONAI if isinstance(card.denoiser, LatentUnetConfig) else 0)
     a_pixel = SLICE_BYTES + (UNCERTAINTY_BYTES if uncertainty else 0)
     return program + rows * columns * scale**2 * a_pixel + 4 * tile * activations(card.autoencoder, card.denoiser)
