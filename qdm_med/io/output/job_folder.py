@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.output_lock import OutputLock
+from qdm_med.io.output.lock import OutputLock
 
 _STATE = "job.json"
 _SLICES = "slices"

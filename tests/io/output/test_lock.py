@@ -17,13 +17,13 @@ import pytest
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import Derivation
-from qdm_med.io.nifti import NiftiWriter, read_nifti
-from qdm_med.io.output_lock import OutputLock, lock_path
+from qdm_med.io.output.lock import OutputLock, lock_path
+from qdm_med.io.raster.nifti import NiftiWriter, read_nifti
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import open_writer
 from tests.io.nifti_files import DERIVATION, repeated, save, values
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RUN = """
 import sys, time
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_an_output_that_appeared_while_a_run_waited_for_its_lock_is_not_replaced
             out.write_bytes(b"of another run")  # it was done between our look at the place and our lock
             super().__init__(path)
 
-    monkeypatch.setattr("qdm_med.io.job_folder.OutputLock", Slow)
+    monkeypatch.setattr("qdm_med.io.output.job_folder.OutputLock", Slow)
     with pytest.raises(SeriesError, match="exists"):
         NiftiWriter(volume, out, DERIVATION)
     assert out.read_bytes() == b"of another run"
@@ -86,7 +86,7 @@ def test_an_output_that_appeared_while_a_run_waited_for_its_lock_is_not_replaced
 def test_the_lock_of_a_killed_run_is_stale(tmp_path):
     out = tmp_path / "out.nii"
     code = (
-        f"import sys, time; from pathlib import Path; from qdm_med.io.output_lock import OutputLock\n"
+        f"import sys, time; from pathlib import Path; from qdm_med.io.output.lock import OutputLock\n"
         f"lock = OutputLock(Path({str(out)!r})); print('held', flush=True); time.sleep(60)"
     )
     held = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
@@ -102,7 +102,7 @@ def test_the_lock_of_a_killed_run_is_stale(tmp_path):
 
 
 def test_where_the_file_system_has_no_locks_the_owner_in_the_file_decides(tmp_path, monkeypatch):
-    monkeypatch.setattr("qdm_med.io.output_lock.fcntl", None)
+    monkeypatch.setattr("qdm_med.io.output.lock.fcntl", None)
     out = tmp_path / "out"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
