@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,18 @@ class ModelCard:
         if len(set(calibrated)) < len(calibrated):
             raise ConfigError(f"uncertainty calibrates scales {calibrated}; name each at most once")
 
+    def require_denoiser(self) -> LatentNetworkConfig:
+        """Shape of the denoiser.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        if self.denoiser is None:
+            raise CheckpointError(
+                f"model {self.name} is an autoencoder without a denoiser; train one with `qdm-med train`"
+            )
+        return self.denoiser
+
     def steps_for(self, scale: int) -> int:
         """Default number of sampling steps at ``scale``.
 
@@ -100,6 +112,15 @@ class Checkpoint:
     autoencoder: KlVae
     denoiser: LatentNetwork | None
     sha256: str
+
+    def require_denoiser(self) -> LatentNetwork:
+        """The denoiser.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        self.card.require_denoiser()
+        return cast("LatentNetwork", self.denoiser)
 
     def shares_autoencoder(self, other: Checkpoint) -> bool:
         """Tell whether both speak of the same latents: the weights of their autoencoders are equal."""

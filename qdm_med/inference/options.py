@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import ConfigError
+from qdm_med.inference.tiling import OVERLAP, Tiling
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.uncertainty import SpreadCalibration
@@ -64,6 +66,12 @@ _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Options that are names, and the names they know."""
+
+
+WITHOUT_EFFECT: Mapping[str, str] = MappingProxyType(
+    {"batch_leaves": "what is computed together; HU agree to within the rounding of float32"}
+)
+"""Options that pixels do not depend on, and why; all others identify a run."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,43 @@ class UpscaleOptions:
             if (given := getattr(self, name)) not in known and given is not None:
                 raise ConfigError(f"{name} {given!r} is unknown; known: {', '.join(known)}")
 
+    def settled_for(self, card: ModelCard) -> UpscaleOptions:
+        """These options with every default of mode and model filled in: what a run does, whoever asked for it.
+
+        Raises:
+            CheckpointError: If the model was not trained for the scale.
+            ConfigError: If a number is out of range or an option does not serve the model.
+        """
+        steps, samples, temperature = self.sampling_for(card)
+        quadtree = self.quadtree_for(card)
+        return replace(
+            self,
+            steps=steps,
+            samples=samples,
+            temperature=temperature,
+            quadtree=quadtree.kind,
+            threshold=quadtree.threshold,
+            noise_factor=quadtree.noise_factor if isinstance(quadtree, AdaptiveQuadtree) else None,
+            tile=self.tiling_for(card).tile,
+        )
+
+    def identity(self) -> tuple[tuple[str, str], ...]:
+        """Names and values of all options that pixels depend on; two runs differ if, and only if, these do.
+
+        Meant for settled options, see :meth:`settled_for`; an option that does not apply is left out.
+        """
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in WITHOUT_EFFECT}
+        return tuple((name, _written(value)) for name, value in values.items() if value is not None)
+
+    def tiling_for(self, card: ModelCard) -> Tiling:
+        """The tiles that these options ask of a model.
+
+        Raises:
+            ConfigError: If the side of a tile is out of range.
+        """
+        trained = card.require_denoiser().trained_size * DOWNSAMPLING // self.scale
+        return Tiling.of(max(2 * OVERLAP, trained) if self.tile is None else self.tile)
+
     def sampling_for(self, card: ModelCard) -> Sampling:
         """Steps, samples and temperature that these options ask of a model.
 
@@ -175,3 +220,14 @@ class UpscaleOptions:
         if self.noise_factor is not None:
             raise ConfigError("noise factor belongs to the adaptive quadtree; add --quadtree adaptive or leave it out")
         return PaperQuadtree(**numbers)
+
+
+def _written(value: object) -> str:
+    """A value in its shortest form from which it can be read again, so that values that differ differ here.
+
+    >>> _written(1.0), _written(0.15), _written(0.1 + 0.2), _written("local")
+    ('1', '0.15', '0.30000000000000004', 'local')
+    """
+    if isinstance(value, float) and value != float(f"{value:g}"):
+        return repr(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -18,7 +18,7 @@ from qdm_med.diffusion.chain import chain_of
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.sampler import Noise
 from qdm_med.diffusion.schedule import trailing_timesteps
-from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.errors import ConfigError
 from qdm_med.inference.consistency import back_projected
 from qdm_med.inference.fusion import GaussianTileFusion, fade_in
 from qdm_med.inference.options import UpscaleOptions
@@ -26,8 +26,7 @@ from qdm_med.inference.plan import MARGIN, Region, SliceWork, Tile, WorkPlanner
 from qdm_med.inference.runs.memory import tile_within
 from qdm_med.inference.spread import RunningSpread
 from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
-from qdm_med.inference.tiling import OVERLAP, Tiling
-from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
+from qdm_med.inference.tiling import Tiling
 from qdm_med.models.conditioning import upsample
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
 
@@ -82,23 +81,21 @@ class Upscaler:
     """
 
     def __init__(self, checkpoint: Checkpoint, options: UpscaleOptions, *, device: torch.device) -> None:
-        if checkpoint.denoiser is None:
-            raise CheckpointError(
-                f"model {checkpoint.card.name} is an autoencoder without a denoiser; train one with `qdm-med train`"
-            )
         self.card, self.sha256 = checkpoint.card, checkpoint.sha256
+        denoiser = checkpoint.require_denoiser()
+        self.options = options.settled_for(self.card)
         self.scale, self.seed = options.scale, options.seed
         self.mode, self.consistency = options.mode, options.consistency
-        self.steps, self.samples, self.temperature = options.sampling_for(self.card)
+        self.steps, self.samples, self.temperature = self.options.sampling_for(self.card)
         self.spread_calibration = options.spread_calibration_for(self.card)
         self.quadtree = options.quadtree_for(self.card)
-        trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // options.scale)
-        tiling = Tiling.of(trained if options.tile is None else options.tile)
-        self.planner = WorkPlanner(self.card.intensity, self.quadtree, tiling, self.scale, checkpoint.denoiser.config)
+        self.planner = WorkPlanner(
+            self.card.intensity, self.quadtree, options.tiling_for(self.card), self.scale, denoiser.config
+        )
         schedule = chain_of(self.card.schedule)
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._autoencoder = checkpoint.autoencoder.to(device).to(memory_format=torch.channels_last)
-        self._denoiser = checkpoint.denoiser.to(device).to(memory_format=torch.channels_last)
+        self._denoiser = denoiser.to(device).to(memory_format=torch.channels_last)
         self._steps = read_steps(self._denoiser, self._schedule, device)
         self._device = device
         self._precision = options.precision
@@ -118,6 +115,7 @@ class Upscaler:
         """
         tiling = tile_within(self.card, shape, self.tiling, self.scale, limit, uncertainty=uncertainty)
         self.planner = replace(self.planner, tiling=tiling)
+        self.options = replace(self.options, tile=tiling.tile)
 
     def require_samples(self) -> None:
         """Refuse to tell how far samples lie apart where there is one.

@@ -86,17 +86,7 @@ def derivation_of(upscaler: Upscaler) -> Derivation:
         scale=upscaler.scale,
         model=upscaler.card.name,
         model_sha256=upscaler.sha256,
-        parameters=(
-            ("mode", upscaler.mode),
-            ("steps", str(upscaler.steps)),
-            ("samples", str(upscaler.samples)),
-            ("temperature", f"{upscaler.temperature:g}"),
-            ("seed", str(upscaler.seed)),
-            ("consistency", upscaler.consistency),
-            ("quadtree", upscaler.quadtree.kind),
-            ("threshold", f"{upscaler.quadtree.threshold:g}"),
-            ("tile", str(upscaler.tiling.tile)),
-        ),
+        parameters=tuple(one for one in upscaler.options.identity() if one[0] != "scale"),  # which has its own place
     )
 
 

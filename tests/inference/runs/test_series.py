@@ -13,12 +13,13 @@ from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.runs.series import upscale_series
 from qdm_med.inference.upscaler import Upscaler
 
+CPU = torch.device("cpu")
 SLICES = 4  # of the fixture `source`
 
 
 @pytest.fixture
 def upscaler(tiny_checkpoint):
-    return Upscaler(tiny_checkpoint, UpscaleOptions(steps=2, threshold=0.02), device=torch.device("cpu"))
+    return Upscaler(tiny_checkpoint, UpscaleOptions(steps=2, threshold=0.02), device=CPU)
 
 
 def pixels(folder):
@@ -56,6 +57,23 @@ def test_an_interrupted_run_is_taken_up_again_and_ends_with_the_same_pixels(sour
     assert pixels(tmp_path / "out") == pixels(tmp_path / "whole")
     series = {pydicom.dcmread(path).SeriesInstanceUID for path in (tmp_path / "out").iterdir()}
     assert len(series) == 1
+
+
+def test_a_run_that_is_begun_in_one_way_is_not_gone_on_with_in_another(source, tiny_checkpoint, tmp_path):
+    first, second = (
+        Upscaler(tiny_checkpoint, UpscaleOptions(steps=2, quadtree="adaptive", noise_factor=factor), device=CPU)
+        for factor in (1.3, 3.0)
+    )
+
+    def interrupt(done, total, ct_slice):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    upscale_series(source, tmp_path / "whole", second)
+    with pytest.raises(KeyboardInterrupt):
+        upscale_series(source, tmp_path / "out", first, progress=interrupt)
+    assert upscale_series(source, tmp_path / "out", second).resumed == 0
+    assert pixels(tmp_path / "out") == pixels(tmp_path / "whole")
 
 
 def test_a_slice_does_not_depend_on_the_others(source, upscaler, tmp_path):
