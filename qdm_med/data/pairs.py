@@ -17,6 +17,7 @@ from qdm_med.data.degradation.degrade import DegradationConfig, DegradationParam
 from qdm_med.data.store.slices import HuArray, SliceRecord, SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
+from qdm_med.keys import rng, slice_degradation
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,21 @@ class PairSampler:
             rank: This process; it gets items ``rank, rank + world_size, ...``.
             world_size: Number of processes.
         """
-        scale = int(np.random.default_rng([self._seed, step]).choice(self._scales))
+        scale = int(rng(self._seed, "scale", step).choice(self._scales))
         crops, params = [], []
         for item in range(rank, size, world_size):
-            # Plus one: NumPy pads a key with zeros, so item 0 would repeat the draw of the scale.
-            rng = np.random.default_rng([self._seed, step, item + 1])
-            crops.append(self._intensity.to_unit(self._draw_crop(rng)))
-            params.append(sample_params(self._degradation, scale, rng))
+            own = rng(self._seed, "crop", step, item)
+            crops.append(self._intensity.to_unit(self._draw_crop(own)))
+            params.append(sample_params(self._degradation, scale, own))
         high_res = torch.from_numpy(np.stack(crops))[:, None]
         return PairBatch(high_res, degrade(high_res, params, intensity=self._intensity), scale)
 
-    def _draw_crop(self, rng: np.random.Generator) -> HuArray:
-        group = self._indices if rng.random() < 0.5 else self._by_patient[rng.integers(len(self._by_patient))]
-        hu = self._store.hu(group[rng.integers(len(group))])
-        row, column = (rng.integers(length - self._crop + 1) for length in hu.shape)
+    def _draw_crop(self, own: np.random.Generator) -> HuArray:
+        group = self._indices if own.random() < 0.5 else self._by_patient[own.integers(len(self._by_patient))]
+        hu = self._store.hu(group[own.integers(len(group))])
+        row, column = (own.integers(length - self._crop + 1) for length in hu.shape)
         crop = hu[row : row + self._crop, column : column + self._crop]
-        return crop[:, ::-1] if rng.random() < 0.5 else crop
+        return crop[:, ::-1] if own.random() < 0.5 else crop
 
 
 def full_pairs(
@@ -161,7 +161,7 @@ def degraded_pair(
     The key is ``(seed, scale, checksum of the slice)``: a slice is degraded alike in any store and in any order.
     """
     record = store.records[index]
-    params = sample_params(degradation, scale, np.random.default_rng([seed, scale, int(record.sha256[:16], 16)]))
+    params = sample_params(degradation, scale, slice_degradation(seed, scale, record.sha256))
     return pair_of(store, index, params, intensity=intensity)
 
 

@@ -6,13 +6,14 @@ processed, of batches, tiles and workers.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from qdm_med.keys import keyed
 
 BLOCK = 64
 """Side of a block of noise in latent pixels."""
@@ -65,7 +66,6 @@ class SliceNoise:
     def _block(self, number: int, channels: int, row: int, column: int) -> NDArray[np.float32]:
         # + 0.0 turns -0.0 into 0.0: one place, one key.
         place = f"{round(self.position_mm, 3) + 0.0:.3f}"
-        identity = f"{self.seed}|{self.series_key}|{place}|{self.sample}|{number}|{row}|{column}"
-        key = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "little")
-        generator = np.random.Generator(np.random.Philox(key=key))
+        numbers = map(str, (self.sample, number, row, column))
+        generator = keyed(str(self.seed), self.series_key, place, *numbers)
         return generator.standard_normal((channels, BLOCK, BLOCK), dtype=np.float32)

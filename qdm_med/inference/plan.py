@@ -107,6 +107,22 @@ class SliceWork:
         return marked
 
 
+def where_to_look(source: FloatArray, padding: BoolArray, quadtree: Quadtree) -> BoolArray:
+    """Where a quadtree may mark leaves: the adaptive one in the patient only, unless it is to refine everything.
+
+    Args:
+        source: ``(rows, columns)`` HU, padding filled.
+        padding: ``(rows, columns)`` bool, True in pixels outside the scanned region.
+        quadtree: Which leaves are active.
+
+    Returns:
+        ``(rows, columns)`` bool.
+    """
+    if isinstance(quadtree, AdaptiveQuadtree) and quadtree.threshold > 0:
+        return anatomy_mask(source, padding)
+    return np.ones(source.shape, dtype=bool)
+
+
 @dataclass(frozen=True)
 class WorkPlanner:
     """Decides what is computed, from the source alone.
@@ -132,16 +148,11 @@ class WorkPlanner:
         """Work out what one slice asks for."""
         source = fill_padding(ct_slice.hu, ct_slice.padding)
         image = torch.from_numpy(self.intensity.to_unit(source))[None]
-        within = self._within(source, ct_slice.padding)
+        within = where_to_look(source, ct_slice.padding, self.quadtree)
         box = self._box(within)
         tiles = tuple(self._tile(image, within, region) for region in _offset(self.tiling, box))
         regions = self.tiling.regions(*source.shape)
         return SliceWork(source, image, box, tiles, sum(map(self._windows_in, regions)))
-
-    def _within(self, source: FloatArray, padding: BoolArray) -> BoolArray:
-        if isinstance(self.quadtree, AdaptiveQuadtree) and self.quadtree.threshold > 0:
-            return anatomy_mask(source, padding)
-        return np.ones(source.shape, dtype=bool)
 
     def _box(self, within: BoolArray) -> Region:
         """Bounding box of the anatomy and its margin, in whole windows; empty if there is none."""

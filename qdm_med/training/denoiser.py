@@ -20,7 +20,10 @@ from qdm_med.diffusion.chain import Chain, ChainConfig, chain_of
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import ConfigError
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.plan import where_to_look
 from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
+from qdm_med.keys import rng, seed_initial_weights
 from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
@@ -64,7 +67,7 @@ class DenoiserTask:
             raise ConfigError("a U-Net has no mask; set training.thresholds to [0.0] and training.withheld_share to 0")
         self._config = config
         self._pairs = PairBatches(store, config, scales=scales, intensity=base.card.intensity, batch=batch, seed=seed)
-        torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
+        seed_initial_weights(seed)
         self._schedule = chain_of(schedule)
         self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
         denoiser = build_network(shape).to(device)
@@ -94,9 +97,11 @@ class DenoiserTask:
         return self._pairs.size(step)
 
     def _draw_quadtree(self, step: int) -> Quadtree:
-        rng = self._pairs.draw(step).rng
-        threshold = float(rng.choice(self._config.thresholds))
-        return AdaptiveQuadtree(threshold) if rng.random() < self._config.adaptive_share else PaperQuadtree(threshold)
+        shared = self._pairs.draw(step).rng
+        threshold = float(shared.choice(self._config.thresholds))
+        return (
+            AdaptiveQuadtree(threshold) if shared.random() < self._config.adaptive_share else PaperQuadtree(threshold)
+        )
 
     def batch(self, step: int, share: Share) -> DenoiserBatch:
         """A share of the pairs of ``step``, encoded, with their timesteps and noise."""
@@ -104,7 +109,7 @@ class DenoiserTask:
         low_res, high_res = pairs.low_res.to(self._device), pairs.high_res.to(self._device)
         with torch.no_grad():
             z_0 = self._autoencoder.encode(high_res)
-        items = [np.random.default_rng([self._seed, 2, step, item]) for item in share.items(self.size(step))]
+        items = [rng(self._seed, "diffusion", step, item) for item in share.items(self.size(step))]
         t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
         noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
         within = torch.from_numpy(np.stack([self._draw_within(item, low_res.shape[-1]) for item in items]))
@@ -149,7 +154,6 @@ class DenoiserTask:
     def _super_resolve(self, denoiser: LatentNetwork, schedule: Chain, pair: SlicePair) -> Tensor:
         low_res, scale = pair.low_res, pair.scale
         rows, columns = low_res.shape[-2:]
-        grid = leaf_grid((rows, columns), scale, denoiser.config.downstream_patch)
         draws = slice_draws(
             SliceNoise(self._seed, pair.record.sha256, 0.0),
             (slice(0, rows), slice(0, columns)),
@@ -161,12 +165,21 @@ class DenoiserTask:
             self._autoencoder,
             denoiser,
             low_res.to(self._device),
-            active_leaves(low_res, PaperQuadtree(self._card.threshold), grid).to(self._device),
+            self._leaves(low_res, scale).to(self._device),
             scale=scale,
             schedule=schedule,
             steps=read_steps(denoiser, schedule, self._device),
             noises=(draws,),
         ).cpu()
+
+    def _leaves(self, low_res: Tensor, scale: int) -> Tensor:
+        """Active leaves of ``(1, 1, H, W)`` in [-1, 1], ``(1, rows, columns)`` bool: those that ``upscale`` would refine."""
+        quadtree = UpscaleOptions(scale=scale).quadtree_for(self._card)
+        hu = self._card.intensity.to_hu(low_res[0, 0].numpy())
+        within = torch.from_numpy(where_to_look(hu, np.zeros(hu.shape, dtype=bool), quadtree))
+        patch = self.objective.denoiser.config.downstream_patch
+        grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), scale, patch)
+        return active_leaves(low_res, quadtree, grid, within[None, None])
 
     def _expect(self, denoiser: LatentNetwork, pair: SlicePair) -> Tensor:
         """What the encoder of the source makes of a slice by itself."""

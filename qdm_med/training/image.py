@@ -17,6 +17,7 @@ from qdm_med.data.pairs import PairBatch, full_pairs
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.keys import seed_initial_weights
 from qdm_med.models.compared.image_network import ImageNetwork, ImageNetworkConfig
 from qdm_med.training.objective import Distance
 from qdm_med.training.pairs import (
@@ -96,7 +97,7 @@ class ImageTask:
         perceptual: Distance | None = None,
     ) -> None:
         self._pairs = PairBatches(store, config, scales=(scale,), intensity=intensity, batch=batch, seed=seed)
-        torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
+        seed_initial_weights(seed)
         objective = ImageObjective(ImageNetwork(shape, scale), config, perceptual)
         self.objective = objective.to(device).to(memory_format=torch.channels_last)
         self.players: Mapping[str, nn.Module] = {"loss": self.objective.network}

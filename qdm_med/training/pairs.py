@@ -17,6 +17,7 @@ from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.measures.metrics import psnr
 from qdm_med.evaluation.selection import store_sha256
 from qdm_med.intensity import IntensityMap
+from qdm_med.keys import rng
 from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
 
 SHOWN = 4
@@ -117,10 +118,10 @@ class PairBatches:
 
     def draw(self, step: int) -> PairDraw:
         """Draw what the items of ``step`` have in common."""
-        rng = np.random.default_rng([self._seed, 1, step])
+        shared = rng(self._seed, "step", step)
         weights = np.asarray(self._config.crop_weights) / sum(self._config.crop_weights)
-        crop = int(rng.choice(self._config.crops, p=weights))
-        return PairDraw(crop, self._config.degradation_at(rng.random()), rng)
+        crop = int(shared.choice(self._config.crops, p=weights))
+        return PairDraw(crop, self._config.degradation_at(shared.random()), shared)
 
     def size(self, step: int) -> int:
         """Items in the batch of ``step`` over all shares."""

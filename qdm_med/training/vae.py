@@ -18,6 +18,7 @@ from qdm_med.errors import ConfigError, DataError
 from qdm_med.evaluation.measures.metrics import mae_hu, psnr, ssim
 from qdm_med.evaluation.measures.tissues import SOFT_TISSUE_HU
 from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.keys import rng, seed_initial_weights
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
 from qdm_med.training.adversary import PatchAdversary
 from qdm_med.training.objective import Distance
@@ -153,7 +154,7 @@ class VaeTask:
         if config.crop % 4 or not 4 <= config.crop <= min(store.slice_shape):
             raise DataError(f"crop must be a multiple of 4 up to {min(store.slice_shape)}, got {config.crop}")
         require_item_for_every_process(batch)
-        torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
+        seed_initial_weights(seed)
         autoencoder, adversary = KlVae(shape), None
         if config.adversarial_weight:
             channels, layers = config.discriminator_channels, config.discriminator_layers
@@ -180,7 +181,7 @@ class VaeTask:
         crops = np.stack([self._crop(step, item) for item in items])
         image = torch.from_numpy(self._intensity.to_unit(crops))[:, None]
         z, side = self.objective.autoencoder.config.latent_channels, self._config.crop // 4
-        noise = [np.random.default_rng([self._seed, 1, step, item]).standard_normal((z, side, side)) for item in items]
+        noise = [rng(self._seed, "posterior", step, item).standard_normal((z, side, side)) for item in items]
         posterior_noise = torch.from_numpy(np.stack(noise).astype(np.float32))
         return VaeBatch(
             image.to(self._device).contiguous(memory_format=torch.channels_last),
@@ -189,11 +190,11 @@ class VaeTask:
         )
 
     def _crop(self, step: int, item: int) -> np.ndarray[Any, Any]:
-        rng = np.random.default_rng([self._seed, 0, step, item])
-        hu = self._store.hu(self._train[rng.integers(len(self._train))])
-        row, column = (int(rng.integers(length - self._config.crop + 1)) for length in hu.shape)
+        own = rng(self._seed, "autoencoder crop", step, item)
+        hu = self._store.hu(self._train[own.integers(len(self._train))])
+        row, column = (int(own.integers(length - self._config.crop + 1)) for length in hu.shape)
         crop = hu[row : row + self._config.crop, column : column + self._config.crop]
-        return crop[:, ::-1] if rng.random() < 0.5 else crop
+        return crop[:, ::-1] if own.random() < 0.5 else crop
 
     @torch.no_grad()
     def validate(self, objective: VaeObjective) -> Validation:

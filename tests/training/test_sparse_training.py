@@ -16,11 +16,16 @@ from qdm_med.data.store.slices import SliceRecord, SliceStore, anonymous_key, sl
 from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.plan import WorkPlanner
+from qdm_med.inference.super_resolution import super_resolve
+from qdm_med.inference.tiling import Tiling
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.training.denoiser import DenoiserTask
 from qdm_med.training.objective import DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.task import Share
+from qdm_med.volume import CtSlice
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 SHAPE = TINY_DENOISER
@@ -32,7 +37,9 @@ def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "store"
     with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
         for seed, split in enumerate(("train", "val")):
-            hu = np.random.default_rng(seed).integers(-900, 900, (64, 64)).astype(np.int16)
+            rng = np.random.default_rng(seed)
+            blocks = rng.integers(-900, 900, (64, 64)) if split == "train" else rng.integers(-100, 900, (3, 3))
+            hu = np.kron(blocks, np.ones([-(-64 // len(blocks))] * 2))[:64, :64].astype(np.int16)
             key = anonymous_key(split)
             writer.add(hu, SliceRecord(split, key, key, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
     return SliceStore.open(folder)
@@ -46,7 +53,7 @@ def trained():
     return Checkpoint(ModelCard("trained", autoencoder, SHAPE), *networks, sha256="1" * 64)
 
 
-def task(store, base, initial=None, shape=SHAPE, **training):
+def task(store, base, initial=None, shape=SHAPE, quadtree="paper", **training):
     return DenoiserTask(
         store,
         base,
@@ -56,6 +63,7 @@ def task(store, base, initial=None, shape=SHAPE, **training):
         name="tiny",
         scales=(4, 8),
         threshold=0.15,
+        quadtree=quadtree,
         steps=(2, 2),
         batch=8,
         seed=3,
@@ -213,3 +221,31 @@ def test_a_start_of_another_shape_or_another_autoencoder_is_refused(store, train
     other = replace(trained, autoencoder=KlVae(trained.card.autoencoder))
     with pytest.raises(ConfigError, match="--vae"):
         task(store, other, trained)
+
+
+@pytest.mark.parametrize("quadtree", ["paper", "adaptive"])
+def test_validation_refines_the_leaves_that_upscale_would(store, trained, monkeypatch, quadtree):
+    run = task(store, trained, quadtree=quadtree)
+    seen = []
+
+    def look(autoencoder, network, low_res, leaves, **how):
+        seen.append((low_res, leaves, how["scale"]))
+        return super_resolve(autoencoder, network, low_res, leaves, **how)
+
+    monkeypatch.setattr("qdm_med.training.denoiser.super_resolve", look)
+    run.validate(run.objective)
+    assert seen
+    for low_res, leaves, scale in seen:
+        card = run._card
+        planner = WorkPlanner(
+            card.intensity, UpscaleOptions(scale=scale).quadtree_for(card), Tiling.of(64), scale, card.denoiser
+        )
+        hu = card.intensity.to_hu(low_res[0, 0].numpy())
+        plan = planner.plan(CtSlice(hu, np.zeros(hu.shape, bool), 0.0))
+        marked = torch.nn.functional.interpolate(leaves[None].float(), size=hu.shape, mode="nearest")[0, 0] > 0
+        np.testing.assert_array_equal(marked.numpy(), plan.leaves)
+        assert plan.leaves.any()
+    others = task(store, trained, quadtree={"paper": "adaptive", "adaptive": "paper"}[quadtree])
+    before, seen[:] = [leaves for _, leaves, _ in seen], []
+    others.validate(others.objective)
+    assert any(not torch.equal(one, leaves) for one, (_, leaves, _) in zip(before, seen, strict=True))

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qdm_med.keys import recorded
+
 POISSON_LEVELS = 256
 """Photons a fully white pixel stands for before scaling. The original counts the distinct grey levels of each image
 and rounds up to a power of two, which is 256 for nearly every slice; a constant makes the noise of a crop that of
@@ -30,7 +32,7 @@ def add_gaussian_noise(image: Tensor, *, sigma: float, grey: bool, seed: int) ->
         ``(C, H, W)``, clamped to [0, 1].
     """
     shape = (1, *image.shape[1:]) if grey else tuple(image.shape)
-    noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    noise = recorded(seed).standard_normal(shape, dtype=np.float32)
     return (image + sigma * torch.from_numpy(noise).to(image)).clamp(0.0, 1.0)
 
 
@@ -51,7 +53,7 @@ def add_poisson_noise(image: Tensor, *, scale: float, grey: bool, seed: int) -> 
     # Rounded to 8 bits so that the draw does not depend on the last bit of the arithmetic before it.
     expected = torch.round(expected * 255.0) / 255.0
     rate = expected.cpu().double().numpy() * POISSON_LEVELS
-    photons = np.random.default_rng(seed).poisson(rate)
+    photons = recorded(seed).poisson(rate)
     noise = torch.from_numpy((photons - rate) / POISSON_LEVELS).to(image)
     return (clamped + scale * noise).clamp(0.0, 1.0)
 

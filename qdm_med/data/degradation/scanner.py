@@ -33,6 +33,7 @@ from torch import Tensor
 
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.intensity import IntensityMap
+from qdm_med.keys import recorded
 
 Range = tuple[float, float]
 
@@ -130,7 +131,7 @@ def _reconstruct(image: Tensor, params: ScannerParams) -> Tensor:
     mirrored = torch.cat([mirrored, mirrored.flip(-2)], dim=-2)  # else opposite borders would blur into each other
     rows, columns = image.shape[-2:]
     signal = _filter(mirrored, _mtf(_frequencies(mirrored), params))[..., :rows, :columns]
-    white = np.random.default_rng(params.noise_seed).standard_normal(tuple(image.shape), dtype=np.float32)
+    white = recorded(params.noise_seed).standard_normal(tuple(image.shape), dtype=np.float32)
     frequency = _frequencies(image)
     ramp = torch.sqrt(frequency / frequency.mean())  # of mean square 1: it keeps the variance of white noise
     noise = _filter(torch.from_numpy(white).to(image), ramp * _mtf(frequency, params))

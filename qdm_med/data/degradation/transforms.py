@@ -12,6 +12,7 @@ from monai.transforms.transform import MapTransform, Randomizable
 
 from qdm_med.data.degradation.degrade import TRAINING, DegradationConfig, DegradationParams, degrade, sample_params
 from qdm_med.intensity import IntensityMap
+from qdm_med.keys import recorded
 
 
 class RandDegraded(MapTransform, Randomizable):
@@ -46,7 +47,7 @@ class RandDegraded(MapTransform, Randomizable):
     def randomize(self, data: Any = None) -> None:
         """Draw the parameters of the next item."""
         key = self.R.randint(0, 2**32, dtype=np.uint64)
-        self.params = sample_params(self.config, self.scale, np.random.default_rng(int(key)))
+        self.params = sample_params(self.config, self.scale, recorded(int(key)))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Degrade one item; the input is left as it is."""

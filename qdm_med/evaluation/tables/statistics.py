@@ -15,6 +15,7 @@ import numpy as np
 from qdm_med.errors import DataError
 from qdm_med.evaluation.measures.agreement import Agreement, limits_of_agreement
 from qdm_med.evaluation.results import SliceScore
+from qdm_med.keys import recorded
 
 CONFIDENCE = 0.95
 
@@ -115,7 +116,7 @@ def _summarise_one(
 def _bootstrap_interval(means: np.ndarray, resamples: int, seed: int) -> tuple[float, float] | None:
     if len(means) < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(len(means), size=(resamples, len(means)))
+    drawn = recorded(seed).integers(len(means), size=(resamples, len(means)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means[drawn].mean(axis=1), [tail, 1 - tail])
     return float(low), float(high)

@@ -1,0 +1,62 @@
+"""Every random key of the package: what is drawn is a function of a seed, of what it is for, and of its place.
+
+No generator is carried along, so that a draw depends neither on what was drawn before nor on who else draws. A key is the
+text of its parts, hashed: two keys are the same only if all their parts are. (A list of integers given to NumPy is not
+such a key. NumPy pads it with zeros, and ``[seed, step]`` draws what ``[seed, step, 0]`` draws.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+import torch
+
+Use = Literal["step", "scale", "crop", "diffusion", "autoencoder crop", "posterior"]
+"""What training draws: what the items of a step share; a batch's scale; an item's crop and degradation; an item's timestep,
+noise and withheld leaves; an item's crop for the autoencoder; an item's draw from its posterior."""
+
+
+def rng(seed: int, use: Use, *place: int) -> np.random.Generator:
+    """A generator of its own for one use at one place.
+
+    >>> first, again = rng(0, "crop", 5, 0), rng(0, "crop", 5, 0)
+    >>> bool(first.random() == again.random())
+    True
+
+    Args:
+        seed: The user's seed.
+        use: What is drawn.
+        place: Step, or step and item.
+    """
+    return keyed(str(seed), use, *map(str, place))
+
+
+def keyed(*parts: str) -> np.random.Generator:
+    """A counter-based generator (Philox), keyed by texts that hold no ``|``."""
+    key = int.from_bytes(hashlib.sha256("|".join(parts).encode()).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def slice_degradation(seed: int, scale: int, sha256: str) -> np.random.Generator:
+    """How a whole slice is degraded: alike in any store and in any order, since its own pixels are the key.
+
+    Benchmarks are made by it, so it stays what it was first: a list of integers, whose last is never 0.
+
+    Args:
+        seed: Seed of the benchmark.
+        scale: Magnification.
+        sha256: Hex digest of the slice.
+    """
+    return np.random.default_rng([seed, scale, int(sha256[:16], 16)])
+
+
+def recorded(seed: int) -> np.random.Generator:
+    """What a seed that stands in a record draws: noise of a degradation, a bootstrap of a table."""
+    return np.random.default_rng(seed)
+
+
+def seed_initial_weights(seed: int) -> None:
+    """Begin the sequence that networks take their first weights from; nothing else draws from it."""
+    torch.manual_seed(seed)
