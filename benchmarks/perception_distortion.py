@@ -23,7 +23,7 @@ from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
 from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.results import SliceScore
-from qdm_med.evaluation.run import evaluate_checkpoint
+from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
 from qdm_med.evaluation.tables.curve import curve_points, curve_table, draw_curve
 
 
@@ -48,7 +48,7 @@ def rows_of(benchmark: str, given: argparse.Namespace) -> tuple[SliceScore, ...]
         options,
         device=torch.device("cpu"),
         perceptual=Lpips(given.backbone),
-        out=given.out / benchmark,
+        outputs=Outputs(given.out / benchmark),
     ).rows
 
 

@@ -69,6 +69,13 @@ def evaluate(
         Path | None, typer.Option(help="Folder for receipt, cases, summary, manifest; a killed run goes on there.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file to write; it needs no network.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="PNG to write: all methods side by side, slices and enlarged boxes.")
+    ] = None,
+    sheet_boxes: Annotated[
+        Path | None,
+        typer.Option(help="CSV of its boxes: slice (checksum), top, left, height, width, label. Default: found."),
+    ] = None,
 ) -> None:
     """Score a model against other methods on Med-SR4 or Med-SR8: how good, and how faithful."""
     from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
@@ -76,7 +83,7 @@ def evaluate(
     from qdm_med.device import pick_device
     from qdm_med.evaluation.benchmarks import BenchmarkOptions
     from qdm_med.evaluation.measures.perceptual import Lpips
-    from qdm_med.evaluation.run import evaluate_checkpoint, export_benchmark
+    from qdm_med.evaluation.run import Outputs, evaluate_checkpoint, export_benchmark
 
     options = BenchmarkOptions(
         benchmark,
@@ -111,8 +118,7 @@ def evaluate(
             device=pick_device(device),
             perceptual=perceptual,
             sweep=numbers(sweep_threshold, float, "--sweep-threshold"),
-            out=out,
-            report=report,
+            outputs=Outputs(out, report, sheet, sheet_boxes),
             progress=progress.update,
         )
     typer.echo(found.text())

@@ -26,11 +26,14 @@ from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.measures.protocols import protocols
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.receipt import BASELINE, receipt, save_results
+from qdm_med.evaluation.report.figures import draw_figures
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import picture_cases
+from qdm_med.evaluation.report.regions import Region, sheet_regions
+from qdm_med.evaluation.report.sheet import draw_sheet, save_sheet, sheet_png
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
 from qdm_med.evaluation.selection import Selection, benchmark_store, select_slices
-from qdm_med.evaluation.tables.sweep import draw_sweep, sweep_points, sweep_table
+from qdm_med.evaluation.tables.sweep import SweepPoint, draw_sweep, sweep_points, sweep_table
 from qdm_med.evaluation.tables.table import (
     Table,
     alarm_table,
@@ -39,6 +42,7 @@ from qdm_med.evaluation.tables.table import (
     published_table,
     result_tables,
 )
+from qdm_med.intensity import IntensityMap
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,42 @@ class Evaluation:
         headline: What was run, in a line.
         tables: Its tables.
         rows: One row for each method and slice.
+        points: Of a threshold ablation; else none.
     """
 
     headline: str
     tables: tuple[Table, ...]
     rows: tuple[SliceScore, ...]
+    points: tuple[SweepPoint, ...] = ()
 
     def text(self) -> str:
         """Headline and tables as Markdown."""
         return "\n\n".join([self.headline, *(table.markdown() for table in self.tables)])
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a run writes beside the tables that it returns.
+
+    Attributes:
+        out: Folder for receipt, cases, summary and manifest; a killed run is gone on with.
+        report: HTML file.
+        sheet: PNG of all methods side by side; the report shows it, too.
+        regions: CSV with the boxes of the sheet; without it they are found, on the slices that the report shows.
+    """
+
+    out: Path | None = None
+    report: Path | None = None
+    sheet: Path | None = None
+    regions: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that cannot become files."""
+        for option, path in (("--report", self.report), ("--sheet", self.sheet)):
+            if path is not None and path.is_dir():
+                raise ConfigError(f"{path} is a folder; give the name of a file for {option}")
+        if self.regions is not None and self.sheet is None:
+            raise ConfigError("boxes are drawn on a sheet; give --sheet too")
 
 
 def evaluate_checkpoint(
@@ -68,8 +99,7 @@ def evaluate_checkpoint(
     device: torch.device,
     perceptual: Lpips | None = None,
     sweep: Sequence[float] = (),
-    out: Path | None = None,
-    report: Path | None = None,
+    outputs: Outputs = Outputs(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Run a benchmark and write what was asked for.
@@ -81,8 +111,7 @@ def evaluate_checkpoint(
         device: Where the model runs.
         perceptual: LPIPS, if its columns are wanted.
         sweep: Thresholds of an ablation, which then takes the place of the other methods.
-        out: Folder for receipt, cases, summary and manifest; a killed run is gone on with.
-        report: HTML file to write.
+        outputs: What is written.
         progress: Told of every slice.
 
     Raises:
@@ -90,33 +119,57 @@ def evaluate_checkpoint(
     """
     if sweep:
         options = replace(options, thresholds=tuple(sweep), methods=("qdm",), latent_models=(), count_macs=True)
-    if report is not None and report.is_dir():
-        raise ConfigError(f"{report} is a folder; give the name of an HTML file for --report")
+    out = outputs.out
     methods = benchmark_methods(checkpoint, options, device)
     intensity = checkpoint.card.intensity
     with benchmark_store(data, options.split, None if out is None else out / "store") as store:
         selection = _selected(store, checkpoint, options)
         methods += _programs(store, selection, checkpoint, options, methods)
+        regions = sheet_regions(store, selection.indices, outputs.regions) if outputs.sheet else []
         stated = receipt(store, selection, checkpoint, options, methods, perceptual)
         folder = ResultsFolder(out, stated) if out else None
         rows = run_benchmark(
             store, selection, intensity, options, methods, perceptual=perceptual, folder=folder, progress=progress
         )
-        ranges = protocols(intensity, options.degraded_in(intensity))
-        titles = {protocol.name: protocol.words for protocol in ranges}
-        titles["fidelity"] = "fidelity, against the true slice"
-        points = sweep_points(rows) if sweep else []
-        tables = ((sweep_table(points),) if points else ()) + _tables(rows, options, titles)
-        found = Evaluation(_headline(rows, options, selection.note), tables, tuple(rows))
+        found = _evaluation(rows, options, intensity, selection.note, swept=bool(sweep))
         if out is not None:
             save_results(out, rows, options, intensity)
-            if points:
-                draw_sweep(points, out / "thresholds.png")
-        if report is not None:
+            if found.points:
+                draw_sweep(found.points, out / "thresholds.png")
+        png = _sheet(store, regions, options, intensity, methods) if regions else None
+        if outputs.sheet and png:
+            save_sheet(png, outputs.sheet)
+        if outputs.report is not None:
             pictures = picture_cases(store, selection.indices, options, methods, intensity)
             stated["command"] = shlex.join(["qdm-med", *sys.argv[1:]])
-            write_report(report, found.headline, found.tables, rows, pictures, stated, sweep=points)
+            drawings = draw_figures(rows, pictures, found.points, sheet=png)
+            write_report(outputs.report, found.headline, found.tables, pictures, stated, drawings)
     return found
+
+
+def _evaluation(
+    rows: Sequence[SliceScore], options: BenchmarkOptions, intensity: IntensityMap, note: str, *, swept: bool
+) -> Evaluation:
+    ranges = protocols(intensity, options.degraded_in(intensity))
+    titles = {protocol.name: protocol.words for protocol in ranges} | {"fidelity": "fidelity, against the true slice"}
+    points = sweep_points(rows) if swept else []
+    tables = ((sweep_table(points),) if points else ()) + _tables(rows, options, titles)
+    return Evaluation(_headline(rows, options, note), tables, tuple(rows), tuple(points))
+
+
+def _sheet(
+    store: SliceStore,
+    regions: Sequence[Region],
+    options: BenchmarkOptions,
+    intensity: IntensityMap,
+    methods: Sequence[Method],
+) -> bytes:
+    """Every method gives the same pixels again for the same slice."""
+    indices = list(dict.fromkeys(region.index for region in regions))
+    cases = benchmark_cases(store, indices, options, intensity)
+    return sheet_png(
+        draw_sheet(((case, [one for one in regions if one.index == case.index]) for case in cases), methods)
+    )
 
 
 def export_benchmark(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from dataclasses import replace
 
@@ -97,6 +98,13 @@ def test_inputs_are_exported_and_what_a_program_made_of_them_is_scored(run_eval,
     assert "| mean over patients (95 %) | bicubic | nearest |" in told
 
 
+def test_a_sheet_of_all_methods_is_written_and_shown_in_the_report(run_eval, given, tmp_path):
+    sheet, report = tmp_path / "sheet.png", tmp_path / "report.html"
+    wishes = ("--methods", "bicubic,lanczos", "--sheet", sheet, "--report", report)
+    assert run_eval("--benchmark", "med-sr4", *given, *wishes)[0] == 0
+    assert base64.b64encode(sheet.read_bytes()).decode() in report.read_text()
+
+
 @pytest.mark.parametrize(
     ("wishes", "named"),
     [
@@ -108,6 +116,9 @@ def test_inputs_are_exported_and_what_a_program_made_of_them_is_scored(run_eval,
         (("--threshold", "3"), "threshold must lie in [0, 2]"),
         (("--degrade-in", "space"), "degrade_in must be network or window"),
         (("--report", "."), "is a folder"),
+        (("--sheet", "."), "is a folder; give the name of a file for --sheet"),
+        (("--sheet-boxes", "boxes.csv"), "boxes are drawn on a sheet; give --sheet too"),
+        (("--sheet", "s.png", "--sheet-boxes", "absent.csv"), "absent.csv: cannot be read"),
         (("--results", "other=absent"), "absent: no such folder; give --results NAME=DIR"),
     ],
 )

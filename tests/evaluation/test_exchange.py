@@ -21,7 +21,7 @@ from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_cases
 from qdm_med.evaluation.cases import manifest_cases
 from qdm_med.evaluation.exchange import case_name
 from qdm_med.evaluation.methods.recorded import recorded
-from qdm_med.evaluation.run import evaluate_checkpoint, export_benchmark
+from qdm_med.evaluation.run import Outputs, evaluate_checkpoint, export_benchmark
 
 CPU = torch.device("cpu")
 OPTIONS = BenchmarkOptions("med-sr4", methods=("bicubic",))
@@ -98,24 +98,24 @@ def test_a_perfect_program_is_perfect_up_to_the_rounding_of_its_format(
 ):
     folder = answers(tmp_path / "perfect", cases, exported, kind)
     options = replace(OPTIONS, results=(("perfect", folder),))
-    found = evaluate_checkpoint(store.path, checkpoint, options, device=CPU, out=tmp_path / "out")
+    found = evaluate_checkpoint(store.path, checkpoint, options, device=CPU, outputs=Outputs(tmp_path / "out"))
     errors = [row.scores["mae_hu"] for row in found.rows if row.method == "perfect"]
     assert len(errors) == 4
     assert max(errors) <= most_hu
     assert "| perfect | n/a |" in found.text()
-    again = evaluate_checkpoint(store.path, checkpoint, options, device=CPU, out=tmp_path / "out")
+    again = evaluate_checkpoint(store.path, checkpoint, options, device=CPU, outputs=Outputs(tmp_path / "out"))
     assert repr(again.rows) == repr(found.rows)
 
 
 def test_other_results_under_the_same_name_are_another_run(store, checkpoint, cases, exported, tmp_path):
     folder = answers(tmp_path / "perfect", cases, exported)
     options = replace(OPTIONS, results=(("perfect", folder),))
-    evaluate_checkpoint(store.path, checkpoint, options, device=CPU, out=tmp_path / "out")
+    evaluate_checkpoint(store.path, checkpoint, options, device=CPU, outputs=Outputs(tmp_path / "out"))
     path = next(folder.iterdir())
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine), path)
     with pytest.raises(DataError, match="was begun with results"):
-        evaluate_checkpoint(store.path, checkpoint, options, device=CPU, out=tmp_path / "out")
+        evaluate_checkpoint(store.path, checkpoint, options, device=CPU, outputs=Outputs(tmp_path / "out"))
 
 
 def test_results_can_be_made_as_consistent_as_the_model(store, checkpoint, cases, exported, tmp_path):
@@ -139,7 +139,7 @@ def test_missing_and_mis_sized_and_turned_results_are_named_before_anything_is_s
     (folder / f"{names[3]}.png").write_bytes(b"no picture")
     options = replace(OPTIONS, results=(("bad", folder),))
     with pytest.raises(DataError) as told:
-        evaluate_checkpoint(store.path, checkpoint, options, device=CPU, out=tmp_path / "out")
+        evaluate_checkpoint(store.path, checkpoint, options, device=CPU, outputs=Outputs(tmp_path / "out"))
     for words in (
         f"{names[0]} is missing",
         f"{names[1]}.png: is 32 x 64 pixels, not 64 x 64",

@@ -14,7 +14,7 @@ from qdm_med.errors import ConfigError, DataError
 from qdm_med.evaluation import run as whole_run
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.cases import manifest_cases
-from qdm_med.evaluation.run import evaluate_checkpoint
+from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
 from qdm_med.evaluation.tables.sweep import SWEEP_THRESHOLDS, sweep_points
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def without_seconds(path):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_rows(evaluate, tmp_path):
-    evaluate(out=tmp_path / "whole")
+    evaluate(outputs=Outputs(tmp_path / "whole"))
     seen = []
 
     def kill(done, total):
@@ -43,10 +43,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_rows(evaluate, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(out=tmp_path / "killed", progress=kill)
+        evaluate(outputs=Outputs(tmp_path / "killed"), progress=kill)
     assert len((tmp_path / "killed" / "cases.jsonl").read_text().splitlines()) == 4
     seen.clear()
-    evaluate(out=tmp_path / "killed", progress=lambda done, total: seen.append(done))
+    evaluate(outputs=Outputs(tmp_path / "killed"), progress=lambda done, total: seen.append(done))
     assert seen == [2, 3, 4]
     whole, killed = (without_seconds(tmp_path / name / "cases.jsonl") for name in ("whole", "killed"))
     assert whole == killed
@@ -55,13 +55,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_rows(evaluate, tmp_path):
 
 
 def test_other_options_in_the_same_folder_are_refused(evaluate, tmp_path):
-    evaluate(out=tmp_path)
+    evaluate(outputs=Outputs(tmp_path))
     with pytest.raises(DataError, match=r"was begun with seed 0, now it is 1; go on with the same options"):
-        evaluate(BenchmarkOptions("med-sr4", methods=("bicubic", "qdm"), seed=1), out=tmp_path)
+        evaluate(BenchmarkOptions("med-sr4", methods=("bicubic", "qdm"), seed=1), outputs=Outputs(tmp_path))
 
 
 def test_the_folder_tells_everything_and_the_benchmark_can_be_made_again(evaluate, store, checkpoint, tmp_path):
-    found = evaluate(out=tmp_path)
+    found = evaluate(outputs=Outputs(tmp_path))
     receipt = json.loads((tmp_path / "receipt.json").read_text())
     assert receipt["model_sha256"] == "0" * 64
     assert {"qdm_med", "torch", "store_sha256", "seed", "degradation", "intensity", "lpips"} <= receipt.keys()
@@ -84,7 +84,7 @@ def test_the_text_names_every_data_range_and_how_patients_were_kept_apart(evalua
 
 
 def test_a_sweep_tells_density_windows_cost_and_quality_by_threshold(evaluate, tmp_path):
-    found = evaluate(sweep=SWEEP_THRESHOLDS, out=tmp_path)
+    found = evaluate(sweep=SWEEP_THRESHOLDS, outputs=Outputs(tmp_path))
     points = sweep_points(found.rows)
     assert [point.threshold for point in points] == list(SWEEP_THRESHOLDS)
     assert points[0].leaf_density == 1.0
@@ -103,19 +103,19 @@ def test_a_tree_of_files_is_prepared_once_and_stays_with_the_results(evaluate, t
     hu = np.kron(np.random.default_rng(0).integers(-1000, 500, (32, 32, 1)), np.ones((16, 16, 1))).astype(np.int16)
     nib.save(nib.Nifti1Image(hu, np.diag([0.8, 0.8, 2.5, 1.0])), tree / "ct.nii.gz")
     options = BenchmarkOptions("med-sr4", methods=("bicubic",), split="test")
-    found = evaluate(options, data=tree, out=tmp_path / "out")
+    found = evaluate(options, data=tree, outputs=Outputs(tmp_path / "out"))
     assert len(found.rows) == 1
     assert len(SliceStore.open(tmp_path / "out" / "store")) == 1
     assert sorted(path.name for path in tree.iterdir()) == ["ct.nii.gz"]
-    evaluate(options, data=tree, out=tmp_path / "out")
+    evaluate(options, data=tree, outputs=Outputs(tmp_path / "out"))
 
 
 def test_bad_wishes_are_refused_before_anything_is_run(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(whole_run, "run_benchmark", lambda *_, **__: pytest.fail("ran"))
-    with pytest.raises(ConfigError, match="is a folder; give the name of an HTML file"):
-        evaluate(report=tmp_path)
+    with pytest.raises(ConfigError, match="is a folder; give the name of a file for --report"):
+        evaluate(outputs=Outputs(report=tmp_path))
     with pytest.raises(ConfigError, match="threshold must lie in"):
         evaluate(sweep=(0.1, 5.0))
     with pytest.raises(DataError, match="no slice in split 'test'"):
-        evaluate(BenchmarkOptions("med-sr4", split="test"), out=tmp_path / "out")
+        evaluate(BenchmarkOptions("med-sr4", split="test"), outputs=Outputs(tmp_path / "out"))
     assert not (tmp_path / "out" / "cases.jsonl").exists()

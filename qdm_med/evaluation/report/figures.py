@@ -32,11 +32,18 @@ class Drawing:
 
 
 def draw_figures(
-    rows: Sequence[SliceScore], cases: Sequence[PictureCase], sweep: Sequence[SweepPoint] = ()
+    rows: Sequence[SliceScore],
+    cases: Sequence[PictureCase],
+    sweep: Sequence[SweepPoint] = (),
+    *,
+    sheet: bytes | None = None,
 ) -> list[Drawing]:
-    """All figures; none where there are no rows, or where matplotlib, an extra, is not installed."""
-    if not rows:
-        return []
+    """All figures: the sheet's PNG, if there is one, and, where matplotlib, an extra, is installed, those of the rows."""
+    sheets = [Drawing(as_data_uri(sheet), "All methods side by side; boxes are enlarged below.")] if sheet else []
+    return sheets + _plotted(rows, cases, sweep)
+
+
+def _plotted(rows: Sequence[SliceScore], cases: Sequence[PictureCase], sweep: Sequence[SweepPoint]) -> list[Drawing]:
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -111,7 +111,7 @@ def report_series(
         "slice to compare with: the figures say how far the result agrees with its source."
     )
     tables = [_agreement_table(shown), _work_table(shown, summary)]
-    write_report(path, headline, tables, (), cases, _receipt(volume, upscaler, options or {}), title=TITLE)
+    write_report(path, headline, tables, cases, _receipt(volume, upscaler, options or {}), title=TITLE)
 
 
 def spread_over(count: int, most: int) -> list[int]:

@@ -13,10 +13,9 @@ import jinja2
 from markupsafe import Markup
 
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.report.figures import draw_figures
+from qdm_med.evaluation.report.figures import Drawing
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, TRUTH, PictureCase
-from qdm_med.evaluation.results import SliceScore, write_text
-from qdm_med.evaluation.tables.sweep import SweepPoint
+from qdm_med.evaluation.results import write_text
 from qdm_med.evaluation.tables.table import Table
 
 TITLE = "CT super-resolution: how good, and how faithful"
@@ -26,11 +25,10 @@ def write_report(
     path: Path,
     headline: str,
     tables: Sequence[Table],
-    rows: Sequence[SliceScore],
     cases: Sequence[PictureCase],
     receipt: Mapping[str, Any],
+    figures: Sequence[Drawing] = (),
     *,
-    sweep: Sequence[SweepPoint] = (),
     title: str = TITLE,
 ) -> None:
     """Write one HTML file that needs no network.
@@ -39,16 +37,14 @@ def write_report(
         path: File to write.
         headline: What was run.
         tables: Shown as they are.
-        rows: Results, for the figures.
         cases: Slices for the viewer.
         receipt: What makes the run reproducible.
-        sweep: Points of a threshold ablation, for its figure.
+        figures: From :func:`qdm_med.evaluation.report.figures.draw_figures`.
         title: Heading of the page.
 
     Raises:
         ConfigError: If the file cannot be written.
     """
-    figures = draw_figures(rows, cases, sweep)
     # Autoescape guards against markup in names; the three files of our own are inserted as they are.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     html = environment.from_string(_read("page.html")).render(

@@ -14,7 +14,7 @@ from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_methods
 from qdm_med.evaluation.methods.latent_model import load_latent_model
 from qdm_med.evaluation.methods.qdm import downstream_only
-from qdm_med.evaluation.run import evaluate_checkpoint
+from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.compared.unet import LatentUnet, LatentUnetConfig
@@ -58,7 +58,7 @@ def test_they_are_rows_of_the_same_run_with_their_cost(store, checkpoint, resshi
     options = BenchmarkOptions(
         "med-sr4", methods=("bicubic", "qdm"), latent_models=(resshift, ldm), every=2, count_macs=True
     )
-    found = evaluate_checkpoint(store.path, checkpoint, options, device=CPU, out=tmp_path)
+    found = evaluate_checkpoint(store.path, checkpoint, options, device=CPU, outputs=Outputs(tmp_path))
     assert [row.method for row in found.rows[:4]] == [
         "bicubic", "tiny, 2 steps, s = 0.15", "resshift, 2 steps", "ldm, 3 steps",
     ]  # fmt: skip

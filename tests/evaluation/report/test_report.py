@@ -11,7 +11,7 @@ from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import INPUT, TRUTH, choose_slices, hu_png
-from qdm_med.evaluation.run import evaluate_checkpoint
+from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
 from tests.evaluation.report.pages import (
     Page,
     assert_asked_nobody,
@@ -30,7 +30,7 @@ from tests.evaluation.report.pages import (
 def report(store, checkpoint, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "deep" / "report.html"
     options = BenchmarkOptions("med-sr4", methods=("bicubic", "qdm"), samples=2)
-    evaluate_checkpoint(store.path, checkpoint, options, device=torch.device("cpu"), report=path)
+    evaluate_checkpoint(store.path, checkpoint, options, device=torch.device("cpu"), outputs=Outputs(report=path))
     return path
 
 
@@ -79,7 +79,7 @@ def test_tables_receipt_and_figures_are_there_for_who_has_no_script(report):
 
 
 def test_markup_in_a_name_stays_text(tmp_path):
-    write_report(tmp_path / "r.html", "<b>x</b>", [], [], [], {"name": "</script><script>alert(1)</script>"})
+    write_report(tmp_path / "r.html", "<b>x</b>", [], [], {"name": "</script><script>alert(1)</script>"})
     text = (tmp_path / "r.html").read_text()
     assert "<b>x</b>" not in text
     assert "alert(1)</script>" not in text
@@ -88,7 +88,7 @@ def test_markup_in_a_name_stays_text(tmp_path):
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        write_report(tmp_path / "file" / "r.html", "x", [], [], [], {})
+        write_report(tmp_path / "file" / "r.html", "x", [], [], {})
 
 
 @pytest.fixture(scope="module")
