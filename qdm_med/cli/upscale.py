@@ -81,6 +81,12 @@ def upscale(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out DICOM slices that cannot be read, instead of refusing.")
     ] = False,
+    axis: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=2, help="Axis of a volume file along which its slices lie. Default: by spacing and orientation."
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a series unlike what the model was trained on.")
     ] = False,
@@ -111,7 +117,7 @@ def upscale(
     )
     upscaler = load_upscaler(checkpoint, options, device=device)
     target = out or default_output(series, scale)
-    reading = {"series_uid": series_uid, "force": force, "skip_bad": skip_bad}
+    reading = {"series_uid": series_uid, "force": force, "skip_bad": skip_bad, "axis": axis}
     if report is not None:
         from qdm_med.evaluation.report.of_series import check_report_place, report_series
 

@@ -19,6 +19,7 @@ def read_volume(
     exclude: Path | None = None,
     force: bool = False,
     skip_bad: bool = False,
+    axis: int | None = None,
 ) -> Volume:
     """Read a CT volume; its slices are read when they are asked for.
 
@@ -28,6 +29,7 @@ def read_volume(
         exclude: An output that may lie inside the folder and is no input.
         force: Accept what this tool has made itself.
         skip_bad: Leave out DICOM slices that cannot be read; a warning says how many.
+        axis: Axis of a volume file along which its slices lie; ``None``: by spacing and orientation.
 
     Raises:
         SeriesError: If there is nothing there that can be read faithfully.
@@ -38,9 +40,9 @@ def read_volume(
     if path.is_dir() or sniff(path) is Content.DICOM:
         return read_dicom_series(path, series_uid=series_uid, exclude=exclude, force=force, skip_bad=skip_bad)
     if name.endswith(NIFTI_SUFFIXES):
-        return read_nifti(path, force=force)
+        return read_nifti(path, force=force, axis=axis)
     if name.endswith(ITK_SUFFIXES):
-        return read_itk(path, force=force)
+        return read_itk(path, force=force, axis=axis)
     raise SeriesError(
         f"{shown(path)}: neither DICOM nor {', '.join((*NIFTI_SUFFIXES, *ITK_SUFFIXES))}; unpack archives first"
     )

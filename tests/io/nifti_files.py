@@ -34,8 +34,10 @@ def repeated(volume: Volume, index: int, scale: int = DERIVATION.scale) -> np.nd
     return volume.slices[index].hu.repeat(scale, 0).repeat(scale, 1)
 
 
-def upscale(source: Path, out: Path, derivation: Derivation = DERIVATION, **options: bool) -> Path:
-    volume = read_nifti(source)
+def upscale(
+    source: Path, out: Path, derivation: Derivation = DERIVATION, *, axis: int | None = None, **options: bool
+) -> Path:
+    volume = read_nifti(source, axis=axis)
     with NiftiWriter(volume, out, derivation, **options) as writer:
         for index in range(len(volume)):
             if index not in writer.finished:

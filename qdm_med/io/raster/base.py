@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -22,12 +22,13 @@ from qdm_med.io.dicom.rescale import PADDING_HU, PADDING_SHARE, PixelFormat, in_
 from qdm_med.io.output.job_folder import write_atomically
 from qdm_med.io.output.place import check_file, sync_folder
 from qdm_med.io.output.writer import ResumableWriter
-from qdm_med.volume import CtSlice, FloatArray, Geometry, Provenance, Volume
+from qdm_med.io.raster.axes import USUAL, Axes
+from qdm_med.volume import BoolArray, CtSlice, FloatArray, Geometry, Provenance, Volume
 
 VOID_HU = -1024.0
 """Stands in where a file holds no number."""
-INT16_HU = PixelFormat(bits_stored=16, signed=True, slope=1.0, intercept=0.0)
-"""Integer HU as they are written."""
+LEAST_HU, MOST_HU = -32768, 32767
+"""Numbers beyond 16 bits are no HU of any scanner, also not on an extended scale: they mark what is no image."""
 
 ReadPlane = Callable[[int], NDArray[Any]]
 """Slice index -> ``(rows, columns)`` HU as the file has them, NaN and infinities included."""
@@ -40,13 +41,20 @@ class RasterSlices:
         read_plane: Reads one slice.
         geometry: The grid.
         integer: Whether the file holds integer HU.
-        header: The format's own header, for the writer.
+        header: The format's own header, for the writer; ``None`` if the volume comes from a file of another kind.
+        axes: Axes of the file.
+
+    Attributes:
+        dtype: In what HU are written: int16, int32 where integers need it, or float32.
     """
 
-    def __init__(self, read_plane: ReadPlane, geometry: Geometry, *, integer: bool, header: Any) -> None:
+    def __init__(
+        self, read_plane: ReadPlane, geometry: Geometry, *, integer: bool, header: Any = None, axes: Axes = USUAL
+    ) -> None:
         self.read_plane = read_plane
-        self.integer = integer
+        self.dtype = np.dtype("<i2") if integer else np.dtype("<f4")
         self.header = header
+        self.axes = axes
         self._count = geometry.shape[0]
         origin, step = geometry.affine[:3, 3], geometry.affine[:3, 0]
         normal = np.cross(geometry.affine[:3, 2], geometry.affine[:3, 1])
@@ -60,13 +68,19 @@ class RasterSlices:
     def __getitem__(self, index: int) -> CtSlice:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        plane = np.asarray(self.read_plane(index), dtype=np.float32)
-        nowhere = ~np.isfinite(plane)
-        hu = np.where(nowhere, np.float32(VOID_HU), plane)
+        plane = self.read_plane(index)
+        nowhere = no_hu(plane)
+        hu = np.where(nowhere, VOID_HU, plane).astype(np.float32)
         lowest = hu.min()
         if lowest <= PADDING_HU and (hu == lowest).mean() > PADDING_SHARE:
             nowhere |= hu == lowest
         return CtSlice(hu, nowhere, self._first_mm + index * self._step_mm)
+
+
+def no_hu(plane: NDArray[Any]) -> BoolArray:
+    """True where a plane holds no number, or one that no scanner measures."""
+    marked: BoolArray = ~((plane >= LEAST_HU) & (plane <= MOST_HU))  # NaN is neither
+    return marked
 
 
 def raster_volume(
@@ -83,16 +97,44 @@ def raster_volume(
         )
     try:
         for index in range(len(slices)):
-            slices.read_plane(index)
+            plane = slices.read_plane(index)
+            if slices.dtype.kind == "i":
+                slices.dtype = np.promote_types(slices.dtype, _dtype_of(path, plane))
+    except SeriesError:
+        raise
     except Exception as error:  # decompressors and readers of foreign libraries met arbitrary bytes
         raise SeriesError(
             f"{shown(path)}: voxels cannot be read ({type(error).__name__}), the file is cut short or corrupt; "
             "copy it again from its origin"
         ) from error
-    # Rounding and + 0.0: neither the last bit of a product nor the sign of a zero may change the noise.
-    grid = repr((geometry.shape, (geometry.affine.round(6) + 0.0).tolist())).encode()
-    key = f"{source_format}-{hashlib.sha256(grid).hexdigest()[:32]}"
+    key = f"{source_format}-{_in_plane_key(geometry)}"
     return Volume(slices, geometry, Provenance(source_format, key, (path,), warnings))
+
+
+def _dtype_of(path: Path, plane: NDArray[Any]) -> np.dtype[Any]:
+    """The integers that hold a plane."""
+    least, most = int(plane.min()), int(plane.max())
+    for dtype in (np.dtype("<i2"), np.dtype("<i4")):
+        if np.iinfo(dtype).min <= least and most <= np.iinfo(dtype).max:
+            return dtype
+    raise SeriesError(
+        f"{shown(path)}: holds {least if least < -(2**31) else most}, and integers beyond 32 bits are not kept; "
+        "convert it to int16 or float32"
+    )
+
+
+def _in_plane_key(geometry: Geometry) -> str:
+    """Digest of the grid in the plane and of its place: the same however many slices there are before and behind.
+
+    The place of the first pixel is followed along the slices to where their position is 0.
+    """
+    step, down, right, origin = geometry.affine[:3].T
+    normal = np.cross(right, down)
+    foot = origin - step * (normal @ origin) / (normal @ step)
+    # Rounding and + 0.0: neither the last bit of a product nor the sign of a zero may change the noise. The odd summand
+    # keeps round numbers away from the places where rounding turns.
+    numbers = ((foot + 0.00123).round(2) + 0.0).tolist(), (np.stack([down, right]).round(5) + 0.0).tolist()
+    return hashlib.sha256(repr((geometry.shape[1:], numbers)).encode()).hexdigest()[:32]
 
 
 def require_invertible(path: Path, affine: NDArray[np.float64]) -> None:
@@ -106,7 +148,9 @@ def require_invertible(path: Path, affine: NDArray[np.float64]) -> None:
 
 
 class RasterWriter(ResumableWriter):
-    """Writes a super-resolved volume file: integer HU as int16 if the source had integers, else float32.
+    """Writes a super-resolved volume file: integer HU as int16 (int32 where they need it) if the source had integers.
+
+    Other sources become float32.
 
     Slices wait in files of their own until the last is there; then the output is put together in bounded memory
     and appears at once. Padding is repeated exactly, NaN included.
@@ -135,8 +179,8 @@ class RasterWriter(ResumableWriter):
     ) -> None:
         self._source = cast(RasterSlices, volume.slices)
         self._spread = spread
-        self.integer = self._source.integer and not spread
-        self.dtype = np.dtype("<i2") if self.integer else np.dtype("<f4")
+        self.dtype = np.dtype("<f4") if spread else self._source.dtype
+        self.axes = self._source.axes
         self.derivation = derivation
         self.geometry = volume.geometry.upscaled_in_plane(derivation.scale)
         _, rows, columns = self.geometry.shape
@@ -151,14 +195,15 @@ class RasterWriter(ResumableWriter):
 
     def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
         plane = np.asarray(self._source.read_plane(index))
-        fine = self._integers(plane, hu) if self.integer else self._floats(plane, hu, index)
+        fine = self._integers(plane, hu) if self.dtype.kind == "i" else self._floats(plane, hu, index)
         file.write(fine.astype(self.dtype).tobytes())
 
     def _integers(self, plane: NDArray[Any], hu: FloatArray) -> NDArray[Any]:
-        stored = np.clip(plane, *INT16_HU.limits).astype(np.int32)
-        avoid = INT16_HU.padding_ranges(stored)
-        fine = INT16_HU.to_stored(hu, avoid)
-        overwrite_blocks(fine, stored, in_ranges(stored, avoid))
+        stored = plane.astype(np.int32)
+        pixel_format = PixelFormat(8 * self.dtype.itemsize, signed=True, slope=1.0, intercept=0.0)
+        avoid = pixel_format.padding_ranges(stored)
+        fine = pixel_format.to_stored(hu, avoid)
+        overwrite_blocks(fine, stored, in_ranges(stored, avoid) | no_hu(stored))
         return fine
 
     def _floats(self, plane: NDArray[Any], hu: FloatArray, index: int) -> NDArray[Any]:
@@ -182,9 +227,24 @@ class RasterWriter(ResumableWriter):
             self._copy_slices(cast(BinaryIO, packed))
 
     def _copy_slices(self, file: BinaryIO) -> None:
+        if self.axes != USUAL:
+            self._weave_slices(file)
+            return
         for index in range(len(self.volume)):
             with self._slice_path(index).open("rb") as slice_file:
                 shutil.copyfileobj(slice_file, file)
+
+    def _weave_slices(self, file: BinaryIO) -> None:
+        """Write slices that lie along the first or the second axis of the file: its last axis counts their rows."""
+        count, rows, columns = self.geometry.shape
+        slices = [np.memmap(self._slice_path(index), self.dtype, "r", shape=(rows, columns)) for index in range(count)]
+        for row in range(rows):
+            plane = np.stack([each[row] for each in slices])
+            file.write((plane if self.axes[0] == 1 else plane.T).tobytes())
+
+    def in_file_order(self, by_index: Sequence[Any] | NDArray[Any]) -> list[Any]:
+        """Arrange what belongs to slices, rows and columns as the file counts its axes."""
+        return [by_index[self.axes.index(axis)] for axis in range(3)]
 
     @abstractmethod
     def _compressed(self) -> bool:

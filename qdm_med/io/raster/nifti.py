@@ -7,52 +7,107 @@ from the qform, else from the voxel sizes alone, which is the order that the NIf
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-from nibabel.nifti1 import Nifti1Extension
+from nibabel.nifti1 import Nifti1Extension, Nifti1Header, Nifti1Image
+from nibabel.nifti2 import Nifti2Header, Nifti2Image
 from numpy.typing import NDArray
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import TOOL, Derivation
 from qdm_med.io.dicom.file import shown
-from qdm_med.io.raster.base import RasterSlices, RasterWriter, raster_volume, require_invertible
+from qdm_med.io.raster.axes import USUAL, Axes, choose_axes
+from qdm_med.io.raster.base import RasterSlices, RasterWriter, ReadPlane, raster_volume, require_invertible
+from qdm_med.io.raster.suffix import require_honest_suffix
 from qdm_med.volume import Geometry, Volume, subpixel_centre
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_SLICE_ROW_COLUMN = [2, 1, 0, 3]
-"""Columns of a NIfTI affine in the order of our indices."""
+QUATERNION_ROUNDING = 1e-6
+"""Excess of a quaternion's length over 1 that is rounding of its 32-bit numbers."""
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 """Millimetres of a unit of length; files that name none are in millimetres."""
 _COMMENT = "comment"
 
 
-def read_nifti(path: Path, *, force: bool = False) -> Volume:
+def read_nifti(path: Path, *, force: bool = False, axis: int | None = None) -> Volume:
     """Read a NIfTI-1 or NIfTI-2 file of Hounsfield units, slice by slice; a plane is a volume of one slice.
 
-    ``scl_slope`` and ``scl_inter`` are applied; voxels that are not finite count as padding.
+    ``scl_slope`` and ``scl_inter`` are applied; voxels that are not finite count as padding. Files whose slices do not lie
+    along their last axis are held in memory.
 
     Args:
         path: A .nii or .nii.gz file.
         force: Accept a file that this tool has made.
+        axis: Axis of the file along which the slices lie; ``None``: by spacing and orientation.
 
     Raises:
         SeriesError: If the file is damaged, has more than three axes, or does not hold real numbers.
     """
+    require_honest_suffix(path)
     try:
-        # A compressed file stays open, so that reading on does not decompress it from its beginning.
-        image: Any = nibabel.load(path, keep_file_open=path.suffix == ".gz")
+        image = _load(path)
         header, affine = image.header, np.array(image.affine, dtype=np.float64)
     except Exception as error:  # nibabel met arbitrary bytes
         raise SeriesError(f"{shown(path)}: no NIfTI file ({type(error).__name__}); check the file") from error
     _require_ct(path, image, force=force)
-    columns, rows, slices = (*image.shape, 1)[:3]
+    sizes = (*image.shape, 1)[:3]
     affine[:3] *= _MM[header.get_xyzt_units()[0]]
     require_invertible(path, affine)
-    geometry = Geometry((slices, rows, columns), (RAS_TO_LPS @ affine)[:, _SLICE_ROW_COLUMN])
+    axes, odd = choose_axes(sizes, affine, axis)
+    geometry = Geometry((sizes[axes[0]], sizes[axes[1]], sizes[axes[2]]), (RAS_TO_LPS @ affine)[:, [*axes, 3]])
+    read_plane = _from_file(image) if axes == USUAL else _from_memory(image, axes[0])
+    source = RasterSlices(read_plane, geometry, integer=_holds_integers(image), header=header, axes=axes)
+    told = (*_warnings(header), *([odd] if odd else []))
+    return raster_volume(path, source, geometry, source_format="nifti", warnings=told)
+
+
+class _ShortQuaternion:
+    """Header whose quaternion may be longer than 1, which rounding or careless writers make it: it is normalised."""
+
+    def get_qform_quaternion(self) -> NDArray[np.float64]:
+        vector = np.array([self[f"quatern_{name}"] for name in "bcd"], dtype=np.float64)  # type: ignore[index]
+        length = float(np.linalg.norm(vector))
+        if length > 1:
+            return np.array([0.0, *(vector / length)])
+        quaternion: NDArray[np.float64] = super().get_qform_quaternion()  # type: ignore[misc]
+        return quaternion
+
+
+class _Header1(_ShortQuaternion, Nifti1Header):  # type: ignore[misc]
+    """Of NIfTI-1."""
+
+
+class _Header2(_ShortQuaternion, Nifti2Header):  # type: ignore[misc]
+    """Of NIfTI-2."""
+
+
+class _Image1(Nifti1Image):  # type: ignore[misc]
+    """NIfTI-1 with a patient header."""
+
+    header_class = _Header1
+
+
+class _Image2(Nifti2Image):  # type: ignore[misc]
+    """NIfTI-2 with a patient header."""
+
+    header_class = _Header2
+
+
+def _load(path: Path) -> Any:
+    sniffed = None
+    for kind in (_Image1, _Image2):
+        known, sniffed = kind.path_maybe_image(path, sniffed)
+        if known:
+            # A compressed file stays open, so that reading on does not decompress it from its beginning.
+            return kind.from_filename(path, keep_file_open=path.suffix.lower() == ".gz")
+    raise ValueError("neither NIfTI-1 nor NIfTI-2 in one file")
+
+
+def _from_file(image: Any) -> ReadPlane:
     further_axes = len(image.shape) - 3
 
     def read_plane(index: int) -> NDArray[Any]:
@@ -60,8 +115,19 @@ def read_nifti(path: Path, *, force: bool = False) -> Volume:
         plane: NDArray[Any] = np.asarray(image.dataobj[(slice(None), slice(None), *chosen)]).T
         return plane
 
-    source = RasterSlices(read_plane, geometry, integer=_holds_integers(image), header=header)
-    return raster_volume(path, source, geometry, source_format="nifti", warnings=_warnings(header))
+    return read_plane
+
+
+def _from_memory(image: Any, axis: int) -> ReadPlane:
+    voxels: list[NDArray[Any]] = []  # read when the first plane is asked for, where damage is told by name
+
+    def read_plane(index: int) -> NDArray[Any]:
+        if not voxels:
+            read = np.asarray(image.dataobj).reshape(image.shape[:3])
+            voxels.append(np.moveaxis(read.astype(np.float32) if read.dtype == np.float64 else read, axis, 0))
+        return voxels[0][index].T
+
+    return read_plane
 
 
 def _require_ct(path: Path, image: Any, *, force: bool) -> None:
@@ -87,6 +153,10 @@ def _warnings(header: Any) -> tuple[str, ...]:
     qform, qform_code = header.get_qform(coded=True)
     if not sform_code and not qform_code:
         return ("neither sform nor qform: the place in the patient is unknown, only voxel sizes are used",)
+    length = float(np.linalg.norm([header[f"quatern_{name}"] for name in "bcd"]))
+    if qform_code and length > 1 + QUATERNION_ROUNDING:
+        used = "the sform is used" if sform_code else "it is normalised"
+        return (f"the quaternion of the qform has the length {length:.7g}, not 1: {used}",)
     if sform_code and qform_code and not np.allclose(sform, qform, atol=1e-2):
         apart = float(np.abs(sform - qform).max())
         return (f"sform and qform disagree by up to {apart:g} mm: the sform is used",)
@@ -104,7 +174,9 @@ class NiftiWriter(RasterWriter):
     ) -> None:
         super().__init__(volume, out, derivation, suffixes=NIFTI_SUFFIXES, overwrite=overwrite, spread=spread)
         try:
-            self._header = _derived_header(self._source.header, self.geometry.shape, self.dtype, derivation)
+            self._header = _derived_header(
+                self._source.header, self.in_file_order(self.geometry.shape), self.dtype, derivation, self.axes
+            )
         except Exception as error:  # nibabel refuses sides over 32767 and whatever else does not fit its fields
             self._job.remove()
             raise SeriesError(f"{shown(out)}: the NIfTI header cannot hold the output ({error})") from error
@@ -119,27 +191,31 @@ class NiftiWriter(RasterWriter):
         return self._header
 
 
-def _derived_header(source: Any, shape: tuple[int, int, int], dtype: np.dtype[Any], derivation: Derivation) -> bytes:
+def _derived_header(
+    source: Any, sizes: Sequence[int], dtype: np.dtype[Any], derivation: Derivation, axes: Axes
+) -> bytes:
     """The source's header for the new grid, up to the first voxel."""
     header = source.as_byteswapped("<")
     # The source's extensions are not taken over: they may describe the old grid, and nobody can tell.
     header.extensions = type(source.extensions)([Nifti1Extension(_COMMENT, derivation.description().encode())])
-    header.set_data_shape(shape[::-1])
+    header.set_data_shape(sizes)
     header.set_data_dtype(dtype)
     header.set_slope_inter(1.0, 0.0)
     header["descrip"] = derivation.description()[:79].encode()
-    _refine_grid(header, source, derivation.scale)
+    _refine_grid(header, source, derivation.scale, axes)
     header["vox_offset"] = 0  # computed from the extensions when it is written
     buffer = io.BytesIO()
     header.write_to(buffer)
     return buffer.getvalue()
 
 
-def _refine_grid(header: Any, source: Any, scale: int) -> None:
-    to_coarse = np.diag([1 / scale, 1 / scale, 1.0, 1.0])
-    to_coarse[:2, 3] = subpixel_centre(scale)
-    column_size, row_size, slice_size = (*source.get_zooms(), 1.0)[:3]
-    header.set_zooms((column_size / scale, row_size / scale, slice_size))
+def _refine_grid(header: Any, source: Any, scale: int, axes: Axes) -> None:
+    factor, shift = np.ones(3), np.zeros(3)
+    in_plane = list(axes[1:])
+    factor[in_plane], shift[in_plane] = 1 / scale, subpixel_centre(scale)
+    to_coarse = np.diag([*factor, 1.0])
+    to_coarse[:3, 3] = shift
+    header.set_zooms((np.array((*source.get_zooms(), 1.0)[:3]) * factor).tolist())
     for get, put in ((source.get_qform, header.set_qform), (source.get_sform, header.set_sform)):
         affine, code = get(coded=True)
         if code:

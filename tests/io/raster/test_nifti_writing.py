@@ -42,16 +42,21 @@ def affines(draw: st.DrawFn) -> np.ndarray:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(affine=affines(), scale=st.sampled_from([4, 8]))
-def test_outer_edges_of_the_volume_stay_where_they_were(tmp_path, affine, scale):
+@given(affine=affines(), scale=st.sampled_from([4, 8]), axis=st.sampled_from([0, 1, 2]))
+def test_outer_edges_of_the_volume_stay_where_they_were(tmp_path, affine, scale, axis):
     source = save(tmp_path / "ct.nii", values(), affine)
-    out = upscale(source, tmp_path / "out.nii", Derivation(scale, "ct-test", "0123"), overwrite=True)
+    out = upscale(source, tmp_path / "out.nii", Derivation(scale, "ct-test", "0123"), axis=axis, overwrite=True)
     before, after = nibabel.load(source), nibabel.load(out)
-    assert after.shape == (5 * scale, 4 * scale, 3)
+    finer = [1 if each == axis else scale for each in range(3)]
+    assert after.shape == tuple(np.multiply(before.shape, finer))
+    repeats = before.get_fdata()
+    for each, times in enumerate(finer):
+        repeats = repeats.repeat(times, each)
+    np.testing.assert_array_equal(after.get_fdata(), repeats)
     np.testing.assert_allclose(
         outer_corners(after.affine, after.shape), outer_corners(before.affine, before.shape), atol=1e-4
     )
-    np.testing.assert_allclose(after.header.get_zooms()[:2], np.divide(before.header.get_zooms()[:2], scale), rtol=1e-6)
+    np.testing.assert_allclose(after.header.get_zooms(), np.divide(before.header.get_zooms(), finer), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("sform", "qform"), [(1, 0), (0, 1), (2, 4), (0, 0)])
