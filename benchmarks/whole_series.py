@@ -43,7 +43,8 @@ torch.set_num_threads(int(sys.argv[4]))
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from qdm_med.diffusion.noise import SliceNoise
-from qdm_med.inference import pipeline, upscale
+from qdm_med.inference import networks, upscaler as upscale
+from qdm_med.inference.runs import pipeline
 from qdm_med.inference.runs.series import upscale_series
 spent, first = {}, []
 def timed(name, work, clock):
@@ -58,8 +59,8 @@ class Measured(ThreadPoolExecutor):
     def submit(self, work, *arguments):
         return super().submit(timed("beside, cpu", work, time.thread_time), *arguments)
 pipeline.ThreadPoolExecutor = Measured
-upscale.super_resolve = timed("networks", upscale.super_resolve, time.perf_counter)
-upscale.super_resolve = timed("networks, cpu", upscale.super_resolve, time.thread_time)
+networks.super_resolve = timed("networks", networks.super_resolve, time.perf_counter)
+networks.super_resolve = timed("networks, cpu", networks.super_resolve, time.thread_time)
 SliceNoise.draw = timed("noise", SliceNoise.draw, time.perf_counter)
 def progress(done, total, ct_slice):
     if done == 1:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +78,7 @@ class ModelCard:
             CheckpointError: If there is none.
         """
         if self.denoiser is None:
-            raise CheckpointError(
-                f"model {self.name} is an autoencoder without a denoiser; train one with `qdm-med train`"
-            )
+            raise _no_denoiser(self.name)
         return self.denoiser
 
     def steps_for(self, scale: int) -> int:
@@ -119,13 +117,18 @@ class Checkpoint:
         Raises:
             CheckpointError: If there is none.
         """
-        self.card.require_denoiser()
-        return cast("LatentNetwork", self.denoiser)
+        if self.denoiser is None:
+            raise _no_denoiser(self.card.name)
+        return self.denoiser
 
     def shares_autoencoder(self, other: Checkpoint) -> bool:
         """Tell whether both speak of the same latents: the weights of their autoencoders are equal."""
         ours, theirs = (checkpoint.autoencoder.state_dict() for checkpoint in (self, other))
         return ours.keys() == theirs.keys() and all(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours)
+
+
+def _no_denoiser(name: str) -> CheckpointError:
+    return CheckpointError(f"model {name} is an autoencoder without a denoiser; train one with `qdm-med train`")
 
 
 def save_checkpoint(

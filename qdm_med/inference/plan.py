@@ -1,4 +1,4 @@
-"""What a slice asks for, known before anything is computed: its tiles, their active leaves, and where they lie."""
+"""What a slice asks for, planned before anything is computed: its tiles, their active leaves, and its noise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.inference.anatomy import anatomy_mask
 from qdm_med.inference.padding import fill_padding, in_whole_windows
 from qdm_med.inference.tiling import Tiling
@@ -60,7 +61,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class SliceWork:
+class SlicePlan:
     """A slice made ready, and what there is to compute.
 
     Attributes:
@@ -69,6 +70,7 @@ class SliceWork:
         box: The part of the slice that the tiles cover; elsewhere the source is interpolated.
         tiles: Tiles of the box, row by row.
         windows_in_all: Downstream windows that a dense network would compute for the whole slice.
+        noise: Noise of the slice.
     """
 
     source: FloatArray
@@ -76,6 +78,7 @@ class SliceWork:
     box: Region
     tiles: tuple[Tile, ...]
     windows_in_all: int
+    noise: SliceNoise
 
     @property
     def active_tiles(self) -> tuple[Tile, ...]:
@@ -124,7 +127,7 @@ def where_to_look(source: FloatArray, padding: BoolArray, quadtree: Quadtree) ->
 
 
 @dataclass(frozen=True)
-class WorkPlanner:
+class SlicePlanner:
     """Decides what is computed, from the source alone.
 
     With the adaptive quadtree leaves lie in the patient only and the tiles cover no more than the patient. With the
@@ -136,6 +139,7 @@ class WorkPlanner:
         tiling: Tiles of a large slice.
         scale: Magnification.
         denoiser: Shape of the network, for its leaves and windows.
+        seed: The user's seed, a part of the key of the noise.
     """
 
     intensity: IntensityMap
@@ -143,16 +147,18 @@ class WorkPlanner:
     tiling: Tiling
     scale: int
     denoiser: LatentNetworkConfig
+    seed: int = 0
 
-    def plan(self, ct_slice: CtSlice) -> SliceWork:
-        """Work out what one slice asks for."""
+    def plan(self, ct_slice: CtSlice, series_key: str = "") -> SlicePlan:
+        """Work out what one slice asks for; only its noise depends on the identity of its series."""
         source = fill_padding(ct_slice.hu, ct_slice.padding)
         image = torch.from_numpy(self.intensity.to_unit(source))[None]
         within = where_to_look(source, ct_slice.padding, self.quadtree)
         box = self._box(within)
         tiles = tuple(self._tile(image, within, region) for region in _offset(self.tiling, box))
         regions = self.tiling.regions(*source.shape)
-        return SliceWork(source, image, box, tiles, sum(map(self._windows_in, regions)))
+        noise = SliceNoise(self.seed, series_key, ct_slice.position_mm)
+        return SlicePlan(source, image, box, tiles, sum(map(self._windows_in, regions)), noise)
 
     def _box(self, within: BoolArray) -> Region:
         """Bounding box of the anatomy and its margin, in whole windows; empty if there is none."""

@@ -13,7 +13,7 @@ from qdm_med.inference.anatomy import anatomy_mask
 from qdm_med.inference.consistency import agree_with_source
 from qdm_med.inference.fusion import fade_in
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.plan import WorkPlanner
+from qdm_med.inference.plan import SlicePlanner
 from qdm_med.inference.tiling import Tiling
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.intensity import CompandedRange
@@ -47,7 +47,7 @@ def ct(hu, padding=None):
 
 
 def planner(quadtree, *, scale=4, tile=128):
-    return WorkPlanner(CompandedRange(), quadtree, Tiling.of(tile), scale, PRESETS["t"])
+    return SlicePlanner(CompandedRange(), quadtree, Tiling.of(tile), scale, PRESETS["t"])
 
 
 @pytest.mark.parametrize("side", [64, 128, 512])
@@ -135,7 +135,7 @@ def test_an_empty_slice_goes_through_no_network(tiny_checkpoint, quadtree, monke
     def never(*args, **kwargs):
         raise AssertionError("a network was run")
 
-    monkeypatch.setattr("qdm_med.inference.upscaler.super_resolve", never)
+    monkeypatch.setattr("qdm_med.inference.networks.super_resolve", never)
     hu = np.full((64, 64), -1000.0, dtype=np.float32)
     result = upscaler(tiny_checkpoint, quadtree=quadtree).upscale_slice(ct(hu), "series")
     np.testing.assert_allclose(result.hu, -1000.0, atol=0.05)

@@ -22,15 +22,6 @@ CPU = torch.device("cpu")
 BASE = {"steps": 2, "threshold": 0.02}
 
 
-class OneOfMany(Upscaler):
-    """Draws one sample of a run of many, alone."""
-
-    number = 0
-
-    def _noise(self, tiles, number):
-        return super()._noise(tiles, self.number + number)
-
-
 def ct_slice(rows=24, columns=40, *, seed=0):
     rng = np.random.default_rng(seed)
     hu = np.kron(rng.uniform(-1000, 800, (rows // 4, columns // 4)), np.ones((4, 4)))
@@ -42,11 +33,10 @@ def ct_slice(rows=24, columns=40, *, seed=0):
 @pytest.mark.parametrize("further", [{}, {"tile": 32}, {"consistency": "hard"}, {"consistency": "off"}])
 def test_it_is_that_of_the_samples_each_finished_by_itself(tiny_checkpoint, further):
     options = BASE | further
-    single = OneOfMany(tiny_checkpoint, UpscaleOptions(**options), device=CPU)
-    samples = []
-    for number in range(3):
-        single.number = number
-        samples.append(single.upscale_slice(ct_slice(48, 48), "series").hu)
+    single = Upscaler(tiny_checkpoint, UpscaleOptions(**options), device=CPU)
+    plan = single.plan(ct_slice(48, 48), "series")
+    draws = [replace(plan, noise=replace(plan.noise, sample=number)) for number in range(3)]
+    samples = [result.hu for result in single.compute(draws)]
     several = Upscaler(tiny_checkpoint, UpscaleOptions(samples=3, **options), device=CPU)
     result = several.upscale_slice(ct_slice(48, 48), "series", uncertainty=True)
     assert result.std_hu.dtype == np.float32

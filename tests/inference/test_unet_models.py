@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from qdm_med.errors import ConfigError
+from qdm_med.inference.memory import peak_bytes
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.runs.memory import peak_bytes
 from qdm_med.inference.runs.series import upscale_series
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.volume import CtSlice

@@ -17,7 +17,7 @@ from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.plan import WorkPlanner
+from qdm_med.inference.plan import SlicePlanner
 from qdm_med.inference.super_resolution import super_resolve
 from qdm_med.inference.tiling import Tiling
 from qdm_med.models.autoencoder.kl_vae import KlVae
@@ -237,7 +237,7 @@ def test_validation_refines_the_leaves_that_upscale_would(store, trained, monkey
     assert seen
     for low_res, leaves, scale in seen:
         card = run._card
-        planner = WorkPlanner(
+        planner = SlicePlanner(
             card.intensity, UpscaleOptions(scale=scale).quadtree_for(card), Tiling.of(64), scale, card.denoiser
         )
         hu = card.intensity.to_hu(low_res[0, 0].numpy())

@@ -78,7 +78,8 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
 
 def _consistency(upscaler: Upscaler) -> str:
     """What a name says of it: nothing, if it is what ``upscale`` does unasked."""
-    return "" if upscaler.consistency == UpscaleOptions().consistency else f", consistency {upscaler.consistency}"
+    consistency = upscaler.options.consistency
+    return "" if consistency == UpscaleOptions().consistency else f", consistency {consistency}"
 
 
 def dense(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Qdm:

@@ -23,8 +23,9 @@ from qdm_med.evaluation.measures.tissues import TISSUES
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, MOST_CASES, Picture, PictureCase, hu_png, mask_png
 from qdm_med.evaluation.tables.table import Table
+from qdm_med.inference.finish import interpolated
 from qdm_med.inference.runs.series import UpscaleSummary, calibration_of, derivation_of
-from qdm_med.inference.upscaler import UpscaledSlice, Upscaler, interpolated
+from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
 from qdm_med.intensity import HU_MIN
 from qdm_med.io.read import read_volume
 from qdm_med.volume import Volume
@@ -127,12 +128,12 @@ def spread_over(count: int, most: int) -> list[int]:
 def _show(volume: Volume, index: int, upscaler: Upscaler) -> tuple[PictureCase, Shown]:
     ct_slice = volume.slices[index]
     started = time.perf_counter()
-    job = upscaler.plan(ct_slice, volume.provenance.series_key)
-    result = upscaler.compute([job], uncertainty=upscaler.samples > 1)[0]
+    plan = upscaler.plan(ct_slice, volume.provenance.series_key)
+    result = upscaler.compute([plan], uncertainty=upscaler.samples > 1)[0]
     seconds = time.perf_counter() - started
     title = f"slice {index + 1} of {len(volume)}"
     padding = ct_slice.padding.repeat(upscaler.scale, axis=0).repeat(upscaler.scale, axis=1)
-    plain = upscaler.card.intensity.to_hu(interpolated(job.work.image, upscaler.scale)[0].numpy())
+    plain = upscaler.card.intensity.to_hu(interpolated(plan.image, upscaler.scale)[0].numpy())
     name = f"{upscaler.card.name}, x{upscaler.scale}" + (
         f", mean of {upscaler.samples} samples" if upscaler.samples > 1 else ""
     )

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from qdm_med.inference.runs.memory import peak_bytes
-from qdm_med.inference.upscaler import Job, Upscaler
+from qdm_med.inference.memory import peak_bytes
+from qdm_med.inference.plan import SlicePlan
+from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.read import read_volume
 from qdm_med.volume import Volume
 
@@ -83,19 +84,19 @@ def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = F
     count, rows, columns = volume.geometry.shape
     looked_at = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(int)).tolist()
     started = time.perf_counter()
-    jobs = [upscaler.plan(volume.slices[index], volume.provenance.series_key) for index in looked_at]
-    planning = (time.perf_counter() - started) / len(jobs)
-    windows = float(np.mean([job.work.windows for job in jobs]))
+    plans = [upscaler.plan(volume.slices[index], volume.provenance.series_key) for index in looked_at]
+    planning = (time.perf_counter() - started) / len(plans)
+    windows = float(np.mean([plan.windows for plan in plans]))
     pixels = count * rows * columns * upscaler.scale**2
     return Estimate(
         slices=count,
         shape=(rows, columns),
         scale=upscaler.scale,
-        empty_slices=round(count * float(np.mean([job.work.windows == 0 for job in jobs]))),
-        active_leaves=float(np.mean([job.work.leaves.mean() for job in jobs])),
+        empty_slices=round(count * float(np.mean([plan.windows == 0 for plan in plans]))),
+        active_leaves=float(np.mean([plan.leaves.mean() for plan in plans])),
         windows=round(count * windows),
-        windows_in_all=count * jobs[0].work.windows_in_all,
-        seconds=count * (planning + _seconds(jobs, upscaler)),
+        windows_in_all=count * plans[0].windows_in_all,
+        seconds=count * (planning + _seconds(plans, upscaler)),
         memory_bytes=peak_bytes(
             upscaler.card, (rows, columns), upscaler.tiling, upscaler.scale, uncertainty=uncertainty
         ),
@@ -103,21 +104,19 @@ def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = F
     )
 
 
-def _seconds(jobs: list[Job], upscaler: Upscaler) -> float:
+def _seconds(plans: list[SlicePlan], upscaler: Upscaler) -> float:
     """Mean time of a slice: what every slice takes, and what the windows take, from one tile with the median work."""
-    tiles = sorted(((tile, job) for job in jobs for tile in job.work.active_tiles), key=lambda pair: pair[0].windows)
-    anything = jobs[0]
-    nothing = _timed(anything._replace(work=replace(anything.work, tiles=())), upscaler)
+    tiles = sorted(((tile, plan) for plan in plans for tile in plan.active_tiles), key=lambda pair: pair[0].windows)
+    nothing = _timed(replace(plans[0], tiles=()), upscaler)
     if not tiles:
         return nothing
-    tile, job = tiles[len(tiles) // 2]
-    alone = job._replace(work=replace(job.work, box=tile.region, tiles=(tile,)))
-    a_window = max(0.0, _timed(alone, upscaler) - nothing) / tile.windows
-    return nothing + a_window * float(np.mean([job.work.windows for job in jobs]))
+    tile, plan = tiles[len(tiles) // 2]
+    a_window = max(0.0, _timed(replace(plan, box=tile.region, tiles=(tile,)), upscaler) - nothing) / tile.windows
+    return nothing + a_window * float(np.mean([plan.windows for plan in plans]))
 
 
-def _timed(job: Job, upscaler: Upscaler) -> float:
-    upscaler.compute([job])  # the first call of a process is slower
+def _timed(plan: SlicePlan, upscaler: Upscaler) -> float:
+    upscaler.compute([plan])  # the first call of a process is slower
     started = time.perf_counter()
-    upscaler.compute([job])
+    upscaler.compute([plan])
     return time.perf_counter() - started

@@ -13,7 +13,7 @@ from PIL import Image
 
 from qdm_med.errors import SeriesError
 from qdm_med.inference.upscaler import Upscaler
-from qdm_med.inference.plan import SliceWork
+from qdm_med.inference.plan import SlicePlan
 from qdm_med.io.read import read_volume
 
 SMALLEST_SIDE = 512
@@ -23,17 +23,17 @@ ACTIVE, BOX = (255, 140, 0), (0, 170, 255)
 """Colours of active leaves and of the box that goes through the networks."""
 
 
-def overlay(work: SliceWork) -> NDArray[np.uint8]:
+def overlay(plan: SlicePlan) -> NDArray[np.uint8]:
     """The source with its active leaves tinted and the box of the networks drawn.
 
     Returns:
         ``(rows, columns, 3)`` RGB, magnified.
     """
-    factor = max(1, -(-SMALLEST_SIDE // max(work.source.shape)))
-    grey = np.repeat((work.image[0].numpy()[..., None] + 1) / 2 * 255, 3, axis=-1)
-    tinted = np.where(work.leaves[..., None], 0.55 * grey + 0.45 * np.array(ACTIVE), grey)
+    factor = max(1, -(-SMALLEST_SIDE // max(plan.source.shape)))
+    grey = np.repeat((plan.image[0].numpy()[..., None] + 1) / 2 * 255, 3, axis=-1)
+    tinted = np.where(plan.leaves[..., None], 0.55 * grey + 0.45 * np.array(ACTIVE), grey)
     picture = np.kron(tinted, np.ones((factor, factor, 1))).round().clip(0, 255).astype(np.uint8)
-    rows, columns = (slice(side.start * factor, side.stop * factor) for side in work.box)
+    rows, columns = (slice(side.start * factor, side.stop * factor) for side in plan.box)
     if rows.stop > rows.start:
         picture[[rows.start, rows.stop - 1], columns] = BOX
         picture[rows, [columns.start, columns.stop - 1]] = BOX

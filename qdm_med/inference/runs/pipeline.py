@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from qdm_med.inference.batches import in_batches
+
 Item = TypeVar("Item")
 Read = TypeVar("Read")
 Computed = TypeVar("Computed")
@@ -46,7 +48,7 @@ def overlapped(
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         writing: deque[tuple[Item, Computed, Future[object]]] = deque()
         try:
-            for batch in _batches(_read_ahead(items, read, reader), work, budget):
+            for batch in in_batches(_read_ahead(items, read, reader), lambda one: work(one[1]), budget):
                 results = compute([value for _, value in batch])
                 for (item, _), result in zip(batch, results, strict=True):
                     writing.append((item, result, writer.submit(write, item, result)))
@@ -70,21 +72,6 @@ def _read_ahead(
             yield first, value.result()
     for item, value in reading:
         yield item, value.result()
-
-
-def _batches(
-    read: Iterable[tuple[Item, Read]], work: Callable[[Read], int], budget: int
-) -> Iterator[list[tuple[Item, Read]]]:
-    batch: list[tuple[Item, Read]] = []
-    collected = 0
-    for item, value in read:
-        batch.append((item, value))
-        collected += work(value)
-        if collected >= budget:
-            yield batch
-            batch, collected = [], 0
-    if batch:
-        yield batch
 
 
 def _written(writing: deque[tuple[Item, Computed, Future[object]]]) -> tuple[Item, Computed]:

@@ -147,7 +147,7 @@ def upscale_series(
             lambda index: upscaler.plan(volume.slices[index], volume.provenance.series_key),
             partial(upscaler.compute, uncertainty=uncertainty),
             outputs.write,
-            work=lambda job: job.work.active,
+            work=lambda plan: plan.active,
             budget=upscaler.batch_leaves,
         )
         with closing(slices):

@@ -44,7 +44,7 @@ def test_samples_differ_by_their_seed_only(checkpoint):
     low_hu = np.random.default_rng(0).integers(-900, 900, (16, 16)).astype(np.float32)
     method = sampled(checkpoint, UpscaleOptions(scale=4, threshold=0.0), CPU, 3)
     assert method.name == "tiny, 2 steps, s = 0, mean of 3 samples"
-    assert [member.upscaler.seed for member in method.members] == [0, 1, 2]
+    assert [member.upscaler.options.seed for member in method.members] == [0, 1, 2]
     first, second = method.restore(low_hu, 4), method.restore(low_hu, 4)
     np.testing.assert_array_equal(first.std_hu, second.std_hu)
     assert first.hu.shape == first.std_hu.shape == (64, 64)

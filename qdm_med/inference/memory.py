@@ -9,8 +9,8 @@ from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import ConfigError
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
-from qdm_med.models.network import LatentNetworkConfig
 from qdm_med.models.compared.unet import LatentUnetConfig
+from qdm_med.models.network import LatentNetworkConfig
 
 PROGRAM = 640 * 2**20
 """Bytes of Python with PyTorch and the embedded model, before the first slice."""

@@ -10,7 +10,7 @@ import pytest
 RUN = """
 import sys
 import numpy as np, torch
-from qdm_med.inference.runs.memory import peak_bytes
+from qdm_med.inference.memory import peak_bytes
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscaler import load_upscaler
 from qdm_med.volume import CtSlice

@@ -1,0 +1,79 @@
+"""From super-resolved tiles to a slice in HU: fused, set into the interpolated source, and true to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from qdm_med.inference.consistency import back_projected
+from qdm_med.inference.fusion import GaussianTileFusion, fade_in
+from qdm_med.inference.options import ConsistencyName
+from qdm_med.inference.plan import MARGIN, Region, SlicePlan, Tile
+from qdm_med.intensity import IntensityMap
+from qdm_med.models.conditioning import upsample
+from qdm_med.volume import FloatArray
+
+
+@dataclass(frozen=True)
+class SliceFinisher:
+    """What is done with the networks' answers.
+
+    Attributes:
+        intensity: HU to [-1, 1].
+        scale: Magnification.
+        consistency: How far the slice agrees with its source.
+    """
+
+    intensity: IntensityMap
+    scale: int
+    consistency: ConsistencyName
+
+    def finish(self, plan: SlicePlan, fine: Mapping[Tile, Tensor]) -> FloatArray:
+        """``(scale rows, scale columns)`` float32 HU of a slice.
+
+        Args:
+            plan: What the slice asked for.
+            fine: Its super-resolved tiles, ``(1, h, w)`` in [-1, 1] each.
+        """
+        low, high = self.intensity.hu_range
+        inside = np.clip(plan.source, low, high)
+        answer = self.intensity.to_hu(self._fuse(plan, fine).numpy())
+        hu = back_projected(answer, inside, self.scale, self.consistency)
+        # Beyond the mapped range (metal on an extended scale) there is no network: those HU are magnified as they are.
+        if (plan.source != inside).any():
+            hu = hu + np.kron(plan.source - inside, np.ones((self.scale, self.scale), dtype=np.float32))
+        return hu
+
+    def _fuse(self, plan: SlicePlan, fine: Mapping[Tile, Tensor]) -> Tensor:
+        """``(scale H, scale W)`` image: the interpolated source, and the fused tiles where there is something to add."""
+        if fine and plan.is_one_tile:
+            return fine[plan.tiles[0]][0]
+        plain = interpolated(plan.image, self.scale)[0]
+        if not fine:
+            return plain
+        box = self._on_output(plan.box)
+        answer = fine[plan.tiles[0]][0] if len(plan.tiles) == 1 else self._fuse_tiles(plan, fine, plain).to(plain.dtype)
+        plain[box] += fade_in(plan.box, plan.source.shape, margin=MARGIN, scale=self.scale) * (answer - plain[box])
+        return plain
+
+    def _fuse_tiles(self, plan: SlicePlan, fine: Mapping[Tile, Tensor], plain: Tensor) -> Tensor:
+        """``(h, w)`` float64 of the box; tiles without an active leaf are taken from ``plain``."""
+        fusion = GaussianTileFusion((1, *((side.stop - side.start) * self.scale for side in plan.box)))
+        for tile in plan.tiles:
+            top, left = (side.start - start.start for side, start in zip(tile.region, plan.box, strict=True))
+            added = fine[tile] if tile in fine else plain[self._on_output(tile.region)][None]
+            fusion.add(added, top * self.scale, left * self.scale)
+        return fusion.result()[0]
+
+    def _on_output(self, region: Region) -> tuple[slice, slice]:
+        """A source region on the grid of the output."""
+        rows, columns = (slice(side.start * self.scale, side.stop * self.scale) for side in region)
+        return rows, columns
+
+
+def interpolated(image: Tensor, scale: int) -> Tensor:
+    """``(1, H, W)`` in [-1, 1] -> ``(1, scale H, scale W)``: what stands where nothing is refined."""
+    return upsample(image[None], scale)[0].clamp(-1, 1)
