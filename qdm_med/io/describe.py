@@ -13,6 +13,7 @@ from qdm_med.io.dicom.checks import gaps_mm, refusals, warnings_about
 from qdm_med.io.dicom.file import shown, shown_value, uid_name
 from qdm_med.io.dicom.header import SliceHeader
 from qdm_med.io.dicom.series import Scan, scan, sort_slices
+from qdm_med.io.find import MADE_BY_US
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class SeriesSummary:
         transfer_syntax: Name of the encoding.
         warnings: What a careful reader should know.
         refused: Why it cannot be super-resolved; empty if it can. Pixel data are not decoded for this.
+        patient: Pseudonym that tells patients apart.
+        study_date: StudyDate, ``YYYYMMDD``.
+        number: SeriesNumber, for ``--series-number``.
+        description: SeriesDescription, for ``--description``.
     """
 
     kind: str
@@ -46,6 +51,10 @@ class SeriesSummary:
     transfer_syntax: str = ""
     warnings: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    patient: str = ""
+    study_date: str = ""
+    number: int | None = None
+    description: str = ""
 
 
 def describe_tree(path: Path) -> list[SeriesSummary]:
@@ -67,7 +76,7 @@ def _ct_summary(headers: list[SliceHeader]) -> SeriesSummary:
     placed = all(header.position and header.orientation and header.spacing for header in headers)
     ordered = sort_slices(headers) if placed else headers
     first = ordered[0]
-    made_by_us = ("made by qdm-med; --force accepts it",) if any(h.derived_by_us for h in headers) else ()
+    made_by_us = (MADE_BY_US,) if any(h.derived_by_us for h in headers) else ()
     return SeriesSummary(
         kind=first.kind,
         slices=len(headers),
@@ -81,6 +90,10 @@ def _ct_summary(headers: list[SliceHeader]) -> SeriesSummary:
         transfer_syntax=uid_name(first.transfer_syntax),
         warnings=() if reasons or not placed else tuple(warnings_about(ordered)),
         refused=reasons + made_by_us,
+        patient=first.patient[:8],
+        study_date=shown_value(first.study_date),
+        number=first.series_number,
+        description=shown_value(first.description),
     )
 
 

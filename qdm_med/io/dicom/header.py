@@ -37,6 +37,7 @@ LARGEST_THICKNESS_MM = 1e4
 PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber"),
+    *("SeriesDescription", "StudyDate"),
     *("ImageType", "Modality", "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient"),
     *("PixelSpacing", "SliceThickness", "GantryDetectorTilt", "Rows", "Columns", "NumberOfFrames"),
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
@@ -85,6 +86,8 @@ class SliceHeader:
         character_sets: Values of Specific Character Set.
         burned_in: Whether the pixels are said to show text or a face.
         derived_by_us: Whether this tool made the object.
+        description: Series Description.
+        study_date: Study Date, ``YYYYMMDD``.
     """
 
     path: Path
@@ -118,6 +121,8 @@ class SliceHeader:
     character_sets: tuple[str, ...]
     burned_in: bool
     derived_by_us: bool
+    description: str = ""
+    study_date: str = ""
 
     @property
     def kind(self) -> str:
@@ -220,6 +225,8 @@ def _header(path: Path, dataset: Any, sop_class: str) -> SliceHeader:
         character_sets=tuple(str(value) for value in _values(dataset, "SpecificCharacterSet")),
         burned_in="YES" in (_text(dataset, "BurnedInAnnotation"), _text(dataset, "RecognizableVisualFeatures")),
         derived_by_us=_derived_by_us(dataset),
+        description=_text(dataset, "SeriesDescription"),
+        study_date=_text(dataset, "StudyDate"),
     )
 
 

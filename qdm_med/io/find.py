@@ -1,0 +1,120 @@
+"""Every series under a tree, and of each what tells it apart and why it would be refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qdm_med.errors import SeriesError
+from qdm_med.io.dicom.checks import refusals
+from qdm_med.io.dicom.file import Content, shown, shown_value, sniff
+from qdm_med.io.dicom.header import SliceHeader
+from qdm_med.io.dicom.series import Scan, scan
+from qdm_med.io.raster.itk import ITK_SUFFIXES
+from qdm_med.io.raster.nifti import NIFTI_SUFFIXES
+from qdm_med.io.walk import walk_files
+
+MADE_BY_US = "made by qdm-med; --force accepts it"
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class FoundSeries:
+    """One series below a folder; nothing in it names the patient.
+
+    Attributes:
+        path: What :func:`qdm_med.io.read.read_volume` reads it from: the innermost folder of its slices, or its file.
+        series_uid: SeriesInstanceUID, without which ``path`` may hold several; empty for volume files.
+        headers: Headers of its slices; none for volume files, which are not opened for this.
+        refused: Why it cannot be super-resolved, the most telling reason first; pixels are not decoded for this.
+        made_by_us: Whether it is an output of this tool.
+    """
+
+    path: Path
+    series_uid: str = ""
+    headers: tuple[SliceHeader, ...] = ()
+    refused: tuple[str, ...] = ()
+    made_by_us: bool = False
+
+    @property
+    def number(self) -> int | None:
+        """SeriesNumber."""
+        return self.headers[0].series_number if self.headers else None
+
+    @property
+    def description(self) -> str:
+        """SeriesDescription, or the name of a volume file."""
+        return shown_value(self.headers[0].description) if self.headers else shown(self.path.name)
+
+    @property
+    def slices(self) -> int:
+        """How many slices; 0 where nobody has looked."""
+        return len(self.headers)
+
+
+def find_series(root: Path, *, exclude: Collection[Path] = ()) -> Iterator[FoundSeries]:
+    """Find every CT series and volume file below a folder, in an order that depends on names alone.
+
+    What is no CT is left out. Damaged DICOM files come last, each as a series of its own that is refused by name.
+
+    Args:
+        root: Folder, searched to any depth, or one file.
+        exclude: Folders to pass over.
+
+    Raises:
+        SeriesError: If there is nothing at ``root``, or a folder or file below it may not be read.
+    """
+    if not root.exists():
+        raise SeriesError(f"{shown(root)}: no such file or folder")
+    found = scan(root, exclude=exclude)
+    series = [*_dicom_series(found), *_volume_files(root, exclude)]
+    yield from sorted(series, key=lambda each: (str(each.path), each.number or 0, each.series_uid))
+    yield from (FoundSeries(root, refused=(reason,)) for reason in found.damaged)
+
+
+def _dicom_series(found: Scan) -> Iterator[FoundSeries]:
+    for (_, series_uid), headers in found.ct_series().items():
+        ours = any(header.derived_by_us for header in headers)
+        yield FoundSeries(
+            path=_folder_of([header.path for header in headers]),
+            series_uid=series_uid,
+            headers=tuple(headers),
+            refused=(*refusals(headers), *((MADE_BY_US,) if ours else ())),
+            made_by_us=ours,
+        )
+
+
+def _folder_of(files: list[Path]) -> Path:
+    return Path(os.path.commonpath([path.parent for path in files]))
+
+
+def _volume_files(root: Path, exclude: Collection[Path]) -> Iterator[FoundSeries]:
+    for path in walk_files(root, exclude=exclude):
+        if path.name.lower().endswith(VOLUME_SUFFIXES) and sniff(path) is Content.OTHER:
+            yield FoundSeries(path)
+
+
+def chosen_series(
+    series: Collection[FoundSeries],
+    *,
+    uid: str | None = None,
+    number: int | None = None,
+    description: str | None = None,
+) -> list[FoundSeries]:
+    """Series that a user asked for: all conditions that are given must hold.
+
+    Args:
+        series: From :func:`find_series`.
+        uid: SeriesInstanceUID.
+        number: SeriesNumber.
+        description: Part of SeriesDescription, in upper or lower case.
+    """
+    return [
+        each
+        for each in series
+        if (uid is None or each.series_uid == uid)
+        and (number is None or each.number == number)
+        and (description is None or description.casefold() in each.description.casefold())
+    ]
