@@ -14,6 +14,7 @@ from qdm_med.data.store.slices import HEADER_FILE, SliceStore
 from qdm_med.errors import SeriesError
 from qdm_med.io.describe import describe_tree
 from qdm_med.io.read import read_volume
+from qdm_med.natural.checkpoint import is_natural, load_natural
 from qdm_med.serialise import to_mapping
 
 
@@ -35,6 +36,14 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
+    if is_natural(path):
+        natural = load_natural(path)
+        return {
+            "kind": "natural-image checkpoint",
+            "path": str(path),
+            "sha256": natural.sha256,
+            **to_mapping(natural.card),
+        }
     if path.is_file() and (image_card := read_image_card(path)):
         return {"kind": "image network", "path": str(path), **to_mapping(image_card)}
     card, sha256 = read_card(path)

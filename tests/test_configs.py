@@ -13,6 +13,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder.kl_vae import PAPER_SIZE, KlVae
 from qdm_med.models.qdm.config import PRESETS
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
+from qdm_med.natural.experiment import load_experiment
 from qdm_med.training.adversary import PatchAdversary
 from qdm_med.training.experiment import load_config
 from qdm_med.training.vae import VaeBatch, VaeObjective, structural_distance
@@ -22,7 +23,7 @@ CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.ya
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_loads_and_is_named_after_its_file(path):
-    assert load_config(path).name == path.stem.replace("_", "-")
+    assert load_experiment(path).name == path.stem.replace("_", "-")
 
 
 @pytest.mark.parametrize("preset", ["t", "s", "b", "l"])

@@ -144,17 +144,18 @@ def _block_names(released: str, ours: str) -> list[tuple[str, str]]:
     ]
 
 
-def _autoencoder_names(config: AutoencoderConfig) -> list[tuple[str, str]]:
-    shape = len(config.channels), config.res_blocks[0]
+def autoencoder_names(levels: int, res_blocks: int) -> list[tuple[str, str]]:
+    """Released name and ours of every tensor's owner in a latent-diffusion autoencoder of so many levels."""
     return [
-        *_autoencoder_half("encoder", *shape),
-        *_autoencoder_half("decoder", *shape),
+        *_autoencoder_half("encoder", levels, res_blocks),
+        *_autoencoder_half("decoder", levels, res_blocks),
         ("quant_conv", "network.quant_conv"),
         ("post_quant_conv", "network.post_quant_conv"),
     ]
 
 
-def _is_projection(key: str) -> bool:
+def is_projection(key: str) -> bool:
+    """Whether one of our tensors is an attention's linear layer, a 1x1 convolution in the released file."""
     return ".attn." in key and key.endswith(".weight")
 
 
@@ -164,25 +165,25 @@ def autoencoder_from_released(released: Mapping[str, Tensor], config: Autoencode
     Raises:
         CheckpointError: If the weights do not fit ``config``.
     """
-    owners = dict(_autoencoder_names(config))
+    owners = dict(autoencoder_names(len(config.channels), config.res_blocks[0]))
     state: StateDict = {}
     for key, value in released.items():
         owner, _, kind = key.rpartition(".")
         if owner not in owners:
             raise CheckpointError(f"{key} has no place in a latent-diffusion autoencoder of this shape")
         ours = f"{owners[owner]}.{kind}"
-        state[ours] = (value[:, :, 0, 0] if _is_projection(ours) else value).float()
+        state[ours] = (value[:, :, 0, 0] if is_projection(ours) else value).float()
     return state
 
 
 def autoencoder_to_released(state: Mapping[str, Tensor], config: AutoencoderConfig) -> StateDict:
     """Rename our weights of the latent-diffusion layout to the released names; latent statistics stay behind."""
-    owners = {ours: released for released, ours in _autoencoder_names(config)}
+    owners = {ours: released for released, ours in autoencoder_names(len(config.channels), config.res_blocks[0])}
     released: StateDict = {}
     for key, value in state.items():
         owner, _, kind = key.rpartition(".")
         if owner in owners:
-            released[f"{owners[owner]}.{kind}"] = value[:, :, None, None] if _is_projection(key) else value
+            released[f"{owners[owner]}.{kind}"] = value[:, :, None, None] if is_projection(key) else value
     return released
 
 

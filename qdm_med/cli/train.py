@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-Data = Annotated[Path, typer.Option(help="Slice store made by `qdm-med prepare`.")]
+Data = Annotated[
+    Path, typer.Option(help="Slice store made by `qdm-med prepare`; of photographs a folder with train and val.")
+]
 Config = Annotated[Path, typer.Option(help="Experiment, a YAML file such as those of configs/.")]
 Out = Annotated[Path, typer.Option(help="Run folder: log, state, checkpoint, resolved configuration.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -28,11 +30,15 @@ def train_vae(
     lpips_backbone: LpipsBackbone = None,
 ) -> None:
     """Train the autoencoder that the diffusion works in."""
-    from qdm_med.training.experiment import load_config
+    from qdm_med.natural.experiment import NaturalExperiment, load_experiment, run_vqgan
     from qdm_med.training.runs import run_vae
 
+    experiment = load_experiment(config)
+    if isinstance(experiment, NaturalExperiment):
+        run_vqgan(experiment, data, out, device=device, resume=resume, report=typer.echo, lpips_backbone=lpips_backbone)
+        return
     run_vae(
-        load_config(config),
+        experiment,
         data,
         out,
         device=device,
@@ -61,14 +67,30 @@ def train(
     ] = None,
 ) -> None:
     """Train the two-stream denoiser in the latent space of a trained autoencoder, or a network to compare it with."""
-    from qdm_med.training.experiment import load_config
+    from qdm_med.natural.experiment import NaturalExperiment, load_experiment, run_natural
     from qdm_med.training.runs import run_denoiser, run_image_network
 
+    experiment = load_experiment(config)
+    if isinstance(experiment, NaturalExperiment):
+        if model != "qdm" or vae is None:
+            raise typer.BadParameter("on photographs qdm alone is trained; give --vae, the checkpoint of a VQGAN")
+        run_natural(
+            experiment,
+            data,
+            vae,
+            out,
+            device=device,
+            resume=resume,
+            report=typer.echo,
+            lpips_backbone=lpips_backbone,
+            initial=init,
+        )
+        return
     if model == "rrdb" or model == "swinir":
         if vae or init:
             raise typer.BadParameter(f"--model {model} works without an autoencoder; leave --vae and --init out")
         run_image_network(
-            load_config(config),
+            experiment,
             data,
             out,
             architecture=model,
@@ -81,7 +103,7 @@ def train(
     if vae is None:
         raise typer.BadParameter(f"--model {model} works in latents; give --vae, the checkpoint of an autoencoder")
     run_denoiser(
-        load_config(config),
+        experiment,
         data,
         vae,
         out,

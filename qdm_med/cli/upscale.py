@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from qdm_med.cli.photo import UPSCALE_OPTIONS, names_photo, refuse_others, upscale_photograph
+
 ModeName = Literal["faithful", "balanced", "detailed"]
 ConsistencyName = Literal["off", "local", "soft", "hard"]
 QuadtreeName = Literal["paper", "adaptive"]
@@ -16,7 +18,10 @@ PrecisionName = Literal["float32", "bfloat16"]
 
 
 def upscale(
-    series: Annotated[Path, typer.Option(help="DICOM folder, or a NIfTI, NRRD or MetaImage file.")],
+    context: typer.Context,
+    series: Annotated[
+        Path, typer.Option(help="DICOM folder; NIfTI, NRRD or MetaImage file; or a photograph (PNG, JPEG, WebP).")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder or file to create. Default: SERIES with -srx4 or -srx8 added.")
     ] = None,
@@ -92,7 +97,23 @@ def upscale(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Super-resolve a CT series and write it as a new, derived series."""
+    """Super-resolve a CT series and write it as a new, derived series; or a photograph, with a checkpoint for those."""
+    if names_photo(series):
+        refuse_others(context, UPSCALE_OPTIONS, "photographs")
+        upscale_photograph(
+            series,
+            out,
+            scale=scale,
+            checkpoint=checkpoint,
+            device=device,
+            seed=seed,
+            steps=steps,
+            threshold=threshold,
+            tile=tile,
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+        return
     from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
     from qdm_med.inference.options import UpscaleOptions
     from qdm_med.inference.runs.estimate import estimate_series

@@ -11,7 +11,8 @@ from torch import Tensor
 from qdm_med.diffusion.chain import Chain
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.sampler import Noise, sample
-from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING, KlVae
+from qdm_med.models.autoencoder.interface import Autoencoder
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.conditioning import condition
 from qdm_med.models.network import LatentNetwork, LatentStep
 from qdm_med.models.qdm.denoiser import Prediction
@@ -48,7 +49,7 @@ def read_steps(denoiser: LatentNetwork, schedule: Chain, device: torch.device) -
 
 @torch.no_grad()
 def super_resolve(
-    autoencoder: KlVae,
+    autoencoder: Autoencoder,
     denoiser: LatentNetwork,
     low_res: Tensor,
     leaves: Tensor,

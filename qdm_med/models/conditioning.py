@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING, KlVae
+from qdm_med.models.autoencoder.interface import Autoencoder
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.network import LatentNetwork
 from qdm_med.models.qdm.quadtree import Quadtree, on_finer_grid
 from qdm_med.models.qdm.windows import WindowPlan
@@ -74,7 +75,7 @@ def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], wi
 
 
 def condition(
-    autoencoder: KlVae, denoiser: LatentNetwork, low_res: Tensor, leaves: Tensor, *, scale: int
+    autoencoder: Autoencoder, denoiser: LatentNetwork, low_res: Tensor, leaves: Tensor, *, scale: int
 ) -> Conditioning:
     """Encode the upsampled image and lay the active leaves on every grid that asks for them.
 

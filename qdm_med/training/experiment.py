@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -68,15 +69,23 @@ def load_config(path: Path) -> ExperimentConfig:
     Raises:
         ConfigError: If the file is missing, is no YAML mapping, or names something unknown.
     """
+    return from_mapping(ExperimentConfig, read_yaml(path), where=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read what a YAML file says, whatever it is.
+
+    Raises:
+        ConfigError: If the file is missing or no YAML.
+    """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the path of a YAML file, such as one of configs/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    return from_mapping(ExperimentConfig, values, where=str(path))
 
 
-def save_config(config: ExperimentConfig, path: Path) -> None:
+def save_config(config: object, path: Path) -> None:
     """Write an experiment with every default spelt out."""
     path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -16,10 +17,11 @@ from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.models.compared.image_network import Architecture
 from qdm_med.models.network import LatentNetworkConfig
+from qdm_med.serialise import from_mapping
 from qdm_med.training.denoiser import DenoiserTask
-from qdm_med.training.experiment import ExperimentConfig, load_config, save_config
+from qdm_med.training.experiment import ExperimentConfig, read_yaml, save_config
 from qdm_med.training.image import ImageTask
-from qdm_med.training.loop import CHECKPOINT_FILE, Trainer
+from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Trainer
 from qdm_med.training.objective import Distance
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Objective, Task
@@ -28,6 +30,20 @@ from qdm_med.training.vae import VaeTask
 CONFIG_FILE = "config.yaml"
 
 Report = Callable[[str], None]
+
+
+class Experiment(Protocol):
+    """A frozen dataclass that describes a run."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def loop(self) -> LoopConfig:
+        """How long and how fast to train."""
+        ...
 
 
 def run_vae(
@@ -54,7 +70,7 @@ def run_vae(
     Raises:
         QdmMedError: If the data, the folder or the device do not serve.
     """
-    target = _join(device)
+    target = join(device)
     task = VaeTask(
         SliceStore.open(data),
         config.autoencoder,
@@ -64,9 +80,9 @@ def run_vae(
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
-        perceptual=_perceptual(lpips_backbone, target),
+        perceptual=read_perceptual(lpips_backbone, target),
     )
-    _run(config, task, out, resume=resume, report=report)
+    run_task(config, task, out, resume=resume, report=report)
 
 
 def run_denoiser(
@@ -88,7 +104,7 @@ def run_denoiser(
     ``"resshift"`` (residual shifting without a mask, on a U-Net) or ``"ldm"`` (latent diffusion, on the same).
     """
     shape = _network_shape(config, model)
-    target = _join(device)
+    target = join(device)
     task = DenoiserTask(
         SliceStore.open(data),
         load_checkpoint(vae),
@@ -103,10 +119,10 @@ def run_denoiser(
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
-        perceptual=_perceptual(lpips_backbone, target),
+        perceptual=read_perceptual(lpips_backbone, target),
         initial=load_checkpoint(initial) if initial else None,
     )
-    _run(config, task, out, resume=resume, report=report)
+    run_task(config, task, out, resume=resume, report=report)
 
 
 def run_image_network(
@@ -133,7 +149,7 @@ def run_image_network(
             f"an image network has one scale, experiment {config.name} has {len(config.scales)}; set scales to one, "
             "such as [4], and train another network for each other"
         )
-    target = _join(device)
+    target = join(device)
     task = ImageTask(
         SliceStore.open(data),
         shape,
@@ -144,9 +160,9 @@ def run_image_network(
         batch=config.loop.batch,
         seed=config.loop.seed,
         device=target,
-        perceptual=_perceptual(lpips_backbone, target),
+        perceptual=read_perceptual(lpips_backbone, target),
     )
-    _run(config, task, out, resume=resume, report=report)
+    run_task(config, task, out, resume=resume, report=report)
 
 
 def _network_shape(config: ExperimentConfig, model: str) -> LatentNetworkConfig:
@@ -166,18 +182,20 @@ def _network_shape(config: ExperimentConfig, model: str) -> LatentNetworkConfig:
     return shape
 
 
-def _join(device: str) -> torch.device:
+def join(device: str) -> torch.device:
     """Meet the other processes, if there are any; returns the device of this one."""
     target = distributed.own_device(pick_device(device))
     distributed.join(target)
     return target
 
 
-def _perceptual(backbone: Path | None, device: torch.device) -> Distance | None:
+def read_perceptual(backbone: Path | None, device: torch.device) -> Distance | None:
+    """LPIPS on a backbone of which the path is given, or none."""
     return Lpips(backbone).to(device) if backbone else None
 
 
-def _run(config: ExperimentConfig, task: Task[Objective], out: Path, *, resume: bool, report: Report) -> None:
+def run_task(config: Experiment, task: Task[Objective], out: Path, *, resume: bool, report: Report) -> None:
+    """Train what an experiment describes in its folder ``out``, which is new or, with ``resume``, holds the same one."""
     tell = report if distributed.is_main() else _say_nothing
     trainer = Trainer(task, config.loop, out)
     distributed.on_main(lambda: _claim(config, out, resume=resume))
@@ -190,14 +208,18 @@ def _run(config: ExperimentConfig, task: Task[Objective], out: Path, *, resume: 
     )
 
 
-def _claim(config: ExperimentConfig, out: Path, *, resume: bool) -> None:
+def _claim(config: Experiment, out: Path, *, resume: bool) -> None:
     """Make the run folder, unless it holds a run that this one must not touch."""
     if (out / STATE_FILE).exists() and not resume:
         raise ConfigError(f"{out} already holds a run; add --resume to go on with it or choose another --out")
-    if resume and (out / CONFIG_FILE).exists() and load_config(out / CONFIG_FILE) != config:
+    if resume and (out / CONFIG_FILE).exists() and _read_again(config, out / CONFIG_FILE) != config:
         raise ConfigError(f"{out / CONFIG_FILE} differs from the given configuration; resume with the same one")
     out.mkdir(parents=True, exist_ok=True)
     save_config(config, out / CONFIG_FILE)
+
+
+def _read_again(config: Experiment, path: Path) -> object:
+    return from_mapping(type(config), read_yaml(path), where=str(path))
 
 
 def _say_nothing(line: str) -> None:

@@ -36,6 +36,37 @@ def residual_blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
 
 
+def light_encoder(
+    image_channels: int, out_channels: int, channels: tuple[int, int], res_blocks: tuple[int, int]
+) -> nn.Sequential:
+    """Image to features of a quarter of its side; widths and blocks at half and at quarter resolution."""
+    half, quarter = channels
+    return nn.Sequential(
+        nn.PixelUnshuffle(2),
+        nn.Conv2d(4 * image_channels, half, 3, padding=1),
+        residual_blocks(half, res_blocks[0]),
+        nn.Conv2d(half, quarter, 3, stride=2, padding=1),
+        residual_blocks(quarter, res_blocks[1]),
+        nn.Conv2d(quarter, out_channels, 3, padding=1),
+    )
+
+
+def light_decoder(
+    in_channels: int, image_channels: int, channels: tuple[int, int], res_blocks: tuple[int, int]
+) -> nn.Sequential:
+    """Features of a quarter of an image's side to the image; arguments as for :func:`light_encoder`."""
+    half, quarter = channels
+    return nn.Sequential(
+        nn.Conv2d(in_channels, quarter, 3, padding=1),
+        residual_blocks(quarter, res_blocks[1]),
+        nn.Conv2d(quarter, 4 * half, 3, padding=1),
+        nn.PixelShuffle(2),
+        residual_blocks(half, res_blocks[0]),
+        nn.Conv2d(half, 4 * image_channels, 3, padding=1),
+        nn.PixelShuffle(2),
+    )
+
+
 class LightAutoencoder(nn.Module):
     """Image -> latent of a quarter of its side, and back.
 
@@ -54,24 +85,8 @@ class LightAutoencoder(nn.Module):
         res_blocks: tuple[int, int],
     ) -> None:
         super().__init__()
-        half, quarter = channels
-        self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(4 * image_channels, half, 3, padding=1),
-            residual_blocks(half, res_blocks[0]),
-            nn.Conv2d(half, quarter, 3, stride=2, padding=1),
-            residual_blocks(quarter, res_blocks[1]),
-            nn.Conv2d(quarter, 2 * latent_channels, 3, padding=1),
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(latent_channels, quarter, 3, padding=1),
-            residual_blocks(quarter, res_blocks[1]),
-            nn.Conv2d(quarter, 4 * half, 3, padding=1),
-            nn.PixelShuffle(2),
-            residual_blocks(half, res_blocks[0]),
-            nn.Conv2d(half, 4 * image_channels, 3, padding=1),
-            nn.PixelShuffle(2),
-        )
+        self.encoder = light_encoder(image_channels, 2 * latent_channels, channels, res_blocks)
+        self.decoder = light_decoder(latent_channels, image_channels, channels, res_blocks)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, C, H, W)`` image -> mean and standard deviation of the posterior, ``(B, Z, H/4, W/4)`` each."""
@@ -80,5 +95,30 @@ class LightAutoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """``(B, Z, h, w)`` latent -> ``(B, C, 4h, 4w)`` image."""
+        image: Tensor = self.decoder(z)
+        return image
+
+
+class LightVqHalves(nn.Module):
+    """The same encoder and decoder in colour, without a posterior: the encoder's answer is the latent itself.
+
+    Args:
+        latent_channels: Channels of the latent.
+        channels: Width at half and at quarter resolution.
+        res_blocks: Residual blocks at half and at quarter resolution.
+    """
+
+    def __init__(self, latent_channels: int, channels: tuple[int, int], res_blocks: tuple[int, int]) -> None:
+        super().__init__()
+        self.encoder = light_encoder(3, latent_channels, channels, res_blocks)
+        self.decoder = light_decoder(latent_channels, 3, channels, res_blocks)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` image -> ``(B, Z, H / 4, W / 4)`` latent."""
+        latent: Tensor = self.encoder(x)
+        return latent
+
+    def decode(self, z: Tensor) -> Tensor:
+        """``(B, Z, h, w)`` latent -> ``(B, 3, 4h, 4w)`` image."""
         image: Tensor = self.decoder(z)
         return image

@@ -1,0 +1,71 @@
+"""``qdm-med upscale`` and ``eval`` on photographs: the same commands, the natural-image track behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+UPSCALE_OPTIONS = frozenset(
+    {"series", "out", "scale", "checkpoint", "device", "seed", "steps", "threshold", "tile", "overwrite", "as_json"}
+)
+"""Options of ``upscale`` that mean something on photographs."""
+
+
+def names_photo(path: Path) -> bool:
+    """Whether a path names a photograph, by its suffix."""
+    return path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
+
+
+def refuse_others(context: typer.Context, known: Collection[str], what: str) -> None:
+    """Refuse options that were given and would be ignored.
+
+    Raises:
+        BadParameter: If there is one.
+    """
+    given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}  # type: ignore[union-attr]
+    if others := sorted(f"--{name.replace('_', '-')}" for name in given - set(known)):
+        raise typer.BadParameter(f"{', '.join(others)} mean nothing on {what}; leave them out")
+
+
+def upscale_photograph(
+    series: Path,
+    out: Path | None,
+    *,
+    scale: int,
+    checkpoint: Path | None,
+    device: str,
+    seed: int,
+    steps: int | None,
+    threshold: float | None,
+    tile: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Super-resolve a photograph."""
+    from qdm_med.cli.progress import CountProgress
+    from qdm_med.natural.upscale import PhotoOptions, load_photo_upscaler, upscale_photo
+
+    if checkpoint is None:
+        raise typer.BadParameter(
+            "photographs need a natural-image checkpoint: give --checkpoint, trained by `qdm-med train` or converted "
+            "from the released one by `qdm-med convert`; the embedded model is for CT"
+        )
+    options = PhotoOptions(seed=seed, steps=steps, threshold=threshold, tile=tile)
+    upscaler = load_photo_upscaler(checkpoint, options, device=device)
+    if scale != upscaler.card.scale:
+        raise typer.BadParameter(f"model {upscaler.card.name} was trained for x{upscaler.card.scale}, not for x{scale}")
+    with CountProgress("tiles") as tiles:
+        summary = upscale_photo(series, out, upscaler, overwrite=overwrite, progress=tiles.update)
+    if as_json:
+        typer.echo(json.dumps(asdict(summary), default=str))
+        return
+    typer.echo(
+        f"wrote {summary.out}: {summary.columns}x{summary.rows}, {summary.tiles} tiles, "
+        f"{summary.active_leaves:.1%} of the leaves active, {summary.seconds:.1f} s"
+    )
