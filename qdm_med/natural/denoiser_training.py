@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qdm_med import keys
 from qdm_med.data.degradation.second_order import degrade_second_order, sample_second_order
 from qdm_med.data.degradation.second_order_params import SecondOrderConfig
 from qdm_med.diffusion.schedule import ResidualShiftSchedule
@@ -98,7 +99,7 @@ def degraded_pair(
 ) -> tuple[Pair, object]:
     """Degrade ``(3, H, W)`` by its own key, the same in any order and folder; returns the drawn parameters, too."""
     key = hashlib.sha256(high_res.numpy().tobytes()).hexdigest()
-    params = sample_second_order(config, scale, np.random.default_rng([seed, scale, int(key[:16], 16)]))
+    params = sample_second_order(config, scale, keys.slice_degradation(seed, scale, key))
     return Pair(name, high_res[None], degrade_second_order(high_res[None], [params]), key), params
 
 
@@ -125,7 +126,7 @@ class NaturalTask:
         if config.crop % card.scale:
             raise ConfigError(f"crop {config.crop} must be a multiple of the scale, {card.scale}")
         require_item_for_every_process(batch)
-        torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
+        keys.seed_initial_weights(seed)
         self._schedule = ResidualShiftSchedule.from_config(card.schedule)
         self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
         denoiser = TwoStreamDenoiser(shape).to(device)
@@ -151,7 +152,7 @@ class NaturalTask:
     def batch(self, step: int, share: Share) -> DenoiserBatch:
         """A share of the pairs of ``step``, encoded, with their timesteps and noise."""
         scale, config = self._card.scale, self._config
-        items = [np.random.default_rng([self._seed, 4, step, item]) for item in share.items(self._batch)]
+        items = [keys.rng(self._seed, "crop", step, item) for item in share.items(self._batch)]
         high_res = torch.stack([self._store.crop(rng, config.crop, config.resized_share) for rng in items])
         params = [sample_second_order(config.degradation, scale, rng) for rng in items]
         low_res = degrade_second_order(high_res, params).to(self._device)
@@ -160,7 +161,7 @@ class NaturalTask:
             z_0 = self._autoencoder.encode(high_res)
         t = torch.tensor([self._draw_timestep(rng) for rng in items], device=self._device)
         noise = np.stack([rng.standard_normal(z_0.shape[1:], dtype=np.float32) for rng in items])
-        threshold = float(np.random.default_rng([self._seed, 5, step]).choice(config.thresholds))
+        threshold = float(keys.rng(self._seed, "step", step).choice(config.thresholds))
         grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), scale, self.objective.denoiser.config.downstream_patch)
         leaves = active_leaves(low_res, PaperQuadtree(threshold), grid)
         known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=scale)

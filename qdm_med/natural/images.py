@@ -76,7 +76,7 @@ class Photo:
     def unit(self, rows: slice = slice(None), columns: slice = slice(None)) -> NDArray[np.float32]:
         """A part of it as ``(3, h, w)`` float32 in [-1, 1]; grey is repeated to three channels."""
         part = self.colour[rows, columns].astype(np.float32) * np.float32(2 / self.white) - np.float32(1)
-        return np.ascontiguousarray(np.broadcast_to(part, (*part.shape[:2], 3)).transpose(2, 0, 1))
+        return np.array(np.broadcast_to(part, (*part.shape[:2], 3)).transpose(2, 0, 1), order="C")
 
 
 def is_photo(path: Path) -> bool:
@@ -122,9 +122,10 @@ def read_photo(path: Path) -> Photo:
 
 def _read(path: Path, data: bytes, image: Image.Image) -> Photo:
     exif = image.getexif()
-    turned = _TURNED.get(exif.get(ORIENTATION, 1), lambda pixels: pixels)
+    turn = _TURNED.get(exif.get(ORIENTATION, 1))
     exif.pop(ORIENTATION, None)
-    samples = turned(_deep_samples(path, data) if _is_deep(data) else _samples(path, image))
+    samples = _deep_samples(path, data) if _is_deep(data) else _samples(path, image)
+    samples = samples if turn is None else turn(samples)
     channels = samples.shape[2]
     alpha = samples[..., -1] if channels in (2, 4) else None
     return Photo(

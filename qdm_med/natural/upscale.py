@@ -209,7 +209,7 @@ class PhotoUpscaler:
 def identity_of(photo: Photo) -> str:
     """What the noise is keyed by: what the networks see, and no name or place of a file."""
     digest = hashlib.sha256(f"{photo.colour.dtype} {photo.colour.shape}".encode())
-    digest.update(np.ascontiguousarray(photo.colour))
+    digest.update(np.ascontiguousarray(photo.colour).data)
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qdm_med import distributed
+from qdm_med import distributed, keys
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.metrics import psnr
 from qdm_med.models.autoencoder.vq import VqAutoencoder, VqConfig
@@ -156,7 +156,7 @@ class VqganTask:
         perceptual: Distance | None = None,
     ) -> None:
         require_item_for_every_process(batch)
-        torch.manual_seed(seed)  # initial weights only; everything later has a generator of its own
+        keys.seed_initial_weights(seed)
         autoencoder, adversary = VqAutoencoder(shape), None
         if config.adversarial_weight:
             adversary = PatchAdversary(3, config.discriminator_channels, config.discriminator_layers)
@@ -184,7 +184,7 @@ class VqganTask:
         )
 
     def _crop(self, step: int, item: int) -> Tensor:
-        rng = np.random.default_rng([self._seed, 3, step, item])
+        rng = keys.rng(self._seed, "autoencoder crop", step, item)
         return self._store.crop(rng, self._config.crop, self._config.resized_share)
 
     @torch.no_grad()
