@@ -10,6 +10,7 @@ import torch
 
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
+from qdm_med.intensity import HuWindow
 from qdm_med.models.autoencoder.kl_vae import PAPER_SIZE, KlVae
 from qdm_med.models.qdm.config import PRESETS
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
@@ -45,6 +46,30 @@ def test_the_baselines_on_latents_differ_from_each_other_in_the_chain_alone():
     assert replace(resshift, **chain) == replace(ldm, training=same_steps)
 
 
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem[:6] in ("qdm_s_", "qdm_b_", "qdm_l_")], ids=str)
+def test_the_papers_configurations_are_the_papers(path):
+    config = load_config(path)
+    assert (config.threshold, config.training.thresholds, config.steps) == (0.15, (0.15,), (15,))
+    assert config.denoiser.condition_channels == 3
+    assert (config.schedule.steps, config.schedule.power, config.schedule.kappa) == (15, 0.3, 2.0)
+    loop = config.loop
+    assert (loop.steps, loop.batch, loop.batch // loop.accumulate, loop.learning_rate) == (50_000, 64, 8, 5e-5)
+    assert (loop.ema, loop.ema_warmup, loop.clip, loop.precision) == (0.999, False, 0.0, "mixed")
+    assert (loop.warmup, loop.cosine) == (0, False)
+    weights = config.training
+    assert (weights.downstream_weight, weights.upstream_weight) == (1.0, 1.0)
+    assert (weights.decoded_weight, weights.perceptual_weight, weights.benchmark_share) == (0.0, 0.0, 0.0)
+
+
+def test_the_papers_autoencoder_has_the_released_size_window_and_factor():
+    config = load_config(next(path for path in CONFIGS if path.stem == "vae_paper"))
+    with torch.device("meta"):
+        parameters = sum(one.numel() for one in KlVae(config.autoencoder).parameters())
+    assert round(parameters / 1e6, 2) == 55.31
+    assert config.intensity == HuWindow(40.0, 400.0)
+    assert config.vae.latent_scale == 0.1
+
+
 def test_the_papers_s_takes_a_training_step():
     config = load_config(next(path for path in CONFIGS if path.stem == "qdm_s_x4"))
     torch.manual_seed(0)
@@ -66,7 +91,7 @@ def test_the_papers_s_takes_a_training_step():
 def test_the_papers_autoencoder_and_its_discriminator_take_a_step():
     config = load_config(next(path for path in CONFIGS if path.stem == "vae_paper"))
     torch.manual_seed(0)
-    adversary = PatchAdversary(1, config.vae.discriminator_channels, config.vae.discriminator_layers)
+    adversary = PatchAdversary(3, config.vae.discriminator_channels, config.vae.discriminator_layers)
     objective = VaeObjective(KlVae(config.autoencoder), config.vae, adversary, structural_distance)
     assert config.autoencoder == PAPER_SIZE
     assert config.vae.adversarial_start < config.loop.steps

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, Literal, cast
+from typing import Any, Generic, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from qdm_med import distributed
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.training.log import RunLog
 from qdm_med.training.pictures import CURVES_FILE, SAMPLES_FILE, draw_curves, draw_samples
-from qdm_med.training.state import STATE_FILE, load_state, save_state
+from qdm_med.training.state import STATE_FILE, Progress, load_state, save_state
 from qdm_med.training.task import Objective, Share, Task, shares_of_process
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -38,12 +38,16 @@ class LoopConfig:
 
     Attributes:
         steps: Optimiser steps of the whole run; the learning rate falls to nearly zero over them.
+        cpu_minutes: Processor minutes after which the run ends, whatever is left of ``steps``, so that networks can be compared
+            at equal cost; validations are not counted. 0: no limit. The steps that are taken are those of a run without.
         batch: Images a step, over all processes.
         learning_rate: Peak of Adam's learning rate.
         warmup: Steps over which the learning rate rises to its peak.
         cosine: Whether the learning rate then falls along a cosine; the paper keeps it constant.
         ema: Decay of the averaged weights, which are the ones that are validated and shipped.
-        clip: Largest norm of the gradient, of each player's own.
+        ema_warmup: Whether that decay rises to ``ema`` in the first steps, so that the initial weights are soon forgotten; the
+            paper's is fixed.
+        clip: Largest norm of the gradient, of each player's own. 0: not clipped, as in the paper.
         seed: Seed of everything random in the run.
         log_every: Steps between lines of the log.
         save_every: Steps between states; a killed run loses at most so many.
@@ -51,28 +55,34 @@ class LoopConfig:
         accumulate: Parts in which each process computes its share of a batch, one after the other, where a GPU cannot
             hold it at once; the step is the same, to rounding. A batch of few images has fewer parts.
         precision: ``"bfloat16"`` computes the networks' layers in bfloat16 under :func:`torch.autocast`, with weights,
-            losses and optimiser in float32. Meant for CUDA, where it has not been run; only its CPU path has.
+            losses and optimiser in float32; ``"mixed"`` does so on CUDA and computes in float32 elsewhere. Neither has been
+            run on CUDA; the CPU path of ``"bfloat16"`` has.
     """
 
     steps: int = 50_000
+    cpu_minutes: float = 0.0
     batch: int = 64
     learning_rate: float = 5e-5
     warmup: int = 100
     cosine: bool = False
     ema: float = 0.999
+    ema_warmup: bool = True
     clip: float = 1.0
     seed: int = 0
     log_every: int = 10
     save_every: int = 500
     validate_every: int = 1000
     accumulate: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "mixed"] = "float32"
 
     def __post_init__(self) -> None:
         """Reject counts of nothing."""
         for name in ("steps", "batch", "log_every", "save_every", "validate_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("cpu_minutes", "clip"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0; the cosine ends at a fiftieth of the peak."""
@@ -96,18 +106,23 @@ def warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tenso
     return average
 
 
+def fixed_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average with one decay from the first step on."""
+    return lambda averaged, current, updates: torch.lerp(current, averaged, decay)
+
+
 class Trainer(Generic[Objective]):
     """One run: its folder, its weights, its optimisers."""
 
     def __init__(self, task: Task[Objective], config: LoopConfig, folder: Path) -> None:
         self.task, self.config, self.folder = task, config, folder
-        self.average = AveragedModel(task.objective, avg_fn=warm_average(config.ema))
+        averaging = warm_average if config.ema_warmup else fixed_average
+        self.average = AveragedModel(task.objective, avg_fn=averaging(config.ema))
         self.optimisers = {
             name: torch.optim.Adam(player.parameters(), lr=config.learning_rate)
             for name, player in task.players.items()
         }
-        self.step = 0
-        self.seconds = 0.0
+        self.step, self.seconds, self.cpu_seconds = Progress()
         self._log = RunLog(folder)
 
     def resume(self) -> bool:
@@ -118,7 +133,7 @@ class Trainer(Generic[Objective]):
         """
         path = self.folder / STATE_FILE
         if path.is_file():
-            self.step, self.seconds = load_state(path, *self._state)
+            self.step, self.seconds, self.cpu_seconds = load_state(path, *self._state)
         if (first := distributed.on_main(lambda: self.step)) != self.step:
             raise CheckpointError(
                 f"{path}: process {distributed.rank()} finds step {self.step}, process 0 finds step {first}; "
@@ -127,23 +142,36 @@ class Trainer(Generic[Objective]):
         return path.is_file()
 
     def run(self) -> dict[str, float]:
-        """Train to the last step and export; returns the last validation."""
+        """Train to the last step, or until the time is up, and export; returns the last validation."""
         distributed.on_main(lambda: self._log.forget_after(self.step))
         network = self._distributed(self.task.objective)
         figures: dict[str, float] = {}
-        while self.step < self.config.steps:
-            started = time.perf_counter()
+        finished = self._is_finished()
+        while not finished:
+            started, spent = time.perf_counter(), time.process_time()
             losses, norms = self._train_step(network)
             self.step += 1
             self.seconds += time.perf_counter() - started
+            self.cpu_seconds += self._of_all_processes(time.process_time() - spent)
+            finished = self._is_finished()
             if self.step % self.config.log_every == 0:
                 self._log_losses(losses, norms)
-            finished = self.step == self.config.steps
             if self.step % self.config.validate_every == 0 or finished:
                 figures = distributed.on_main(self._validate)
             if self.step % self.config.save_every == 0 or finished:
                 distributed.on_main(partial(self._save, figures))
         return figures
+
+    def _is_finished(self) -> bool:
+        time_is_up = 0 < self.config.cpu_minutes * 60 <= self.cpu_seconds
+        return time_is_up or self.step >= self.config.steps
+
+    def _of_all_processes(self, seconds: float) -> float:
+        """The sum over all processes, the same in each: they must agree on when the time is up."""
+        if distributed.world_size() == 1:
+            return seconds
+        device = next(self.task.objective.parameters()).device
+        return float(distributed.reduce_sum(torch.tensor(seconds, device=device)))
 
     def _train_step(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Take one step.
@@ -168,7 +196,7 @@ class Trainer(Generic[Objective]):
         """Let a player take its step; returns the norm of its gradient."""
         for group in self.optimisers[name].param_groups:
             group["lr"] = self.config.learning_rate_at(self.step)
-        norm = nn.utils.clip_grad_norm_(self.task.players[name].parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.task.players[name].parameters(), self.config.clip or math.inf)
         self.optimisers[name].step()
         return norm
 
@@ -185,25 +213,32 @@ class Trainer(Generic[Objective]):
         return {name: value.detach().float() * weight for name, value in losses.items()}
 
     def _precision(self) -> AbstractContextManager[object]:
-        if self.config.precision == "float32":
+        device = next(self.task.objective.parameters()).device.type
+        if self.config.precision == "float32" or (self.config.precision == "mixed" and device != "cuda"):
             return nullcontext()
-        return torch.autocast(next(self.task.objective.parameters()).device.type, dtype=torch.bfloat16)
+        return torch.autocast(device, dtype=torch.bfloat16)
 
     def _log_losses(self, losses: Mapping[str, Tensor], norms: Mapping[str, Tensor]) -> None:
         means = distributed.reduce_sum(torch.stack(list(losses.values()))).tolist()
         if distributed.is_main():
             rate = self.config.learning_rate_at(self.step - 1)
-            line = {"step": self.step, "seconds": round(self.seconds, 2), "rate": rate}
+            line = self._so_far | {"rate": rate}
             gradients = {_of(name, "grad"): float(norm) for name, norm in norms.items()}
             self._log.write(line | dict(zip(losses, means, strict=True)) | gradients)
 
     def _validate(self) -> dict[str, float]:
         self.average.eval()
         validation = self.task.validate(self._averaged)
-        self._log.write({"step": self.step, "seconds": round(self.seconds, 2), "validation": validation.figures})
+        self._log.write(self._so_far | {"validation": validation.figures})
         draw_curves(self._log.lines(), self.folder / CURVES_FILE)
         draw_samples(validation.samples, self.folder / SAMPLES_FILE)
         return validation.figures
+
+    @property
+    def _so_far(self) -> dict[str, Any]:
+        """Step and time, as every line of the log begins."""
+        minutes = round(self.cpu_seconds / 60, 4)
+        return {"step": self.step, "seconds": round(self.seconds, 2), "cpu_minutes": minutes}
 
     @property
     def _state(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
@@ -219,9 +254,10 @@ class Trainer(Generic[Objective]):
 
     def _save(self, figures: Mapping[str, float]) -> None:
         # The state comes last: whoever finds it finds the checkpoint of the same step or a newer one.
-        training = {"step": self.step, "hours": round(self.seconds / 3600, 3), "validation": dict(figures)}
+        spent = {"hours": round(self.seconds / 3600, 3), "cpu_minutes": round(self.cpu_seconds / 60, 2)}
+        training = {"step": self.step, **spent, "validation": dict(figures)}
         self.task.export(self._averaged, self.folder / CHECKPOINT_FILE, training)
-        save_state(self.folder / STATE_FILE, *self._state, step=self.step, seconds=self.seconds)
+        save_state(self.folder / STATE_FILE, *self._state, Progress(self.step, self.seconds, self.cpu_seconds))
 
     def _distributed(self, objective: nn.Module) -> nn.Module:
         """Exchange gradients with the other processes, if there are any.

@@ -85,7 +85,7 @@ def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], li
     """Steps and values by name, leaving out what is no loss and no figure."""
     series: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:
-        for name in line.keys() - {"step", "seconds", "rate"}:
+        for name in line.keys() - {"step", "seconds", "cpu_minutes", "rate"}:
             if name.endswith("grad"):
                 continue
             steps, values = series.setdefault(name, ([], []))

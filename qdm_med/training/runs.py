@@ -203,9 +203,8 @@ def run_task(config: Experiment, task: Task[Objective], out: Path, *, resume: bo
     tell(f"{'resuming' if resumed else 'training'} {config.name}: step {trainer.step} of {config.loop.steps}, {out}")
     figures = trainer.run()
     told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-    tell(
-        f"trained {config.name}: {trainer.step} steps in {trainer.seconds / 60:.1f} min; {told or 'nothing to do'}; {out / CHECKPOINT_FILE}"
-    )
+    spent = f"{trainer.seconds / 60:.1f} min, {trainer.cpu_seconds / 60:.1f} CPU min"
+    tell(f"trained {config.name}: {trainer.step} steps in {spent}; {told or 'nothing to do'}; {out / CHECKPOINT_FILE}")
 
 
 def _claim(config: Experiment, out: Path, *, resume: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,26 +15,32 @@ from qdm_med.errors import CheckpointError
 STATE_FILE = "state.safetensors"
 
 
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        step: Optimiser steps taken.
+        seconds: Wall time of the steps.
+        cpu_seconds: Time that the processors spent on them, all threads of all processes together.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
 def save_state(
-    path: Path,
-    networks: Mapping[str, nn.Module],
-    optimisers: Mapping[str, Optimizer],
-    *,
-    step: int,
-    seconds: float,
+    path: Path, networks: Mapping[str, nn.Module], optimisers: Mapping[str, Optimizer], progress: Progress
 ) -> None:
     """Write the state of networks and optimisers by their names; the old file stays until the new one is whole."""
     states: dict[str, Mapping[str, Tensor]] = {owner: network.state_dict() for owner, network in networks.items()}
     states |= {owner: _optimiser_tensors(optimiser) for owner, optimiser in optimisers.items()}
     tensors = {f"{owner}.{name}": value for owner, state in states.items() for name, value in state.items()}
-    save_atomically(path, tensors, {"step": str(step), "seconds": str(seconds)})
+    save_atomically(path, tensors, {name: str(value) for name, value in progress._asdict().items()})
 
 
-def load_state(path: Path, networks: Mapping[str, nn.Module], optimisers: Mapping[str, Optimizer]) -> tuple[int, float]:
+def load_state(path: Path, networks: Mapping[str, nn.Module], optimisers: Mapping[str, Optimizer]) -> Progress:
     """Read a state into what it was written from.
-
-    Returns:
-        The step and the seconds trained.
 
     Raises:
         CheckpointError: If the file is damaged or belongs to another configuration.
@@ -44,7 +51,9 @@ def load_state(path: Path, networks: Mapping[str, nn.Module], optimisers: Mappin
             network.load_state_dict(_part(tensors, owner))
         for owner, optimiser in optimisers.items():
             _load_optimiser(optimiser, _part(tensors, owner))
-        return int(metadata["step"]), float(metadata["seconds"])
+        # Earlier builds did not count processor time.
+        spent = float(metadata.get("cpu_seconds", metadata["seconds"]))
+        return Progress(int(metadata["step"]), float(metadata["seconds"]), spent)
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: not a state of this configuration ({reason}); choose another --out") from None

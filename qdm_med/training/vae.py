@@ -42,6 +42,8 @@ class VaeTrainingConfig:
         discriminator_channels: Width of the discriminator's first layer; each further one doubles it.
         discriminator_layers: Its layers behind the first; three see patches of 70 pixels.
         validation_slices: Slices of the validation split that are measured, evenly spaced.
+        latent_scale: Factor of all latents, without a shift (the paper's medical 0.1). ``None``: each channel is brought to
+            mean 0 and deviation 1 by what is measured on the training split.
     """
 
     crop: int = 128
@@ -55,6 +57,7 @@ class VaeTrainingConfig:
     discriminator_channels: int = 64
     discriminator_layers: int = 3
     validation_slices: int = 16
+    latent_scale: float | None = None
 
     def __post_init__(self) -> None:
         """Reject negative weights, and a discriminator that cannot be."""
@@ -64,6 +67,8 @@ class VaeTrainingConfig:
         for name in ("discriminator_channels", "discriminator_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.latent_scale is not None and self.latent_scale <= 0:
+            raise ConfigError(f"latent_scale must be positive, got {self.latent_scale}")
         smallest = PatchAdversary.smallest_side(self.discriminator_layers)
         if self.adversarial_weight and self.crop < smallest:
             raise ConfigError(
@@ -121,17 +126,18 @@ class VaeObjective(nn.Module):
         image, noise, adversarial = batch
         mean, std = self.autoencoder.posterior(image)
         decoded = self.autoencoder.decode_posterior(mean + std * noise)
-        l1, mse = F.l1_loss(decoded, image), F.mse_loss(decoded, image)
+        target = image.expand_as(decoded)  # grey, repeated for an autoencoder of three channels
+        l1, mse = F.l1_loss(decoded, target), F.mse_loss(decoded, target)
         kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum() / image.numel()
         loss = self.config.l1_weight * l1 + self.config.mse_weight * mse + self.config.kl_weight * kl
         losses = {"l1": l1, "mse": mse, "kl": kl}
         if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
-            losses["perceptual"] = distance(decoded, image.expand_as(decoded)).mean()
+            losses["perceptual"] = distance(decoded, target).mean()
             loss = loss + self.config.perceptual_weight * losses["perceptual"]
         if adversarial and self.adversary is not None:
             losses["adversarial"] = self.adversary.deceived(decoded)
             loss = loss + self.config.adversarial_weight * losses["adversarial"]
-            losses["discriminator"] = self.adversary.told_apart(image.expand_as(decoded), decoded)
+            losses["discriminator"] = self.adversary.told_apart(target, decoded)
         return {"loss": loss, **losses}
 
 
@@ -205,7 +211,7 @@ class VaeTask:
             hu = self._store.hu(index)
             image = torch.from_numpy(self._intensity.to_unit(hu))[None, None].to(self._device)
             mean, _ = objective.autoencoder.posterior(image)
-            decoded = objective.autoencoder.decode_posterior(mean).clamp(-1, 1)
+            decoded = objective.autoencoder.decode_posterior(mean).mean(dim=1, keepdim=True).clamp(-1, 1)
             ratios.append(float(psnr(decoded, image)))
             soft.append(mae_hu(self._intensity.to_hu(decoded[0, 0].cpu().numpy()), hu, SOFT_TISSUE_HU))
         return Validation({"psnr": float(np.mean(ratios)), "soft_tissue_mae_hu": float(np.mean(soft))})
@@ -213,7 +219,7 @@ class VaeTask:
     def export(self, objective: VaeObjective, path: Path, training: Mapping[str, Any]) -> None:
         """Measure the latents' statistics on the training split and write the checkpoint."""
         autoencoder = objective.autoencoder
-        mean, std = self._latent_statistics(autoencoder)
+        mean, std = self._latent_normalisation(autoencoder)
         autoencoder.set_latent_statistics(mean, std)
         card = ModelCard(
             name=self._name,
@@ -227,6 +233,13 @@ class VaeTask:
             },
         )
         save_checkpoint(path, card, autoencoder)
+
+    def _latent_normalisation(self, autoencoder: KlVae) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation that latents are normalised by, as configured or as measured."""
+        factor, channels = self._config.latent_scale, autoencoder.config.latent_channels
+        if factor is not None:
+            return torch.zeros(channels), torch.full((channels,), 1 / factor)
+        return self._latent_statistics(autoencoder)
 
     @torch.no_grad()
     def _latent_statistics(self, autoencoder: KlVae) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,12 @@ import torch
 
 from qdm_med.errors import ConfigError
 from qdm_med.training.experiment import load_config
-from qdm_med.training.loop import LoopConfig, warm_average
+from qdm_med.training.loop import LoopConfig, fixed_average, warm_average
 
 
 def test_an_unknown_precision_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("name: x\nloop: {precision: float16}\n")
-    with pytest.raises(ConfigError, match="precision: must be one of float32, bfloat16"):
+    with pytest.raises(ConfigError, match="precision: must be one of float32, bfloat16, mixed"):
         load_config(tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="accumulate must be at least 1"):
         LoopConfig(accumulate=0)
@@ -32,3 +32,15 @@ def test_averaged_weights_remember_less_early_on():
     start, now = torch.zeros(1), torch.ones(1)
     assert average(start, now, 0).item() == pytest.approx(0.9)
     assert average(start, now, 10**6).item() == pytest.approx(0.001, rel=1e-3)
+
+
+def test_a_fixed_average_is_the_papers_from_the_first_step_on():
+    average = fixed_average(0.999)
+    for updates in (0, 10**6):
+        assert average(torch.zeros(1), torch.ones(1), updates).item() == pytest.approx(0.001, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cpu_minutes", "clip"])
+def test_a_negative_limit_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} must not be negative, got -1"):
+        LoopConfig(**{name: -1})

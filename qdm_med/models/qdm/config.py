@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from qdm_med.errors import ConfigError
@@ -98,14 +98,9 @@ PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(
             attend_to_active_only=True,
             rescale_positions=False,
         ),
-        "s": DenoiserConfig(hidden=384, depth=6, heads=6),
-        "b": DenoiserConfig(hidden=768, depth=6, heads=12),
-        "l": DenoiserConfig(hidden=1024, depth=12, heads=16),
+        "s": DenoiserConfig(condition_channels=3, hidden=384, depth=6, heads=6),
+        "b": DenoiserConfig(condition_channels=3, hidden=768, depth=6, heads=12),
+        "l": DenoiserConfig(condition_channels=3, hidden=1024, depth=12, heads=16),
     }
 )
-"""T for CPUs (PAPER section 11), S, B and L of the paper (Table 1)."""
-
-
-def paper_preset(name: str, *, condition_channels: int = 3) -> DenoiserConfig:
-    """S, B or L as released, conditioned on an RGB image."""
-    return replace(PRESETS[name], condition_channels=condition_channels)
+"""T for CPUs (PAPER section 11), S, B and L of the paper (Table 1), conditioned on three channels as released."""

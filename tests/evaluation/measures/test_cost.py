@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from qdm_med.evaluation.measures.cost import count_macs, step_cost
-from qdm_med.models.qdm.config import PRESETS, paper_preset
+from qdm_med.models.qdm.config import PRESETS
 
 
 def leaves(columns: int, side: int = 64) -> torch.Tensor:
@@ -30,7 +30,7 @@ def test_products_convolutions_and_attention_by_hand():
 
 @pytest.mark.parametrize(("preset", "dense", "upstream"), [("s", 89.4, 3.1), ("b", 344.6, 11.6), ("l", 1213.3, 40.5)])
 def test_a_dense_step_costs_what_was_counted_on_the_released_network(preset, dense, upstream):
-    config = paper_preset(preset)
+    config = PRESETS[preset]
     full, none = step_cost(config, leaves(64)), step_cost(config, leaves(0))
     assert full.macs / 1e9 == pytest.approx(dense, rel=2e-3)
     assert none.macs / 1e9 == pytest.approx(upstream, rel=1e-2)
@@ -39,7 +39,7 @@ def test_a_dense_step_costs_what_was_counted_on_the_released_network(preset, den
 
 
 def test_the_largest_model_costs_18_2_tera_and_18_2_giga_a_window_and_step():
-    config = paper_preset("l")
+    config = PRESETS["l"]
     full, half = step_cost(config, leaves(64)), step_cost(config, leaves(32))
     assert 15 * full.macs / 1e12 == pytest.approx(18.2, abs=0.05)
     assert (full.macs - half.macs) / (full.windows - half.windows) / 1e9 == pytest.approx(18.2, abs=0.05)

@@ -18,7 +18,7 @@ from qdm_med.diffusion.sampler import sample
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.inference.super_resolution import read_steps
-from qdm_med.models.qdm.config import PRESETS, DenoiserConfig, paper_preset
+from qdm_med.models.qdm.config import PRESETS, DenoiserConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser, count_parameters
 from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.models.qdm.windows import WindowPlan
@@ -55,7 +55,7 @@ def run(denoiser, x, t, low_res, mask):
 @pytest.mark.parametrize(("preset", "parameters"), [("s", 50_871_756), ("b", 199_064_268), ("l", 691_941_580)])
 def test_the_papers_presets_have_the_papers_number_of_parameters(preset, parameters):
     with torch.device("meta"):
-        network = TwoStreamDenoiser(paper_preset(preset))
+        network = TwoStreamDenoiser(PRESETS[preset])
     assert count_parameters(network) == parameters
 
 
