@@ -8,12 +8,21 @@ from typing import Annotated, TypeVar, cast
 
 import typer
 
+from qdm_med.cli.clinical import judge_clinically
 from qdm_med.cli.upscale import ConsistencyName, QuadtreeName
+
+CLINICAL = "clinical"
+"""The benchmark that draws its slices itself."""
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Option(help="med-sr4 or med-sr8.")],
-    data: Annotated[Path, typer.Option(help="Slice store made by `qdm-med prepare`, or a folder with CT files.")],
+    benchmark: Annotated[str, typer.Option(help="med-sr4, med-sr8, or clinical (the tasks of a CT physicist).")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Slice store made by `qdm-med prepare`, or a folder with CT files. clinical: may be left out."
+        ),
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
     split: Annotated[str, typer.Option(help="Split of the store.")] = "val",
     methods: Annotated[
@@ -76,8 +85,18 @@ def evaluate(
         Path | None,
         typer.Option(help="CSV of its boxes: slice (checksum), top, left, height, width, label. Default: found."),
     ] = None,
+    mode: Annotated[str, typer.Option(help="clinical: modes of `upscale` to judge. Default: its default.")] = "",
+    scales: Annotated[str, typer.Option(help="clinical: magnifications.")] = "4,8",
+    per_patient: Annotated[int, typer.Option(help="clinical: slices of each patient of --data.")] = 1,
+    phantom: Annotated[
+        Path | None, typer.Option(help="clinical: a scan of your own phantom (CatPhan, ACR), judged as it is.")
+    ] = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="clinical: YAML or JSON file with the inserts and line pairs of --phantom.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="clinical: print JSON.")] = False,
 ) -> None:
-    """Score a model against other methods on Med-SR4 or Med-SR8: how good, and how faithful."""
+    """Score a model: how good and how faithful on Med-SR4 or Med-SR8, or what a physicist would say of it (clinical)."""
     from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
     from qdm_med.cli.progress import CountProgress
     from qdm_med.device import pick_device
@@ -85,6 +104,26 @@ def evaluate(
     from qdm_med.evaluation.measures.perceptual import Lpips
     from qdm_med.evaluation.run import Outputs, evaluate_checkpoint, export_benchmark
 
+    if benchmark == CLINICAL:
+        from qdm_med.evaluation.clinical.options import clinical_options
+
+        wanted = clinical_options(
+            modes=names(mode),
+            scales=numbers(scales, int, "--scales"),
+            seed=seed,
+            split=split,
+            per_patient=per_patient,
+            phantom=phantom,
+            regions=regions,
+        )
+        judge_clinically(
+            wanted, data=data, checkpoint=checkpoint, device=device, out=out, report=report, as_json=as_json
+        )
+        return
+    if data is None:
+        raise typer.BadParameter(
+            f"is needed by {benchmark}: a slice store or a folder with CT files", param_hint="--data"
+        )
     options = BenchmarkOptions(
         benchmark,
         split=split,

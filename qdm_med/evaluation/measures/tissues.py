@@ -45,9 +45,11 @@ TISSUES = (
     Tissue("lung", -950.0, -500.0),
     Tissue("fat", -150.0, -30.0),
     Tissue("soft_tissue", *SOFT_TISSUE_HU),
+    Tissue("contrast_medium", 150.0, 500.0),
     Tissue("bone", 250.0, 3071.0),
 )
-"""Classes of all columns by tissue; fat lies within the soft-tissue window."""
+"""Classes of all columns by tissue. They overlap: fat lies within the soft-tissue window, and HU alone cannot tell vessels with
+contrast medium from spongy bone."""
 
 BODY_HU = -500.0
 """The body is what is connected and denser than this, holes filled."""

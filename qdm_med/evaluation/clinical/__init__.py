@@ -1,0 +1,1 @@
+"""Judge super-resolution by the tasks of a CT physicist: phantoms and slices whose truth is known, in HU throughout."""
