@@ -71,6 +71,8 @@ def test_the_unchanged_slice_is_perfect_in_every_column(truth):
     best = {"low": 0.0, "zero": 0.0, "one": 1.0}
     for name, value in perfect.items():
         described = column(name)
+        if "contrast_medium" in name and math.isnan(value):
+            continue  # the phantom's vessels hold none
         if described.best == "high":
             assert value == (math.inf if "psnr" in name else pytest.approx(1.0)), name
         # A(truth) - LR is the noise of the input: nobody is better than that without seeing it.
