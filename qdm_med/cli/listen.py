@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qdm_med.cli.upscale import ConsistencyName
+from qdm_med.io.options import SyntaxName, WriterOptions
 
 
 def listen(
@@ -29,7 +30,7 @@ def listen(
         ConsistencyName, typer.Option(help="How far results agree with their source in HU: off, local, soft or hard.")
     ] = "local",
     transfer_syntax: Annotated[
-        str, typer.Option(help="Encoding of results: explicit, rle, jpeg-ls, jpeg-2000 or htj2k.")
+        SyntaxName, typer.Option(help="Encoding of results: explicit, rle, jpeg-ls, jpeg-2000 or htj2k.")
     ] = "explicit",
     strict: Annotated[
         bool, typer.Option("--strict", help="Put series aside that are unlike what the model was trained on.")
@@ -59,7 +60,7 @@ def listen(
             title=door.title,
             report=_report,
             strict=strict,
-            writer_options={"transfer_syntax": transfer_syntax},
+            writing=WriterOptions(transfer_syntax=transfer_syntax),
         ),
         report=_report,
         settle=settle,

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from qdm_med.cli.photo import UPSCALE_OPTIONS, names_photo, refuse_others, upscale_photograph
+from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
 
 ModeName = Literal["faithful", "balanced", "detailed"]
 ConsistencyName = Literal["off", "local", "soft", "hard"]
@@ -76,12 +77,13 @@ def upscale(
     series_uid: Annotated[str | None, typer.Option(help="SeriesInstanceUID, if the folder holds several.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Accept a source that qdm-med has made.")] = False,
-    private: Annotated[str, typer.Option(help="Private DICOM elements: keep or drop.")] = "keep",
+    private: Annotated[Private, typer.Option(help="Private DICOM elements: keep or drop.")] = "keep",
     equipment: Annotated[
-        str, typer.Option(help="General Equipment of the output: keep (the scanner's) or standard (PS3.3 C.12.1.1.5).")
+        Equipment,
+        typer.Option(help="General Equipment of the output: keep (the scanner's) or standard (PS3.3 C.12.1.1.5)."),
     ] = "keep",
     transfer_syntax: Annotated[
-        str, typer.Option(help="Encoding of DICOM output: explicit, rle, jpeg-ls, jpeg-2000, htj2k; none loses.")
+        SyntaxName, typer.Option(help="Encoding of DICOM output: explicit, rle, jpeg-ls, jpeg-2000, htj2k; none loses.")
     ] = "explicit",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out DICOM slices that cannot be read, instead of refusing.")
@@ -116,10 +118,11 @@ def upscale(
         return
     from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
     from qdm_med.inference.options import UpscaleOptions
-    from qdm_med.inference.runs.estimate import estimate_series
-    from qdm_med.inference.runs.explain import explain_series
-    from qdm_med.inference.runs.series import upscale_series
+    from qdm_med.inference.runs.estimate import estimate_volume
+    from qdm_med.inference.runs.explain import explain_volume
+    from qdm_med.inference.runs.series import upscale_volume
     from qdm_med.inference.upscaler import load_upscaler
+    from qdm_med.io.read import read_volume
     from qdm_med.io.write import default_output
 
     options = UpscaleOptions(
@@ -136,42 +139,37 @@ def upscale(
         tile=tile,
         precision=precision,
     )
-    upscaler = load_upscaler(checkpoint, options, device=device)
     target = out or default_output(series, scale)
-    reading = {"series_uid": series_uid, "force": force, "skip_bad": skip_bad, "axis": axis}
     if report is not None:
-        from qdm_med.evaluation.report.of_series import check_report_place, report_series
+        from qdm_med.evaluation.report.of_series import check_report_place, report_volume, slices_to_show
 
         check_report_place(report, series, target, overwrite=overwrite)
-    limit = None if max_memory is None else int(max_memory * 2**30)
+    upscaler = load_upscaler(checkpoint, options, device=device)
+    if uncertainty:
+        upscaler.require_samples()
+    volume = read_volume(series, series_uid=series_uid, exclude=target, force=force, skip_bad=skip_bad, axis=axis)
+    if max_memory is not None:
+        spread = uncertainty or (report is not None and upscaler.samples > 1)
+        upscaler.keep_below(int(max_memory * 2**30), volume.geometry.shape[1:], uncertainty=spread)
     if explain_quadtree is not None:
         with CountProgress("pictures") as pictures:
-            explain_series(
-                series, explain_quadtree, upscaler, exclude=target, progress=pictures.update, reader_options=reading
-            )
+            explain_volume(volume, explain_quadtree, upscaler, progress=pictures.update)
     if dry_run:
-        estimate = estimate_series(
-            series, target, upscaler, uncertainty=uncertainty, max_memory=limit, reader_options=reading
-        )
+        estimate = estimate_volume(volume, upscaler, uncertainty=uncertainty)
         typer.echo(json.dumps(asdict(estimate)) if as_json else estimate_line(estimate))
         return
+    watch = None if report is None else slices_to_show(volume)
     with SliceProgress() as progress:
-        summary = upscale_series(
-            series,
+        summary = upscale_volume(
+            volume,
             target,
             upscaler,
             progress=progress.slice_done,
             uncertainty=uncertainty,
             strict=strict,
-            max_memory=limit,
-            reader_options=reading,
-            writer_options={
-                "overwrite": overwrite,
-                "private": private,
-                "equipment": equipment,
-                "transfer_syntax": transfer_syntax,
-            },
+            writing=WriterOptions(overwrite, private, equipment, transfer_syntax),
+            watch=watch,
         )
-    if report is not None:
-        report_series(series, report, upscaler, summary, options=asdict(options), reader_options=reading)
+    if report is not None and watch is not None:
+        report_volume(volume, report, upscaler, summary, watch, options=asdict(options))
     typer.echo(json.dumps(asdict(summary), default=str) if as_json else summary_line(summary, scale))

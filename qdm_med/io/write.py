@@ -3,93 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.dicom.derived_series import DerivedSeriesWriter
+from qdm_med.io.options import DEFAULTS, WriterOptions
+from qdm_med.io.output.writer import ResumableWriter
 from qdm_med.io.raster.itk import ITK_SUFFIXES, ItkWriter
 from qdm_med.io.raster.nifti import NIFTI_SUFFIXES, NiftiWriter
 from qdm_med.uncertainty import NOT_CALIBRATED
-from qdm_med.volume import FloatArray, Volume
-
-
-class VolumeWriter(Protocol):
-    """Takes super-resolved slices in any order; see :class:`qdm_med.io.output.writer.ResumableWriter`."""
-
-    finished: frozenset[int]
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave nothing behind after an error of ours, and what is finished after an interruption."""
-        ...
-
-    def write(self, index: int, hu: FloatArray) -> None:
-        """Write the ``(scale rows, scale columns)`` HU of one slice."""
-        ...
-
-    def commit(self) -> Path:
-        """Put the complete output in its place."""
-        ...
+from qdm_med.volume import Volume
 
 
 def open_writer(
-    volume: Volume,
-    out: Path,
-    derivation: Derivation,
-    *,
-    overwrite: bool = False,
-    private: str = "keep",
-    equipment: str = "keep",
-    transfer_syntax: str = "explicit",
-) -> VolumeWriter:
+    volume: Volume, out: Path, derivation: Derivation, options: WriterOptions = DEFAULTS
+) -> ResumableWriter:
     """Open a writer of the format that ``volume`` was read from.
 
     Args:
         volume: The source.
         out: Folder (DICOM) or file to create.
         derivation: How the pixels are computed.
-        overwrite: Replace an output that is there.
-        private: DICOM only, see :class:`qdm_med.io.dicom.derived_series.DerivedSeriesWriter`.
-        equipment: DICOM only, likewise.
-        transfer_syntax: DICOM only, likewise.
+        options: How it is written.
 
     Raises:
         SeriesError: If the output cannot be made from this source or in this place.
-        ConfigError: If an option is unknown.
+        ConfigError: If an encoder that is asked for is not installed.
     """
     source_format = volume.provenance.source_format
     if source_format == "dicom":
-        return DerivedSeriesWriter(
-            volume,
-            out,
-            derivation,
-            private=private,
-            equipment=equipment,
-            transfer_syntax=transfer_syntax,
-            overwrite=overwrite,
-        )
+        return DerivedSeriesWriter(volume, out, derivation, options)
     if source_format == "nifti":
-        return NiftiWriter(volume, out, derivation, overwrite=overwrite)
+        return NiftiWriter(volume, out, derivation, overwrite=options.overwrite)
     if source_format == "itk":
-        return ItkWriter(volume, out, derivation, overwrite=overwrite)
+        return ItkWriter(volume, out, derivation, overwrite=options.overwrite)
     raise SeriesError(f"a volume from {source_format} has no file format; read it from files to write it")
 
 
 def open_uncertainty_writer(
     volume: Volume,
-    series: VolumeWriter,
+    series: ResumableWriter,
     derivation: Derivation,
     *,
     calibration: str = NOT_CALIBRATED,
     overwrite: bool = False,
-) -> VolumeWriter:
+) -> ResumableWriter:
     """Open a writer for the standard deviation in HU of the samples behind a series.
 
     A DICOM series gets Parametric Maps, a volume file gets another of its format with float32 voxels.

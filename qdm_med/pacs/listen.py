@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from qdm_med.errors import QdmMedError, TransferError
 from qdm_med.inference.runs.series import upscale_series
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import quiet
+from qdm_med.io.options import WriterOptions
 from qdm_med.pacs.addresses import Destination
 from qdm_med.pacs.receiver import Door, Receiver
 from qdm_med.pacs.send import send_folder
@@ -39,7 +39,7 @@ class Worker:
         title: Our own application entity title.
         report: Told of every step.
         strict: Put series aside that are unlike what the model was trained on.
-        writer_options: Options of :func:`qdm_med.io.write.open_writer`.
+        writing: How derived series are written.
         first_pause: Seconds before a destination that failed is tried again; doubled each time.
     """
 
@@ -49,7 +49,7 @@ class Worker:
     title: str
     report: Report
     strict: bool = False
-    writer_options: Mapping[str, Any] = field(default_factory=dict)
+    writing: WriterOptions = WriterOptions()
     first_pause: float = FIRST_PAUSE
     _pauses: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)
 
@@ -64,9 +64,7 @@ class Worker:
         if job.derived.is_dir():
             return True
         try:
-            summary = upscale_series(
-                job.source, job.derived, self.upscaler, strict=self.strict, writer_options=self.writer_options
-            )
+            summary = upscale_series(job.source, job.derived, self.upscaler, strict=self.strict, writing=self.writing)
         except QdmMedError as error:
             self._fail(job, str(error))
             return False

@@ -11,10 +11,12 @@ import torch
 
 from qdm_med.errors import ConfigError, SeriesError
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.runs.estimate import estimate_series
+from qdm_med.inference.runs.estimate import estimate_volume
 from qdm_med.inference.runs.series import upscale_series
 from qdm_med.inference.spread import RunningSpread
 from qdm_med.inference.upscaler import Upscaler
+from qdm_med.io.options import WriterOptions
+from qdm_med.io.read import read_volume
 from qdm_med.uncertainty import SpreadCalibration
 from qdm_med.volume import CtSlice
 
@@ -139,9 +141,10 @@ def test_the_running_spread_is_exact_far_from_zero():
 
 def test_one_sample_is_refused_before_anything_is_written(tiny_checkpoint, source, tmp_path):
     upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(**BASE), device=CPU)
-    for run in (upscale_series, estimate_series):
-        with pytest.raises(ConfigError, match="at least 2 samples, got 1; add --samples"):
-            run(source, tmp_path / "out", upscaler, uncertainty=True)
+    with pytest.raises(ConfigError, match="at least 2 samples, got 1; add --samples"):
+        upscale_series(source, tmp_path / "out", upscaler, uncertainty=True)
+    with pytest.raises(ConfigError, match="at least 2 samples, got 1; add --samples"):
+        estimate_volume(read_volume(source), upscaler, uncertainty=True)
     with pytest.raises(ConfigError, match="at least 2 samples"):
         upscaler.upscale_slice(ct_slice(), "series", uncertainty=True)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
@@ -170,7 +173,7 @@ def test_a_series_is_not_put_beside_the_maps_of_another(tiny_checkpoint, source,
     upscale_series(source, tmp_path / "out", upscaler, uncertainty=True)
     kept = arrays(tmp_path / "out"), arrays(tmp_path / "out-uncertainty")
     with pytest.raises(SeriesError, match="out-uncertainty: is the uncertainty of another output; move it away"):
-        upscale_series(source, tmp_path / "out", upscaler, writer_options={"overwrite": True})
+        upscale_series(source, tmp_path / "out", upscaler, writing=WriterOptions(overwrite=True))
     assert (arrays(tmp_path / "out"), arrays(tmp_path / "out-uncertainty")) == kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-uncertainty", "source"]
 
@@ -190,8 +193,8 @@ def test_a_run_begun_without_maps_is_computed_again_for_them(tiny_checkpoint, so
 
 def test_the_estimate_counts_the_maps(tiny_checkpoint, source, tmp_path):
     upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(samples=2, **BASE), device=CPU)
-    plain = estimate_series(source, tmp_path / "out", upscaler)
-    more = estimate_series(source, tmp_path / "out", upscaler, uncertainty=True)
+    plain = estimate_volume(read_volume(source), upscaler)
+    more = estimate_volume(read_volume(source), upscaler, uncertainty=True)
     assert more.output_bytes == 3 * plain.output_bytes
     assert more.memory_bytes > plain.memory_bytes
 

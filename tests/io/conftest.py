@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from qdm_med.io.derivation import Derivation
+from qdm_med.io.options import WriterOptions
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import open_writer
 
@@ -134,7 +135,7 @@ def magnify_series(
 ) -> Path:
     volume = read_volume(source, exclude=exclude, skip_bad=skip_bad)
     derivation = Derivation(scale, "nearest", "0" * 64, (("steps", "1"), ("seed", "0")))
-    with open_writer(volume, out, derivation, **options) as writer:
+    with open_writer(volume, out, derivation, WriterOptions(**options)) as writer:
         for index in range(len(volume)):
             if index not in writer.finished:
                 writer.write(index, volume.slices[index].hu.repeat(scale, 0).repeat(scale, 1))

@@ -19,6 +19,7 @@ import pytest
 
 from qdm_med.inference.runs.series import upscale_series
 from qdm_med.io.dicom.file import quiet
+from qdm_med.io.options import WriterOptions
 from qdm_med.pacs.addresses import Node, WebService
 from qdm_med.pacs.send import send_folder
 
@@ -114,7 +115,7 @@ def orthanc(running):
 def derived(series, upscaler, tmp_path):
     def derive(syntax):
         out = tmp_path / f"derived-{syntax}"
-        upscale_series(series, out, upscaler, writer_options={"transfer_syntax": syntax})
+        upscale_series(series, out, upscaler, writing=WriterOptions(transfer_syntax=syntax))
         return out
 
     return derive

@@ -1,13 +1,12 @@
 """The report of a series that was super-resolved: no true slice is known, so figures say how far it agrees with its source.
 
-A few slices are made again, which gives the same pixels, and shown beside their interpolated source.
+A few slices are kept while they are computed, and shown beside their interpolated source.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,9 @@ from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, MOST_CASES, 
 from qdm_med.evaluation.tables.table import Table
 from qdm_med.inference.finish import interpolated
 from qdm_med.inference.runs.series import UpscaleSummary, calibration_of, derivation_of
+from qdm_med.inference.runs.watch import SeenSlice, Watch
 from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
 from qdm_med.intensity import HU_MIN
-from qdm_med.io.read import read_volume
 from qdm_med.volume import Volume
 
 TITLE = "CT super-resolution: what was made of a series"
@@ -39,13 +38,13 @@ class Shown:
     """A slice of the report.
 
     Attributes:
-        title: Its place in the series.
+        case: Its pictures, titled by its place in the series.
         result: What was made of it.
         agreement: How far that agrees with the source.
-        seconds: Time that it took to make it again.
+        seconds: Time that the networks took.
     """
 
-    title: str
+    case: PictureCase
     result: UpscaledSlice
     agreement: SourceAgreement
     seconds: float
@@ -78,40 +77,41 @@ def check_report_place(path: Path, source: Path, out: Path, *, overwrite: bool =
         raise ConfigError(f"{path}: {existing} is no folder that can be written; choose another --report")
 
 
-def report_series(
-    source: Path,
+def slices_to_show(volume: Volume) -> Watch:
+    """The slices of a volume that its report shows, to be kept while they are computed."""
+    return Watch(spread_over(len(volume), MOST_CASES))
+
+
+def report_volume(
+    volume: Volume,
     path: Path,
     upscaler: Upscaler,
     summary: UpscaleSummary,
+    watch: Watch,
     *,
     options: Mapping[str, Any] | None = None,
-    reader_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write one HTML file about a series that was super-resolved; it needs no network and names no patient.
+    """Write one HTML file about a volume that was super-resolved; it needs no network and names no patient.
 
     Args:
-        source: The series, as it was given to :func:`qdm_med.inference.runs.series.upscale_series`.
+        volume: The source.
         path: HTML file to write.
-        upscaler: The same as there, so that the pixels are the same.
-        summary: What that run did.
+        upscaler: What the run was made with.
+        summary: What the run did.
+        watch: From :func:`slices_to_show`, given to the run; slices of an earlier, killed one are made again.
         options: What the user asked for, for the receipt.
-        reader_options: Options of :func:`qdm_med.io.read.read_volume`.
 
     Raises:
         QdmMedError: If the source cannot be read any more or the file cannot be written.
     """
-    volume = read_volume(source, exclude=summary.out, **(reader_options or {}))
-    cases, shown = [], []
-    for index in spread_over(len(volume), MOST_CASES):
-        case, one = _show(volume, index, upscaler)
-        cases.append(case)
-        shown.append(one)
+    shown = [_show(seen, len(volume), upscaler) for seen in watch.complete(volume, upscaler)]
     slices, rows, columns = volume.geometry.shape
     headline = (
         f"{_slices(slices)} of {rows} x {columns} pixels at x{upscaler.scale} with {upscaler.card.name}. There is no true "
         "slice to compare with: the figures say how far the result agrees with its source."
     )
     tables = [_agreement_table(shown), _work_table(shown, summary)]
+    cases = [one.case for one in shown]
     write_report(path, headline, tables, cases, _receipt(volume, upscaler, options or {}), title=TITLE)
 
 
@@ -125,30 +125,23 @@ def spread_over(count: int, most: int) -> list[int]:
     return [int((part + 0.5) * count / parts) for part in range(parts)]
 
 
-def _show(volume: Volume, index: int, upscaler: Upscaler) -> tuple[PictureCase, Shown]:
-    ct_slice = volume.slices[index]
-    started = time.perf_counter()
-    plan = upscaler.plan(ct_slice, volume.provenance.series_key)
-    result = upscaler.compute([plan], uncertainty=upscaler.samples > 1)[0]
-    seconds = time.perf_counter() - started
-    title = f"slice {index + 1} of {len(volume)}"
-    padding = ct_slice.padding.repeat(upscaler.scale, axis=0).repeat(upscaler.scale, axis=1)
-    plain = upscaler.card.intensity.to_hu(interpolated(plan.image, upscaler.scale)[0].numpy())
-    name = f"{upscaler.card.name}, x{upscaler.scale}" + (
-        f", mean of {upscaler.samples} samples" if upscaler.samples > 1 else ""
-    )
+def _show(seen: SeenSlice, count: int, upscaler: Upscaler) -> Shown:
+    ct_slice, result, scale = seen.source, seen.result, upscaler.scale
+    padding = ct_slice.padding.repeat(scale, axis=0).repeat(scale, axis=1)
+    plain = upscaler.card.intensity.to_hu(interpolated(seen.plan.image, scale)[0].numpy())
+    mean = f", mean of {upscaler.samples} samples" if upscaler.samples > 1 else ""
     pictures = (
         Picture(INPUT, hu_png(np.where(ct_slice.padding, HU_MIN, ct_slice.hu))),
         Picture(INTERPOLATED, hu_png(np.where(padding, HU_MIN, plain))),
         Picture(
-            name,
+            f"{upscaler.card.name}, x{scale}{mean}",
             hu_png(np.where(padding, HU_MIN, result.hu)),
             leaves=mask_png(result.leaves),
             std=None if result.std_hu is None else hu_png(np.where(padding, 0, result.std_hu)),
         ),
     )
-    case = PictureCase(title, upscaler.scale, padding.shape, pictures)
-    return case, Shown(title, result, source_agreement(result.hu, ct_slice, upscaler.scale), seconds)
+    case = PictureCase(f"slice {seen.number + 1} of {count}", scale, padding.shape, pictures)
+    return Shown(case, result, source_agreement(result.hu, ct_slice, scale), seen.seconds)
 
 
 def _agreement_table(shown: Sequence[Shown]) -> Table:
@@ -158,7 +151,7 @@ def _agreement_table(shown: Sequence[Shown]) -> Table:
         ("slice", "mean", "mean absolute", "99 % within", *tissues),
         tuple(
             (
-                one.title,
+                one.case.title,
                 _hu(one.agreement.bias, "+.2f"),
                 _hu(one.agreement.mae, ".2f"),
                 _hu(one.agreement.most, ".2f"),
@@ -180,7 +173,7 @@ def _work_table(shown: Sequence[Shown], summary: UpscaleSummary) -> Table:
     )
     slices = tuple(
         (
-            one.title,
+            one.case.title,
             f"{one.result.leaves.mean():.1%}",
             f"{one.result.windows / max(1, one.result.windows_in_all):.1%}",
             f"{one.seconds:.2f}",

@@ -49,38 +49,19 @@ class Estimate:
     output_bytes: int
 
 
-def estimate_series(
-    source: Path,
-    out: Path,
-    upscaler: Upscaler,
-    *,
-    uncertainty: bool = False,
-    max_memory: int | None = None,
-    reader_options: Mapping[str, Any] | None = None,
-) -> Estimate:
-    """Look at a series and time one tile of it; nothing is written.
+def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = False) -> Estimate:
+    """Look at a volume and time one tile of it; nothing is written.
 
     Args:
-        source: As for :func:`qdm_med.inference.runs.series.upscale_series`.
-        out: Where the output would go, which is no input.
+        volume: The source.
         upscaler: Networks and options.
-        uncertainty: As for :func:`qdm_med.inference.runs.series.upscale_series`.
-        max_memory: As for :func:`qdm_med.inference.runs.series.upscale_series`.
-        reader_options: Options of :func:`qdm_med.io.read.read_volume`.
+        uncertainty: Whether the standard deviation of the samples is to be written, too.
 
     Raises:
-        QdmMedError: If the source or the limit does not serve.
+        ConfigError: If it is, and there are fewer than two samples.
     """
     if uncertainty:
         upscaler.require_samples()
-    volume = read_volume(source, exclude=out, **(reader_options or {}))
-    if max_memory is not None:
-        upscaler.keep_below(max_memory, volume.geometry.shape[1:], uncertainty=uncertainty)
-    return estimate_volume(volume, upscaler, uncertainty=uncertainty)
-
-
-def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = False) -> Estimate:
-    """As :func:`estimate_series`, of a volume that is already open."""
     count, rows, columns = volume.geometry.shape
     looked_at = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(int)).tolist()
     started = time.perf_counter()

@@ -14,7 +14,7 @@ from PIL import Image
 from qdm_med.errors import SeriesError
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.inference.plan import SlicePlan
-from qdm_med.io.read import read_volume
+from qdm_med.volume import Volume
 
 SMALLEST_SIDE = 512
 """Pictures are magnified by a whole number until their longer side has so many pixels."""
@@ -40,24 +40,16 @@ def overlay(plan: SlicePlan) -> NDArray[np.uint8]:
     return picture
 
 
-def explain_series(
-    source: Path,
-    folder: Path,
-    upscaler: Upscaler,
-    *,
-    exclude: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    reader_options: Mapping[str, Any] | None = None,
+def explain_volume(
+    volume: Volume, folder: Path, upscaler: Upscaler, *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> int:
     """Write one picture a slice, ``00001.png`` and on, in slice order; no network is run.
 
     Args:
-        source: As for :func:`qdm_med.inference.runs.series.upscale_series`.
+        volume: The source.
         folder: Folder to create, or an empty one.
         upscaler: Quadtree, tiles and scale.
-        exclude: An output that may lie inside the source and is no input.
         progress: Told of every slice.
-        reader_options: Options of :func:`qdm_med.io.read.read_volume`.
 
     Returns:
         Number of pictures.
@@ -67,7 +59,6 @@ def explain_series(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SeriesError(f"{folder}: not an empty folder; choose another --explain-quadtree")
-    volume = read_volume(source, exclude=exclude, **(reader_options or {}))
     partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,29 +1,37 @@
-"""A whole series, from files to files: read, super-resolve and write slice by slice."""
+"""A whole volume, from files to files: read, super-resolved and written slice by slice."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qdm_med.errors import SeriesError
 from qdm_med.inference.runs.pipeline import overlapped
 from qdm_med.inference.runs.preflight import unlike_training
+from qdm_med.inference.runs.watch import Watch, plan_slice
 from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
+from qdm_med.io.dicom.file import shown
 from qdm_med.io.read import read_volume
-from qdm_med.io.write import VolumeWriter, open_uncertainty_writer, open_writer, uncertainty_output
+from qdm_med.io.options import DEFAULTS, WriterOptions
+from qdm_med.io.output.writer import ResumableWriter
+from qdm_med.io.write import open_uncertainty_writer, open_writer, uncertainty_output
 from qdm_med.uncertainty import NOT_CALIBRATED
 from qdm_med.volume import Volume
 
 Progress = Callable[[int, int, UpscaledSlice | None], None]
 """``(slices done, slices in all, the slice just done)``; called first with no slice."""
+
+
+def _say_nothing(done: int, total: int, result: UpscaledSlice | None) -> None:
+    """Nobody looks."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,8 @@ class Outputs:
         spread: Writer of the standard deviation.
     """
 
-    series: VolumeWriter
-    spread: VolumeWriter | None = None
+    series: ResumableWriter
+    spread: ResumableWriter | None = None
 
     @property
     def finished(self) -> frozenset[int]:
@@ -101,94 +109,127 @@ def upscale_series(
     out: Path,
     upscaler: Upscaler,
     *,
-    progress: Progress = lambda done, total, ct_slice: None,
+    progress: Progress = _say_nothing,
     uncertainty: bool = False,
     strict: bool = False,
-    max_memory: int | None = None,
-    reader_options: Mapping[str, Any] | None = None,
-    writer_options: Mapping[str, Any] | None = None,
+    writing: WriterOptions = DEFAULTS,
 ) -> UpscaleSummary:
-    """Super-resolve a series and write it as a derived one.
+    """Open a series with the reader's defaults and super-resolve it; arguments as for :func:`upscale_volume`.
+
+    Args:
+        source: DICOM folder or file, NIfTI, NRRD or MetaImage file.
+        out: Folder (DICOM) or file to create; it may lie inside ``source``.
+        upscaler: Networks and options.
+        progress: Told of every slice.
+        uncertainty: Write the standard deviation of the samples, too.
+        strict: Refuse a source unlike what the model was trained on.
+        writing: How the output is written.
+
+    Raises:
+        QdmMedError: If source, output or options do not serve; nothing is then written.
+    """
+    volume = read_volume(source, exclude=out)
+    return upscale_volume(
+        volume, out, upscaler, progress=progress, uncertainty=uncertainty, strict=strict, writing=writing
+    )
+
+
+def upscale_volume(
+    volume: Volume,
+    out: Path,
+    upscaler: Upscaler,
+    *,
+    progress: Progress = _say_nothing,
+    uncertainty: bool = False,
+    strict: bool = False,
+    writing: WriterOptions = DEFAULTS,
+    watch: Watch | None = None,
+) -> UpscaleSummary:
+    """Super-resolve an open volume and write it as a derived one.
 
     A run that is killed leaves what it finished beside ``out``; the same call takes it up again.
 
     Args:
-        source: DICOM folder or file, NIfTI, NRRD or MetaImage file.
+        volume: The source.
         out: Folder (DICOM) or file to create.
         upscaler: Networks and options.
         progress: Told of every slice.
         uncertainty: Write the standard deviation of the samples in HU beside ``out``, too.
         strict: Refuse a source unlike what the model was trained on instead of warning.
-        max_memory: Bytes of memory that the run may take; tiles are made small enough. ``None``: no limit.
-        reader_options: Options of :func:`qdm_med.io.read.read_volume`.
-        writer_options: Options of :func:`qdm_med.io.write.open_writer`.
+        writing: How the output is written.
+        watch: Keeps slices of this run for a report.
 
     Raises:
         QdmMedError: If source, output or options do not serve; nothing is then written.
     """
+    started = time.perf_counter()
     if uncertainty:
         upscaler.require_samples()
-    started = time.perf_counter()
-    volume = read_volume(source, exclude=out, **(reader_options or {}))
-    unlike = unlike_training(volume, upscaler.card)
-    if unlike and strict:
-        raise SeriesError(f"{source}: {unlike}; use a model for such series, or do without --strict")
-    if max_memory is not None:
-        upscaler.keep_below(max_memory, volume.geometry.shape[1:], uncertainty=uncertainty)
-    leaves: list[float] = []
-    windows = windows_in_all = 0
+    warnings = (*volume.provenance.warnings, *_unlike_training(volume, upscaler, strict=strict))
+    tally = _Tally()
     with ExitStack() as stack:
-        outputs = _open_outputs(stack, volume, out, upscaler, uncertainty, writer_options or {})
+        outputs = _open_outputs(stack, volume, out, upscaler, writing, uncertainty=uncertainty)
         todo = [index for index in range(len(volume)) if index not in outputs.finished]
         resumed = len(volume) - len(todo)
         progress(resumed, len(volume), None)
         slices = overlapped(
             todo,
-            lambda index: upscaler.plan(volume.slices[index], volume.provenance.series_key),
-            partial(upscaler.compute, uncertainty=uncertainty),
+            partial(plan_slice, volume, upscaler),
+            partial((watch or Watch()).compute, upscaler, uncertainty=uncertainty),
             outputs.write,
-            work=lambda plan: plan.active,
+            work=lambda one: one.plan.active,
             budget=upscaler.batch_leaves,
         )
         with closing(slices):
             for done, (_, result) in enumerate(slices, start=resumed + 1):
-                leaves.append(float(result.leaves.mean()))
-                windows, windows_in_all = windows + result.windows, windows_in_all + result.windows_in_all
+                tally.count(result)
                 progress(done, len(volume), result)
         written, spread = outputs.commit()
-    return UpscaleSummary(
-        out=written,
-        slices=len(volume),
-        resumed=resumed,
-        seconds=time.perf_counter() - started,
-        active_leaves=float(np.mean(leaves)) if leaves else 0.0,
-        active_windows=windows / max(1, windows_in_all),
-        warnings=(*volume.provenance.warnings, *([unlike] if unlike else [])),
-        uncertainty=spread,
-    )
+    seconds = time.perf_counter() - started
+    return UpscaleSummary(written, len(volume), resumed, seconds, *tally.shares(), warnings, spread)
+
+
+class _Tally:
+    """Counts what a run has computed."""
+
+    def __init__(self) -> None:
+        self._leaves: list[float] = []
+        self._windows = self._windows_in_all = 0
+
+    def count(self, result: UpscaledSlice) -> None:
+        self._leaves.append(float(result.leaves.mean()))
+        self._windows += result.windows
+        self._windows_in_all += result.windows_in_all
+
+    def shares(self) -> tuple[float, float]:
+        """Share of active leaves, a mean over slices, and of windows that were computed."""
+        leaves = float(np.mean(self._leaves)) if self._leaves else 0.0
+        return leaves, self._windows / max(1, self._windows_in_all)
+
+
+def _unlike_training(volume: Volume, upscaler: Upscaler, *, strict: bool) -> tuple[str, ...]:
+    """What is to be warned of, if the series is unlike what the model was trained on; refused if ``strict``."""
+    unlike = unlike_training(volume, upscaler.card)
+    if unlike and strict:
+        files = volume.provenance.files
+        name = shown(Path(os.path.commonpath(files))) if files else "the volume"
+        raise SeriesError(f"{name}: {unlike}; use a model for such series, or do without --strict")
+    return (unlike,) if unlike else ()
 
 
 def _open_outputs(
-    stack: ExitStack,
-    volume: Volume,
-    out: Path,
-    upscaler: Upscaler,
-    uncertainty: bool,
-    writer_options: Mapping[str, Any],
+    stack: ExitStack, volume: Volume, out: Path, upscaler: Upscaler, writing: WriterOptions, *, uncertainty: bool
 ) -> Outputs:
     derivation = derivation_of(upscaler)
     if not uncertainty and (stale := uncertainty_output(out)).exists():
         raise SeriesError(
             f"{stale}: is the uncertainty of another output; move it away, add --uncertainty or choose another --out"
         )
-    series = stack.enter_context(open_writer(volume, out, derivation, **writer_options))
+    series = stack.enter_context(open_writer(volume, out, derivation, writing))
     if not uncertainty:
         return Outputs(series)
+    calibration = calibration_of(upscaler)
     spread = open_uncertainty_writer(
-        volume,
-        series,
-        derivation,
-        calibration=calibration_of(upscaler),
-        overwrite=bool(writer_options.get("overwrite", False)),
+        volume, series, derivation, calibration=calibration, overwrite=writing.overwrite
     )
     return Outputs(series, stack.enter_context(spread))

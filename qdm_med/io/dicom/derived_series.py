@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,11 +28,12 @@ from qdm_med.io.dicom.derived_header import DerivedSeries, derive_header, free_s
 from qdm_med.io.dicom.file import decode_stored, quiet, read_dataset, shown
 from qdm_med.io.dicom.reader import DicomSlices
 from qdm_med.io.dicom.rescale import in_ranges, overwrite_blocks
+from qdm_med.io.options import DEFAULTS, SyntaxName, WriterOptions
 from qdm_med.io.output.place import check_folder, replace_folder
 from qdm_med.io.output.writer import ResumableWriter
 from qdm_med.volume import BoolArray, FloatArray, Volume
 
-TRANSFER_SYNTAXES = {
+TRANSFER_SYNTAXES: Mapping[SyntaxName, UID] = {
     "explicit": ExplicitVRLittleEndian,
     "rle": RLELossless,
     "jpeg-ls": JPEGLSLossless,
@@ -54,47 +56,31 @@ class DerivedSeriesWriter(ResumableWriter):
         volume: What :func:`qdm_med.io.dicom.reader.read_dicom_series` gave.
         out: Folder to create. It may lie inside the input folder if the reader was told to exclude it.
         derivation: How the pixels are computed.
-        private: ``"keep"`` private elements, but for large opaque ones, or ``"drop"`` them all.
-        equipment: ``"keep"`` the scanner as General Equipment, or ``"standard"`` (PS3.3 C.12.1.1.5).
-        transfer_syntax: One of :data:`TRANSFER_SYNTAXES`; all are lossless.
-        overwrite: Replace an earlier output.
+        options: How it is written.
 
     Raises:
         SeriesError: If the output cannot be made from this source or in this place; nothing is then written.
-        ConfigError: If an option is unknown.
+        ConfigError: If the encoder that is asked for is not installed.
     """
 
-    def __init__(
-        self,
-        volume: Volume,
-        out: Path,
-        derivation: Derivation,
-        *,
-        private: str = "keep",
-        equipment: str = "keep",
-        transfer_syntax: str = "explicit",
-        overwrite: bool = False,
-    ) -> None:
-        _require("private", private, ("keep", "drop"))
-        _require("equipment", equipment, ("keep", "standard"))
-        _require("transfer_syntax", transfer_syntax, tuple(TRANSFER_SYNTAXES))
+    def __init__(self, volume: Volume, out: Path, derivation: Derivation, options: WriterOptions = DEFAULTS) -> None:
         if not isinstance(volume.slices, DicomSlices):
             raise SeriesError(f"a DICOM series cannot be derived from {volume.provenance.source_format} input")
         self._source = volume.slices
-        self._syntax = TRANSFER_SYNTAXES[transfer_syntax]
+        self._syntax = TRANSFER_SYNTAXES[options.transfer_syntax]
         slice_bytes = _slice_bytes(volume, derivation.scale)
-        place = partial(check_folder, out, volume.provenance.files, overwrite=overwrite)
+        place = partial(check_folder, out, volume.provenance.files, overwrite=options.overwrite)
         place()  # before the headers are derived, which takes a while
         number = free_series_number(
             self._source.headers[0].series_number, derivation.scale, self._source.series_numbers
         )
-        series = DerivedSeries(uuid.uuid4(), datetime.now(UTC), number, derivation, private, equipment)
+        series = DerivedSeries(uuid.uuid4(), datetime.now(UTC), number, derivation, options.private, options.equipment)
         _rehearse(self._source, series, self._syntax)
         super().__init__(
             volume,
             place,
             scale=derivation.scale,
-            key=_job_key(self._source, series, transfer_syntax),
+            key=_job_key(self._source, series, options.transfer_syntax),
             suffix="dcm",
             slice_bytes=slice_bytes,
         )
@@ -230,8 +216,3 @@ def _job_key(source: DicomSlices, series: DerivedSeries, transfer_syntax: str) -
     job = series.derivation.job_key(source.headers[0].series_uid)
     record = [job, series.number, series.private, series.equipment, transfer_syntax, instances]
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
-
-
-def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

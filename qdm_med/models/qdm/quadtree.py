@@ -31,7 +31,7 @@ class PaperQuadtree:
 
     threshold: float = 0.15
 
-    kind: ClassVar[str] = "paper"
+    kind: ClassVar[QuadtreeKind] = "paper"
 
     def __post_init__(self) -> None:
         """Reject a threshold out of range."""
@@ -54,7 +54,7 @@ class AdaptiveQuadtree:
     threshold: float = 0.4
     noise_factor: float = 1.3
 
-    kind: ClassVar[str] = "adaptive"
+    kind: ClassVar[QuadtreeKind] = "adaptive"
 
     def __post_init__(self) -> None:
         """Reject numbers out of range."""

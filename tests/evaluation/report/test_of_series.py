@@ -15,10 +15,10 @@ from pydicom.uid import generate_uid
 
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.source_agreement import source_agreement
-from qdm_med.evaluation.report.of_series import check_report_place, report_series, spread_over
+from qdm_med.evaluation.report.of_series import check_report_place, report_volume, slices_to_show, spread_over
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.runs.series import upscale_series
+from qdm_med.inference.runs.series import upscale_volume
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.read import read_volume
 from qdm_med.volume import CtSlice
@@ -61,9 +61,11 @@ def written(checkpoint, tmp_path_factory):
     with torch.no_grad():  # zero at the start: samples would not differ
         noisy.denoiser.read_out.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     upscaler = Upscaler(noisy, options, device=torch.device("cpu"))
-    summary = upscale_series(folder, folder.with_name("out"), upscaler, uncertainty=True)
+    volume = read_volume(folder)
+    watch = slices_to_show(volume)
+    summary = upscale_volume(volume, folder.with_name("out"), upscaler, uncertainty=True, watch=watch)
     report = folder.with_name("page") / "report.html"
-    report_series(folder, report, upscaler, summary, options=asdict(options))
+    report_volume(volume, report, upscaler, summary, watch, options=asdict(options))
     return folder, summary, report
 
 

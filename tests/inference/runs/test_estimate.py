@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,11 +12,12 @@ from PIL import Image
 
 from qdm_med.errors import ConfigError, SeriesError
 from qdm_med.inference.runs.estimate import SAMPLED, estimate_volume
-from qdm_med.inference.runs.explain import ACTIVE, explain_series, overlay
+from qdm_med.inference.runs.explain import ACTIVE, explain_volume, overlay
 from qdm_med.inference.memory import peak_bytes, tile_within
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.tiling import Tiling
 from qdm_med.inference.upscaler import Upscaler
+from qdm_med.io.read import read_volume
 from qdm_med.volume import Geometry, Volume
 
 
@@ -81,17 +84,28 @@ def test_the_picture_tints_active_leaves_and_nothing_else(upscaler):
 
 def test_there_is_a_picture_a_slice_and_a_taken_folder_is_refused(upscaler, tmp_path):
     nib.save(nib.Nifti1Image(phantom().hu.T, np.diag([1.0, 1.0, 2.0, 1.0])), tmp_path / "ct.nii.gz")
-    assert explain_series(tmp_path / "ct.nii.gz", tmp_path / "why", upscaler) == 6
+    assert explain_volume(read_volume(tmp_path / "ct.nii.gz"), tmp_path / "why", upscaler) == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nii.gz", "why"]
     names = [f"{number:05d}.png" for number in range(1, 7)]
     assert sorted(path.name for path in (tmp_path / "why").iterdir()) == names
     with Image.open(tmp_path / "why" / names[0]) as picture:
         assert picture.size == (520, 520)
     with pytest.raises(SeriesError, match="explain-quadtree"):
-        explain_series(tmp_path / "ct.nii.gz", tmp_path / "why", upscaler)
+        explain_volume(read_volume(tmp_path / "ct.nii.gz"), tmp_path / "why", upscaler)
 
 
-def test_a_broken_source_leaves_no_pictures(upscaler, tmp_path):
-    with pytest.raises(SeriesError):
-        explain_series(tmp_path / "absent", tmp_path / "why", upscaler)
+def test_a_source_that_breaks_off_leaves_no_pictures(upscaler, tmp_path):
+    whole = phantom()
+
+    class Broken:
+        def __len__(self):
+            return len(whole)
+
+        def __getitem__(self, index):
+            if index == 2:
+                raise SeriesError("a file has gone")
+            return whole.slices[index]
+
+    with pytest.raises(SeriesError, match="has gone"):
+        explain_volume(replace(whole, slices=Broken()), tmp_path / "why", upscaler)
     assert list(tmp_path.iterdir()) == []

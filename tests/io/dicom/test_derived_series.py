@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from qdm_med.errors import ConfigError, SeriesError
 from qdm_med.io.derivation import Derivation
+from qdm_med.io.options import WriterOptions
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import default_output, open_writer
 
@@ -141,7 +142,7 @@ def test_another_job_begins_afresh(phantom, tmp_path):
     volume = read_volume(phantom().write())
     interrupt(volume, tmp_path / "out")
     for derivation, options in [(Derivation(4, "other", "1" * 64), {}), (DERIVATION, {"private": "drop"})]:
-        with open_writer(volume, tmp_path / "out", derivation, **options) as writer:
+        with open_writer(volume, tmp_path / "out", derivation, WriterOptions(**options)) as writer:
             assert writer.finished == frozenset()
 
 
@@ -246,7 +247,7 @@ def test_an_image_too_large_for_dicom_is_refused(phantom, tmp_path):
 def test_unknown_options_are_refused(phantom, tmp_path, option):
     volume = read_volume(phantom(slices=1).write())
     with pytest.raises(ConfigError, match=option):
-        open_writer(volume, tmp_path / "out", DERIVATION, **{option: "nonsense"})
+        open_writer(volume, tmp_path / "out", DERIVATION, WriterOptions(**{option: "nonsense"}))
 
 
 def test_outputs_are_named_after_their_input(tmp_path):
@@ -264,5 +265,5 @@ def test_a_missing_encoder_is_named_with_its_extra_before_anything_is_written(ph
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     volume = read_volume(phantom(slices=1).write())
     with pytest.raises(ConfigError, match=r"extra htj2k: pip install 'qdm-med\[htj2k\]'"):
-        open_writer(volume, tmp_path / "out", DERIVATION, transfer_syntax="htj2k")
+        open_writer(volume, tmp_path / "out", DERIVATION, WriterOptions(transfer_syntax="htj2k"))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -18,6 +18,7 @@ from pydicom.tag import Tag
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import Derivation
+from qdm_med.io.options import WriterOptions
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import open_uncertainty_writer, open_writer
 from qdm_med.volume import Geometry, Volume
@@ -35,7 +36,7 @@ def write_both(source, out, *, stop_after=None, **options):
     volume = read_volume(source)
     rows, columns = (4 * side for side in volume.geometry.shape[1:])
     with (
-        open_writer(volume, out, DERIVATION, **options) as series,
+        open_writer(volume, out, DERIVATION, WriterOptions(**options)) as series,
         open_uncertainty_writer(volume, series, DERIVATION, **options) as spread,
     ):
         for index in range(len(volume)):
