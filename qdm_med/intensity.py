@@ -1,14 +1,18 @@
 """Hounsfield units to the network's range [-1, 1] and back.
 
-Two mappings, both monotone and, inside their range, exactly invertible up to float32 rounding:
+Three mappings, all monotone and, inside their range, exactly invertible up to float32 rounding:
 
 * :class:`HuWindow` is the paper's protocol: one display window, everything outside it clipped.
 * :class:`CompandedRange` keeps the whole CT range and spends most of [-1, 1] on soft tissue, where the
-  differences that matter are small.
+  differences that matter are small. It has knees: an error of one size in network units is fifteen times larger in HU
+  above 240 HU than below.
+* :class:`AsinhRange` keeps the whole CT range without a knee: what a network unit is worth changes slowly with HU, and
+  by less than a factor of two between lung, soft tissue, contrast medium and bone.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -58,6 +62,10 @@ class HuWindow:
         clipped = np.clip(np.asarray(unit, dtype=np.float64), -1.0, 1.0)
         return (clipped * (self.width / 2) + self.centre).astype(np.float32)
 
+    def hu_per_unit(self, hu: float) -> float:
+        """What one network unit is worth at ``hu``, in HU: the same everywhere inside the window."""
+        return self.width / 2
+
 
 @dataclass(frozen=True)
 class CompandedRange:
@@ -103,5 +111,73 @@ class CompandedRange:
         """Map [-1, 1] of any shape to float32 HU; values beyond the range are clipped to it first."""
         return np.interp(unit, self.knots_unit, self.knots_hu).astype(np.float32)
 
+    def hu_per_unit(self, hu: float) -> float:
+        """What one network unit is worth at ``hu``, in HU; on a knot, below it."""
+        part = int(np.clip(np.searchsorted(self.knots_hu, hu) - 1, 0, len(self.knots_hu) - 2))
+        return float(np.diff(self.knots_hu)[part] / np.diff(self.knots_unit)[part])
 
-IntensityMap = HuWindow | CompandedRange
+
+@dataclass(frozen=True)
+class AsinhRange:
+    """The full CT range on an inverse hyperbolic sine: nearly linear around soft tissue, logarithmic far from it.
+
+    What one network unit is worth with the defaults, in HU (:meth:`hu_per_unit`): lung (-850 HU) 1964, fat (-100) 1127,
+    soft tissue (40) 1098, contrast medium (300) 1197, spongy bone (700) 1632, cortical bone (1200) 2390. The quadtree
+    threshold 0.15 is therefore a range of 165 HU in soft tissue and of 295 HU in lung.
+
+    Attributes:
+        centre: HU where the map is steepest.
+        width: HU on either side of the centre in which it is nearly linear, positive.
+        lowest: HU that maps onto -1.
+        highest: HU that maps onto 1.
+    """
+
+    centre: float = 40.0
+    width: float = 600.0
+    lowest: float = HU_MIN
+    highest: float = HU_MAX
+
+    kind: ClassVar[str] = "asinh"
+
+    def __post_init__(self) -> None:
+        """Reject what is no increasing map onto [-1, 1]."""
+        if not self.width > 0:
+            raise ConfigError(f"width of an asinh range must be positive, got {self.width}")
+        if not self.lowest < self.highest:
+            raise ConfigError(f"lowest HU {self.lowest} must lie below the highest, {self.highest}")
+
+    @property
+    def hu_range(self) -> tuple[float, float]:
+        """HU that map onto -1 and 1."""
+        return self.lowest, self.highest
+
+    def to_unit(self, hu: NDArray[Any]) -> FloatArray:
+        """Map HU of any shape to float32 in [-1, 1]; HU outside the range are clipped to it.
+
+        >>> AsinhRange().to_unit(np.array([-2000, -1024, 3071])).tolist()
+        [-1.0, -1.0, 1.0]
+        """
+        inside = np.clip(np.asarray(hu, dtype=np.float64), self.lowest, self.highest)
+        first, last = self._ends
+        return (2 * (np.arcsinh((inside - self.centre) / self.width) - first) / (last - first) - 1).astype(np.float32)
+
+    def to_hu(self, unit: NDArray[Any]) -> FloatArray:
+        """Map [-1, 1] of any shape to float32 HU; values beyond the range are clipped to it first."""
+        first, last = self._ends
+        share = (np.clip(np.asarray(unit, dtype=np.float64), -1.0, 1.0) + 1) / 2
+        return (np.sinh(first + share * (last - first)) * self.width + self.centre).astype(np.float32)
+
+    def hu_per_unit(self, hu: float) -> float:
+        """What one network unit is worth at ``hu``, in HU."""
+        first, last = self._ends
+        return (last - first) / 2 * math.hypot(hu - self.centre, self.width)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """Hyperbolic angles of the lowest and the highest HU."""
+        return math.asinh((self.lowest - self.centre) / self.width), math.asinh(
+            (self.highest - self.centre) / self.width
+        )
+
+
+IntensityMap = HuWindow | CompandedRange | AsinhRange

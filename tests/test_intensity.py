@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qdm_med.errors import ConfigError
-from qdm_med.intensity import HU_MAX, HU_MIN, CompandedRange, HuWindow
+from qdm_med.intensity import HU_MAX, HU_MIN, AsinhRange, CompandedRange, HuWindow
 
-MAPPINGS = [CompandedRange(), HuWindow(40, 400), HuWindow(-600, 1500)]
+MAPPINGS = [CompandedRange(), AsinhRange(), AsinhRange(centre=0, width=300), HuWindow(40, 400), HuWindow(-600, 1500)]
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS, ids=repr)
@@ -62,3 +64,28 @@ def test_knots_that_make_no_mapping_are_refused(wrong):
 def test_a_window_without_width_is_refused():
     with pytest.raises(ConfigError, match="width"):
         HuWindow(0, 0)
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS, ids=repr)
+@pytest.mark.parametrize("hu", [-850, -100, 40, 230.5, 300, 700, 1200, 2900])
+def test_the_worth_of_a_unit_is_the_slope_of_the_mapping(mapping, hu):
+    low, high = mapping.hu_range
+    if not low + 1 < hu < high - 1:
+        return
+    rise = float(mapping.to_unit(np.array([hu + 1.0]))[0]) - float(mapping.to_unit(np.array([hu - 1.0]))[0])
+    assert mapping.hu_per_unit(hu) == pytest.approx(2 / rise, rel=1e-3)
+
+
+def test_the_asinh_range_has_no_knee_between_tissues():
+    """Between lung, fat, soft tissue, contrast medium and bone an error keeps its size in HU within a factor of two."""
+    worth = [AsinhRange().hu_per_unit(hu) for hu in (-850, -100, 40, 300, 700, 1200)]
+    neighbours = [max(pair) / min(pair) for pair in itertools.pairwise(worth)]
+    assert max(neighbours) < 2
+    knee = CompandedRange()
+    assert knee.hu_per_unit(260) / knee.hu_per_unit(230) > 15  # what it replaces
+
+
+@pytest.mark.parametrize("wrong", [{"width": 0.0}, {"lowest": 10.0, "highest": 10.0}])
+def test_an_asinh_range_of_nothing_is_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        AsinhRange(**wrong)

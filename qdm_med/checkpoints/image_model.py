@@ -13,7 +13,7 @@ from typing import Any
 from qdm_med._version import __version__
 from qdm_med.checkpoints.file import parse_card, read_tensors, require_whole, save_weights
 from qdm_med.errors import CheckpointError
-from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.intensity import CompandedRange, IntensityMap
 from qdm_med.models.compared.image_network import ImageNetwork, ImageNetworkConfig
 
 FORMAT = "qdm-med-image/1"
@@ -35,7 +35,7 @@ class ImageModelCard:
     name: str
     network: ImageNetworkConfig
     scale: int
-    intensity: HuWindow | CompandedRange = CompandedRange()
+    intensity: IntensityMap = CompandedRange()
     training: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 

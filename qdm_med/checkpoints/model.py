@@ -19,7 +19,7 @@ from qdm_med.checkpoints.file import parse_card, read_metadata, read_tensors, re
 from qdm_med.diffusion.chain import ChainConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.intensity import CompandedRange, IntensityMap
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
 from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
@@ -52,7 +52,7 @@ class ModelCard:
     autoencoder: AutoencoderConfig
     denoiser: LatentNetworkConfig | None = None
     schedule: ChainConfig = ScheduleConfig()
-    intensity: HuWindow | CompandedRange = CompandedRange()
+    intensity: IntensityMap = CompandedRange()
     scales: tuple[int, ...] = (4, 8)
     threshold: float = 0.15
     quadtree: QuadtreeKind = "paper"

@@ -14,7 +14,7 @@ from qdm_med.data.degradation.degrade import BENCHMARK, DegradationParams
 from qdm_med.data.pairs import SlicePair, degraded_pair, pair_of
 from qdm_med.data.store.slices import SliceRecord, SliceStore
 from qdm_med.errors import DataError
-from qdm_med.intensity import CompandedRange, HuWindow, IntensityMap
+from qdm_med.intensity import AsinhRange, CompandedRange, HuWindow, IntensityMap
 from qdm_med.serialise import from_mapping
 from qdm_med.volume import FloatArray
 
@@ -94,7 +94,7 @@ def _case(store: SliceStore, pair: SlicePair, intensity: IntensityMap) -> Case:
 def read_intensity(values: Mapping[str, Any]) -> IntensityMap:
     """Read the mapping of a manifest."""
     rest = {key: value for key, value in values.items() if key != "kind"}
-    kinds: dict[str, type[HuWindow] | type[CompandedRange]] = {"window": HuWindow, "companded": CompandedRange}
+    kinds: dict[str, type[IntensityMap]] = {kind.kind: kind for kind in (HuWindow, CompandedRange, AsinhRange)}
     return from_mapping(kinds[values["kind"]], rest)
 
 

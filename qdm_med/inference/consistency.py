@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import NDArray
-from scipy.ndimage import convolve, gaussian_filter, maximum_filter, minimum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
+from qdm_med.data.noise_level import noise_hu
 from qdm_med.intensity import HU_MAX, HU_MIN
 from qdm_med.models.conditioning import upsample
 from qdm_med.volume import FloatArray
@@ -37,10 +38,6 @@ BISECTIONS = 40
 
 NOISE_BAND = 2.0
 """Standard deviations of its noise by which the source itself may be wrong."""
-
-_SECOND_DIFFERENCES = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
-_NORMAL_MEDIAN = 0.6745
-"""Median magnitude of a standard normal variable."""
 
 
 def block_mean(fine: NDArray[Scalar], scale: int) -> NDArray[Scalar]:
@@ -108,18 +105,6 @@ def agree_with_source(fine: FloatArray, source: FloatArray, scale: int) -> Float
     """
     bounds = _plausible(source, scale)
     return _within(keep_local_mean(_within(fine, bounds, scale), source, scale), bounds, scale)
-
-
-def noise_hu(source: FloatArray) -> float:
-    """Standard deviation of a slice's pixel noise in HU, from the median magnitude of its second differences.
-
-    The mask cancels constants, slopes and edges along rows or columns (Immerkær, Comput. Vis. Image Underst. 64, 1996);
-    the median takes the rest of the structure out. 0 for slices below 3 x 3 pixels.
-    """
-    if min(source.shape) < 3:
-        return 0.0
-    response = convolve(source.astype(np.float64), _SECOND_DIFFERENCES, mode="nearest")[1:-1, 1:-1]
-    return float(np.median(np.abs(response)) / (_NORMAL_MEDIAN * np.sqrt(np.square(_SECOND_DIFFERENCES).sum())))
 
 
 def hard_consistency(

@@ -34,8 +34,11 @@ def activations(autoencoder: AutoencoderConfig, network: LatentNetworkConfig | N
     The light layout works on half the side, without normalisation; the others on the whole side, with it. A token of 8
     x 8 output pixels needs 16 vectors of the hidden width, a latent pixel of 4 x 4 in a U-Net 16 of its finest level.
     """
-    widest = autoencoder.channels[0]
-    per_pixel = 10 * widest // 4 if autoencoder.layout == "light" else 30 * widest
+    if autoencoder.layout == "pixels":
+        per_pixel = 4
+    else:
+        widest = autoencoder.channels[0]
+        per_pixel = 10 * widest // 4 if autoencoder.layout == "light" else 30 * widest
     if network is None:
         return per_pixel
     return per_pixel + (network.channels[0] if isinstance(network, LatentUnetConfig) else network.hidden // 4)

@@ -77,7 +77,11 @@ def super_resolve(
     known = condition(autoencoder, denoiser, low_res, leaves, scale=scale)
     source = denoiser.read_source(known.low_res, known.z_y)
 
+    deviation = dict(zip(schedule.timesteps, schedule.input_std.tolist(), strict=True))
+
     def denoise(x_t: Tensor, timestep: int) -> Tensor:
+        if denoiser.config.see_shift:
+            x_t = x_t - known.z_y / deviation[timestep]
         prediction: Prediction = denoiser(x_t, steps[timestep], known.low_res, known.z_y, known.plan, source)
         return prediction.merged
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard, save_checkpoint
-from qdm_med.data.degradation.degrade import BENCHMARK
 from qdm_med.data.pairs import SlicePair, full_pairs
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.diffusion.chain import Chain, ChainConfig, chain_of
@@ -111,17 +110,22 @@ class DenoiserTask:
             z_0 = self._autoencoder.encode(high_res)
         items = [rng(self._seed, "diffusion", step, item) for item in share.items(self.size(step))]
         t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
+        cold = torch.tensor([self._draw_cold(item) for item in items], device=self._device)
         noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
         within = torch.from_numpy(np.stack([self._draw_within(item, low_res.shape[-1]) for item in items]))
         patch = self.objective.denoiser.config.downstream_patch
         grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), pairs.scale, patch)
         leaves = active_leaves(low_res, self._draw_quadtree(step), grid, within[:, None].to(self._device))
         known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=pairs.scale)
-        return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device))
+        return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device), cold)
 
     def _draw_timestep(self, rng: np.random.Generator) -> int:
         timestep = int(rng.integers(len(self._schedule)))
         return len(self._schedule) - 1 if rng.random() < self._config.last_timestep_share else timestep
+
+    def _draw_cold(self, rng: np.random.Generator) -> bool:
+        """Whether an item starts from ``z_y`` itself, without noise; no draw is made where none does."""
+        return bool(self._config.cold_share) and bool(rng.random() < self._config.cold_share)
 
     def _draw_within(self, rng: np.random.Generator, side: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Where leaves may be active, ``(side, side)`` bool: one side of a random line, or everywhere."""
@@ -142,7 +146,14 @@ class DenoiserTask:
         every = evenly_spaced(self._store, self._config.validation_slices)
         for scale, steps in zip(self._card.scales, self._card.steps, strict=True):
             schedule = self._schedule.respaced(trailing_timesteps(len(self._schedule), steps))
-            pairs = full_pairs(self._store, "val", scale, BENCHMARK, intensity=self._card.intensity, every=every)
+            pairs = full_pairs(
+                self._store,
+                "val",
+                scale,
+                self._config.validation_degradation,
+                intensity=self._card.intensity,
+                every=every,
+            )
             resolve = partial(self._super_resolve, objective.denoiser, schedule)
             if not self._config.trains_denoiser:
                 resolve = partial(self._expect, objective.denoiser)

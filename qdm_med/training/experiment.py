@@ -11,7 +11,7 @@ import yaml
 from qdm_med.diffusion.chain import ChainConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
-from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.intensity import CompandedRange, IntensityMap
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
 from qdm_med.models.compared.image_network import ImageNetworkConfig
 from qdm_med.models.compared.unet import LatentUnetConfig
@@ -56,7 +56,7 @@ class ExperimentConfig:
     image_network: ImageNetworkConfig | None = None
     image_training: ImageTrainingConfig = ImageTrainingConfig()
     schedule: ChainConfig = ScheduleConfig()
-    intensity: HuWindow | CompandedRange = CompandedRange()
+    intensity: IntensityMap = CompandedRange()
     scales: tuple[int, ...] = (4, 8)
     threshold: float = 0.15
     quadtree: QuadtreeKind = "paper"

@@ -16,7 +16,7 @@ from qdm_med.data.degradation.degrade import BENCHMARK
 from qdm_med.data.pairs import PairBatch, full_pairs
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
-from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.intensity import IntensityMap
 from qdm_med.keys import seed_initial_weights
 from qdm_med.models.compared.image_network import ImageNetwork, ImageNetworkConfig
 from qdm_med.training.objective import Distance
@@ -87,7 +87,7 @@ class ImageTask:
         store: SliceStore,
         shape: ImageNetworkConfig,
         config: ImageTrainingConfig,
-        intensity: HuWindow | CompandedRange,
+        intensity: IntensityMap,
         *,
         name: str,
         scale: int,

@@ -41,6 +41,12 @@ class DenoiserTrainingConfig(PairTrainingConfig):
             of the time; what it has learnt is then there for every step.
         perceptual_until: Part of the chain, from its clean end, in which the perceptual term counts. Where the noise is
             strong the answer hardly follows it, and LPIPS draws the same regular pattern there as where there is none.
+        l1_weight: Weight of the absolute error beside the squared one, wherever the image is compared. Small errors, such as
+            the noise of a quiet region on any part of the HU scale, count in it, where squares count large ones only.
+        relative_floor: Where above 0, the errors of each image are divided by those of bicubic interpolation and this much, in
+            network units: a faint disc in noise then counts as much as an edge between lung and bone.
+        cold_share: Share of the items that are shown ``z_y`` itself at the last timestep: what a chain starts from at
+            temperature 0.
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
             one step also ends; the others are drawn evenly from all timesteps.
     """
@@ -54,6 +60,9 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     perceptual_weight: float = 0.0
     source_weight: float = 0.0
     perceptual_until: float = 1.0
+    l1_weight: float = 0.0
+    relative_floor: float = 0.0
+    cold_share: float = 0.0
     last_timestep_share: float = 0.0
 
     def __post_init__(self) -> None:
@@ -81,6 +90,7 @@ class DenoiserBatch(NamedTuple):
         known: What the denoiser is told.
         t: ``(B,)`` timesteps.
         noise: ``(B, C, h, w)`` standard normal.
+        cold: ``(B,)`` bool, items at the last timestep without noise.
     """
 
     high_res: Tensor
@@ -88,6 +98,7 @@ class DenoiserBatch(NamedTuple):
     known: Conditioning
     t: Tensor
     noise: Tensor
+    cold: Tensor
 
 
 class DenoiserObjective(nn.Module):
@@ -113,20 +124,24 @@ class DenoiserObjective(nn.Module):
         losses = self._denoising(batch) if self.config.trains_denoiser else {}
         if self.config.source_weight:
             image = self._decode(self.denoiser.expect(batch.known.low_res, batch.known.z_y))
-            losses["source"] = F.mse_loss(image, batch.high_res)
+            losses["source"] = self._error(image, batch)
             losses["loss"] = losses.get("loss", 0.0) + self.config.source_weight * losses["source"]
         return losses
 
     def _denoising(self, batch: DenoiserBatch) -> dict[str, Tensor]:
-        high_res, z_0, known, t, noise = batch
+        high_res, z_0, known, t, noise, cold = batch
+        last = len(self.schedule) - 1
+        t = torch.where(cold, last, t)
         z_t = diffuse(self.schedule, z_0, known.z_y, t, known.mask, noise)
-        said = self.denoiser(scale_input(self.schedule, z_t, t), t, known.low_res, known.z_y, known.plan)
+        z_t = torch.where(cold[:, None, None, None], self.schedule.start_share * known.z_y, z_t)
+        shown = z_t - known.z_y if self.denoiser.config.see_shift else z_t
+        said = self.denoiser(scale_input(self.schedule, shown, t), t, known.low_res, known.z_y, known.plan)
         merged, upstream = F.mse_loss(said.merged, z_0), F.mse_loss(said.upstream, z_0)
         loss = self.config.downstream_weight * merged + self.config.upstream_weight * upstream
         losses = {"merged": merged, "upstream": upstream}
         if self.config.decoded_weight or self.config.perceptual_weight:
             image = self._decode(said.merged)
-            losses["decoded"] = F.mse_loss(image, high_res)
+            losses["decoded"] = self._error(image, batch)
             loss = loss + self.config.decoded_weight * losses["decoded"]
             if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
                 pixels = on_finer_grid(known.mask, DOWNSAMPLING)
@@ -134,3 +149,19 @@ class DenoiserObjective(nn.Module):
                 losses["perceptual"] = (counted * distance(torch.where(pixels, image, high_res), high_res)).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
         return {"loss": loss, **losses}
+
+    def _error(self, image: Tensor, batch: DenoiserBatch) -> Tensor:
+        """Squared and absolute error of an answer, in the network's range or against bicubic's."""
+        squared, absolute = _errors(image, batch.high_res)
+        if self.config.relative_floor:
+            with torch.no_grad():
+                plain = _errors(self._decode(batch.known.z_y), batch.high_res)
+            squared = squared / (plain[0] + self.config.relative_floor**2)
+            absolute = absolute / (plain[1] + self.config.relative_floor)
+        return (squared + self.config.l1_weight * absolute).mean() if self.config.l1_weight else squared.mean()
+
+
+def _errors(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean squared and mean absolute error of each image, ``(B,)``."""
+    difference = (image - reference).flatten(1)
+    return difference.square().mean(dim=1), difference.abs().mean(dim=1)

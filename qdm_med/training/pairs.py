@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, DegradationConfig
-from qdm_med.data.pairs import PairBatch, PairSampler, SlicePair
+from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, SCANNER, TRAINING, DegradationConfig
+from qdm_med.data.pairs import PairBatch, PairSampler, SlicePair, TruthConfig
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic
@@ -33,8 +33,10 @@ class PairTrainingConfig:
             that every batch has as many pixels as the loop's ``batch`` of the first.
         crop_weights: How often each crop is drawn, in relative numbers.
         benchmark_share: Share of the batches degraded as the benchmarks are.
-        scanner_share: Share of the batches degraded by the family closer to CT (:mod:`qdm_med.data.degradation.scanner`). All others
+        scanner_share: Share of the batches degraded by the family closer to CT (:mod:`qdm_med.data.degradation.degrade.scanner`). All others
             are degraded with the paper's training range.
+        clinical_share: Share of the batches sampled as clinical slices are (:mod:`qdm_med.data.degradation.clinical`).
+        truth: Where the references come from.
         validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
     """
 
@@ -42,13 +44,15 @@ class PairTrainingConfig:
     crop_weights: tuple[float, ...] = (1.0,)
     benchmark_share: float = 0.5
     scanner_share: float = 0.0
+    clinical_share: float = 0.0
+    truth: TruthConfig = TruthConfig()
     validation_slices: int = 6
 
     def __post_init__(self) -> None:
         """Check that every crop has its weight, and that the degradations' shares are shares of one whole."""
-        shares = (self.benchmark_share, self.scanner_share)
+        shares = (self.benchmark_share, self.scanner_share, self.clinical_share)
         if min(shares) < 0 or sum(shares) > 1:
-            raise ConfigError(f"benchmark_share and scanner_share must be parts of 1 together, got {shares}")
+            raise ConfigError(f"benchmark_share, scanner_share and clinical_share must be parts of 1, got {shares}")
         if not self.crops or len(self.crops) != len(self.crop_weights):
             raise ConfigError(
                 f"crop_weights {self.crop_weights} must give one number for each of the crops {self.crops}"
@@ -56,9 +60,20 @@ class PairTrainingConfig:
 
     def degradation_at(self, place: float) -> DegradationConfig:
         """The degradation of a batch that drew ``place``, even in [0, 1)."""
-        if place < self.benchmark_share:
-            return BENCHMARK
-        return SCANNER if place < self.benchmark_share + self.scanner_share else TRAINING
+        for share, degradation in self._families:
+            if place < share:
+                return degradation
+            place -= share
+        return TRAINING
+
+    @property
+    def validation_degradation(self) -> DegradationConfig:
+        """How validation slices are degraded: as clinical ones are where most of the training is, else as benchmarks are."""
+        return CLINICAL if self.clinical_share > 0.5 else BENCHMARK
+
+    @property
+    def _families(self) -> tuple[tuple[float, DegradationConfig], ...]:
+        return (self.benchmark_share, BENCHMARK), (self.scanner_share, SCANNER), (self.clinical_share, CLINICAL)
 
 
 class PairDraw(NamedTuple):
@@ -111,9 +126,10 @@ class PairBatches:
                 degradation=degradation,
                 intensity=intensity,
                 seed=seed,
+                truth=config.truth,
             )
             for crop in config.crops
-            for degradation in (BENCHMARK, SCANNER, TRAINING)
+            for degradation in (BENCHMARK, SCANNER, CLINICAL, TRAINING)
         }
 
     def draw(self, step: int) -> PairDraw:

@@ -17,7 +17,7 @@ from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.evaluation.measures.metrics import mae_hu, psnr, ssim
 from qdm_med.evaluation.measures.tissues import SOFT_TISSUE_HU
-from qdm_med.intensity import CompandedRange, HuWindow
+from qdm_med.intensity import IntensityMap
 from qdm_med.keys import rng, seed_initial_weights
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
 from qdm_med.training.adversary import PatchAdversary
@@ -149,7 +149,7 @@ class VaeTask:
         store: SliceStore,
         shape: AutoencoderConfig,
         config: VaeTrainingConfig,
-        intensity: HuWindow | CompandedRange,
+        intensity: IntensityMap,
         *,
         name: str,
         batch: int,

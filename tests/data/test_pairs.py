@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, degrade
-from qdm_med.data.pairs import PairSampler, full_pairs
+from qdm_med.data.pairs import PairSampler, TruthConfig, full_pairs
 from qdm_med.data.store.slices import SliceRecord, SliceStore, slice_checksum
 from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.errors import ConfigError
@@ -109,3 +109,38 @@ def test_noise_in_hu_has_the_mapping_of_its_sampler(store):
     hu = window.to_hu(batch.low_res.numpy())
     np.testing.assert_allclose(hu, np.round(hu), atol=1e-3)  # a scanner stores whole HU
     assert np.ptp(hu) > 10
+
+
+def test_synthetic_truth_takes_its_share_and_leaves_the_other_items_as_they_are(store):
+    made_up = sampler(store, truth=TruthConfig(synthetic_share=1.0)).batch(0, 6).high_res
+    assert len({image.std().item() for image in made_up}) > 1  # the store's slices are flat
+    plain, half = sampler(store).batch(0, 40), sampler(store, truth=TruthConfig(synthetic_share=0.5)).batch(0, 40)
+    flat = [bool(image.min() == image.max()) for image in half.high_res]
+    assert 8 < sum(flat) < 36
+    assert all(image.min() == image.max() for image in plain.high_res)
+
+
+def test_noisy_references_are_drawn_less_often_than_quiet_ones(tmp_path):
+    rng = np.random.default_rng(0)
+    with SliceStoreWriter(tmp_path / "noisy", shard_size=8, slice_shape=(64, 64)) as writer:
+        for number, deviation in enumerate((1.0, 60.0)):
+            hu = np.round(deviation * rng.standard_normal((64, 64))).astype(np.int16)
+            writer.add(
+                hu, SliceRecord("train", f"p{number}", "s", 0.0, 0.7, 1.0, "", "", "phantom", slice_checksum(hu))
+            )
+    noisy_store = SliceStore.open(tmp_path / "noisy")
+    counts = {}
+    for quiet_hu in (0.0, 20.0):
+        drawn = sampler(noisy_store, truth=TruthConfig(quiet_hu=quiet_hu)).batch(1, 200).high_res
+        counts[quiet_hu] = sum(image.std() > 0.03 for image in drawn)
+    assert 80 < counts[0.0] < 120
+    assert counts[20.0] < 40
+
+
+def test_turned_crops_come_in_all_orientations(tmp_path):
+    ramp = np.tile(np.arange(64, dtype=np.int16), (64, 1))
+    with SliceStoreWriter(tmp_path / "ramp", shard_size=8, slice_shape=(64, 64)) as writer:
+        writer.add(ramp, SliceRecord("train", "p", "s", 0.0, 0.7, 1.0, "", "", "phantom", slice_checksum(ramp)))
+    images = sampler(SliceStore.open(tmp_path / "ramp"), truth=TruthConfig(turned=True)).batch(0, 40).high_res
+    slopes = {(float((i[0, -1, 0] - i[0, 0, 0]).sign()), float((i[0, 0, -1] - i[0, 0, 0]).sign())) for i in images}
+    assert slopes == {(0.0, 1.0), (0.0, -1.0), (1.0, 0.0), (-1.0, 0.0)}

@@ -1,8 +1,9 @@
 """High-resolution images to the low-resolution images a worse scanner might have made.
 
-Two families: the paper's (:mod:`qdm_med.data.degradation.real_esrgan`), which the benchmarks are made with, and one closer to CT
-(:mod:`qdm_med.data.degradation.scanner`). Parameters of either are drawn by :func:`sample_params` and applied by :func:`degrade`;
-training, validation and benchmarks use these two functions and no other.
+Three families: the paper's (:mod:`qdm_med.data.degradation.real_esrgan`), which the benchmarks are made with; how clinical
+slices are sampled (:mod:`qdm_med.data.degradation.clinical`); and a detector's large pixels under a sharp kernel
+(:mod:`qdm_med.data.degradation.scanner`). Parameters of each are drawn by :func:`sample_params` and applied by
+:func:`degrade`; training, validation and benchmarks use these two functions and no other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from qdm_med.data.degradation.clinical import ClinicalConfig, ClinicalParams, degrade_clinical, sample_clinical
 from qdm_med.data.degradation.real_esrgan import (
     RealEsrganConfig,
     RealEsrganParams,
@@ -22,10 +24,10 @@ from qdm_med.data.degradation.scanner import ScannerConfig, ScannerParams, degra
 from qdm_med.errors import DataError
 from qdm_med.intensity import CompandedRange, IntensityMap
 
-DegradationConfig = RealEsrganConfig | ScannerConfig
+DegradationConfig = RealEsrganConfig | ScannerConfig | ClinicalConfig
 """Distributions that the parameters of a degradation are drawn from."""
 
-DegradationParams = RealEsrganParams | ScannerParams
+DegradationParams = RealEsrganParams | ScannerParams | ClinicalParams
 """How one image is degraded: enough to make its low-resolution image again, bit for bit.
 
 :mod:`qdm_med.serialise` turns it into JSON and back without loss; ``kind`` tells the family.
@@ -40,11 +42,16 @@ BENCHMARK = RealEsrganConfig(blur_sigma=(0.2, 0.8), gaussian_probability=0.5, po
 SCANNER = ScannerConfig()
 """Closer to CT: noise in HU before the reconstruction kernel, which colours it; no JPEG, no rounding to 8 bits."""
 
+CLINICAL = ClinicalConfig()
+"""What clinical series look like: a point spread of up to two pixels, coloured noise in HU."""
+
 
 def sample_params(config: DegradationConfig, scale: int, rng: np.random.Generator) -> DegradationParams:
     """Draw how one image is degraded; the only place where the degradation is random."""
     if isinstance(config, ScannerConfig):
         return sample_scanner(config, scale, rng)
+    if isinstance(config, ClinicalConfig):
+        return sample_clinical(config, scale, rng)
     return sample_real_esrgan(config, scale, rng)
 
 
@@ -67,14 +74,19 @@ def degrade(high_res: Tensor, params: Sequence[DegradationParams], *, intensity:
         DataError: If the parameters do not fit the images.
     """
     _check(high_res, params)
+    mapping = intensity or CompandedRange()
     scanner = [one for one in params if isinstance(one, ScannerParams)]
+    clinical = [one for one in params if isinstance(one, ClinicalParams)]
     staged = [one for one in params if isinstance(one, RealEsrganParams)]
-    if scanner and staged:
+    if len(params) not in (len(scanner), len(clinical), len(staged)):
         raise DataError(
-            f"parameters of two families, {len(staged)} real-esrgan and {len(scanner)} scanner; one a batch"
+            f"parameters of several families, {len(staged)} real-esrgan, {len(scanner)} scanner and {len(clinical)} "
+            "clinical; one a batch"
         )
     if scanner:
-        return degrade_scanner(high_res, scanner, intensity or CompandedRange()).to(high_res.dtype)
+        return degrade_scanner(high_res, scanner, mapping).to(high_res.dtype)
+    if clinical:
+        return degrade_clinical(high_res, clinical, mapping).to(high_res.dtype)
     return degrade_real_esrgan(high_res, staged).to(high_res.dtype)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from qdm_med.data.degradation.clinical import ClinicalParams
 from qdm_med.data.degradation.degrade import DegradationParams, degrade
 from qdm_med.data.degradation.scanner import ScannerParams
 from qdm_med.intensity import IntensityMap
@@ -35,6 +36,8 @@ def noise_free(params: DegradationParams) -> DegradationParams:
     """The deterministic part A of a degradation: its blur and resizes, without noise, JPEG and rounding to 8 bits."""
     if isinstance(params, ScannerParams):
         return replace(params, noise_hu=1e-6)
+    if isinstance(params, ClinicalParams):
+        return replace(params, noise_hu=0.0)
     return replace(params, noise="gaussian", noise_strength=1e-6, jpeg_quality=99.999, quantise=False)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder.light import LightAutoencoder
+from qdm_med.models.autoencoder.pixels import PixelAutoencoder
 
 DOWNSAMPLING = 4
 """Image pixels along one side of a latent pixel."""
@@ -20,15 +21,16 @@ class AutoencoderConfig:
     """Shape of a KL autoencoder.
 
     Attributes:
-        layout: ``"light"`` (made for small compute), ``"latent-diffusion"`` (the layout of the released weights) or
-            ``"monai"`` (MONAI's AutoencoderKL, close to it with a block less a level of the decoder).
+        layout: ``"light"`` (made for small compute), ``"latent-diffusion"`` (the layout of the released weights), ``"monai"``
+            (MONAI's AutoencoderKL, close to it with a block less a level of the decoder) or ``"pixels"`` (no network: blocks
+            of 4 x 4 pixels are the channels, and nothing is lost).
         image_channels: 1 for CT; 3 for weights trained on RGB, to which grey is then repeated.
         latent_channels: Channels of the latent.
-        channels: Width of each level, finest first: two for ``light``, three for the others.
+        channels: Width of each level, finest first: two for ``light``, none for ``pixels``, three for the others.
         res_blocks: Residual blocks of each level.
     """
 
-    layout: Literal["light", "monai", "latent-diffusion"] = "light"
+    layout: Literal["light", "monai", "latent-diffusion", "pixels"] = "light"
     image_channels: int = 1
     latent_channels: int = 4
     channels: tuple[int, ...] = (32, 64)
@@ -36,9 +38,9 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers against the layout."""
-        levels = {"light": 2, "monai": 3, "latent-diffusion": 3}.get(self.layout)
+        levels = _LEVELS.get(self.layout)
         if levels is None:
-            raise ConfigError(f"autoencoder layout {self.layout!r} is unknown; known: light, monai, latent-diffusion")
+            raise ConfigError(f"autoencoder layout {self.layout!r} is unknown; known: {', '.join(_LEVELS)}")
         for name in ("channels", "res_blocks"):
             if len(getattr(self, name)) != levels:
                 raise ConfigError(
@@ -46,9 +48,16 @@ class AutoencoderConfig:
                 )
         if self.image_channels not in (1, 3):
             raise ConfigError(f"image_channels must be 1 or 3, got {self.image_channels}")
+        if self.layout == "pixels" and self.latent_channels != DOWNSAMPLING**2 * self.image_channels:
+            raise ConfigError(
+                f"latents of layout pixels have {DOWNSAMPLING**2 * self.image_channels} channels, got {self.latent_channels}"
+            )
         if self.layout == "latent-diffusion" and len(set(self.res_blocks)) > 1:
             raise ConfigError(f"res_blocks of a latent-diffusion autoencoder must be equal, got {self.res_blocks}")
 
+
+_LEVELS = {"light": 2, "monai": 3, "latent-diffusion": 3, "pixels": 0}
+"""Layouts, and how many levels of features each has."""
 
 PAPER_SIZE = AutoencoderConfig(
     layout="latent-diffusion", image_channels=3, latent_channels=3, channels=(128, 256, 512), res_blocks=(2, 2, 2)
@@ -57,7 +66,7 @@ PAPER_SIZE = AutoencoderConfig(
 
 
 class _Network(Protocol):
-    """What the three layouts share: the interface of MONAI's AutoencoderKL."""
+    """What the layouts share: the interface of MONAI's AutoencoderKL."""
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -65,6 +74,8 @@ class _Network(Protocol):
 
 
 def _network(config: AutoencoderConfig) -> nn.Module:
+    if config.layout == "pixels":
+        return PixelAutoencoder()
     if config.layout == "light":
         half, quarter = config.channels
         at_half, at_quarter = config.res_blocks

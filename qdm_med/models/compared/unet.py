@@ -49,6 +49,8 @@ class LatentUnetConfig:
     """Side of a leaf in latent pixels, all of which are active; as of the two-stream network, so that counts compare."""
     window: ClassVar[int] = 8
     """Side of a window in leaves: latents are padded to whole windows."""
+    see_shift: ClassVar[bool] = False
+    """It sees ``z_t`` and ``z_y`` side by side."""
     noise_everywhere: ClassVar[bool] = True
     """There is no mask that could keep noise out."""
 

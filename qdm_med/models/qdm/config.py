@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from qdm_med.errors import ConfigError
 
@@ -28,11 +29,16 @@ class DenoiserConfig:
         trunk_blocks: Residual blocks of the trunk, before the streams.
         head_blocks: Residual blocks of the head, after the streams.
         source_channels: Width of the encoder of the source; 0: none, as in the paper.
-        source_blocks: Residual blocks of that encoder. It sees what does not change from step to step, the low-resolution
-            image and ``z_y``, is run once a slice, and adds its features to the trunk's: depth that no step pays for.
+        source_blocks: Residual blocks of that encoder. It sees what does not change from step to step, is run once a slice,
+            and adds its features to the trunk's: depth that no step pays for.
+        source_sees: What that is: ``"latent"``, the low-resolution image and ``z_y``, or ``"contrast"``, the image and its
+            local contrast, compressed so that ten HU and a thousand are both of a size that convolutions see.
+        source_is_base: Whether that encoder's own guess of ``z_0 - z_y`` is what the streams' answers are added to, so that
+            steps need only say what it cannot.
         predict_shift: Whether the network predicts ``z_0 - z_y`` instead of ``z_0``. It then sees ``z_y`` and the mask
             beside ``z_t``, and of ``z_t`` only where the chain carries noise: elsewhere training could read ``z_0`` off a
             mixture that does not exist at test time.
+        see_shift: Whether, instead of ``z_t`` and ``z_y``, it sees ``z_t - z_y``: what is left once the known is taken off.
         noise_everywhere: Whether the chain carries its noise in inactive leaves, too, where the paper has none. The quadtree
             then decides where the downstream is computed, and no longer where the answer is a sample: without noise there
             is one answer, and training for likeness to CT makes it smooth or gives it a regular pattern.
@@ -56,7 +62,10 @@ class DenoiserConfig:
     head_blocks: int = 0
     source_channels: int = 0
     source_blocks: int = 0
+    source_sees: Literal["latent", "contrast"] = "latent"
+    source_is_base: bool = False
     predict_shift: bool = False
+    see_shift: bool = False
     noise_everywhere: bool = False
     attend_to_active_only: bool = False
     rescale_positions: bool = True
@@ -69,12 +78,20 @@ class DenoiserConfig:
             raise ConfigError(f"a window of {self.window_size} latent pixels must hold whole upstream patches")
         if self.trained_size % self.window_size:
             raise ConfigError(f"trained_size {self.trained_size} must be a multiple of the window, {self.window_size}")
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Reject options that say something of a part that is not there."""
         if not self.trunk_channels and (self.trunk_blocks or self.head_blocks):
             raise ConfigError("trunk_blocks and head_blocks need trunk_channels")
         if self.source_channels and not self.trunk_channels:
             raise ConfigError("source_channels needs trunk_channels: the encoder of the source adds to the trunk")
-        if self.source_blocks and not self.source_channels:
-            raise ConfigError("source_blocks needs source_channels")
+        if (self.source_blocks or self.source_is_base) and not self.source_channels:
+            raise ConfigError("source_blocks and source_is_base need source_channels")
+        if self.see_shift and not self.predict_shift:
+            raise ConfigError("see_shift needs predict_shift")
+        if self.source_sees not in ("latent", "contrast"):
+            raise ConfigError(f"source_sees must be latent or contrast, got {self.source_sees!r}")
 
     @property
     def window_size(self) -> int:

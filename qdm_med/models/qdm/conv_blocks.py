@@ -72,16 +72,14 @@ class SourceEncoder(nn.Module):
         self.out = zero_conv(channels, channels_out)
         self.shift = zero_conv(channels, latent_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features for others, ``(B, C_in, H, W)`` -> ``(B, C_out, H, W)``."""
-        features: Tensor = self.out(self._deep(x))
-        return features
+    def deep(self, x: Tensor) -> Tensor:
+        """What ``out`` (features for others) and ``shift`` (its own guess of ``z_0 - z_y``) are read from.
 
-    def answer(self, x: Tensor) -> Tensor:
-        """Its own guess of ``z_0 - z_y``, ``(B, C_in, H, W)`` -> ``(B, latent_channels, H, W)``."""
-        shift: Tensor = self.shift(self._deep(x))
-        return shift
+        Args:
+            x: ``(B, C_in, H, W)``.
 
-    def _deep(self, x: Tensor) -> Tensor:
+        Returns:
+            ``(B, channels, H, W)``.
+        """
         deep: Tensor = self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))
         return deep

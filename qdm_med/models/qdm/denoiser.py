@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.latent_grid import on_latent_grid, padded_to
+from qdm_med.models.latent_grid import local_contrast, on_latent_grid, padded_to
 from qdm_med.models.qdm.blocks import modulations
 from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.conv_blocks import ConditionedConvBlock, SourceEncoder, zero_conv
@@ -36,6 +36,18 @@ class Prediction(NamedTuple):
     merged: Tensor
     upstream: Tensor
     downstream: Tensor
+
+
+class Source(NamedTuple):
+    """What the encoder of the source says, once for all steps.
+
+    Attributes:
+        features: ``(B, trunk_channels, h, w)``, padded to whole windows.
+        shift: ``(B, C, h, w)`` its guess of ``z_0 - z_y``, padded likewise; ``None`` where it is not the base.
+    """
+
+    features: Tensor
+    shift: Tensor | None = None
 
 
 class Step(NamedTuple):
@@ -61,7 +73,7 @@ class TwoStreamDenoiser(nn.Module):
         super().__init__()
         self.config = config
         latent, condition = config.latent_channels, config.condition_channels
-        seen = latent + condition + (latent + 1 if config.predict_shift else 0)
+        seen = latent + condition + (config.predict_shift and (1 if config.see_shift else latent + 1))
         coarse = StreamShape(
             patch=config.upstream_patch,
             trained_size=config.trained_size,
@@ -81,7 +93,8 @@ class TwoStreamDenoiser(nn.Module):
             self.head = nn.ModuleList(ConditionedConvBlock(width, config.hidden) for _ in range(config.head_blocks))
             self.read_out = zero_conv(width, latent)
         if config.source_channels:
-            self.source = SourceEncoder(latent + condition, config.source_channels, config.source_blocks, width, latent)
+            known = condition + (latent if config.source_sees == "latent" else condition)
+            self.source = SourceEncoder(known, config.source_channels, config.source_blocks, width, latent)
 
     def plan(self, mask: Tensor) -> WindowPlan:
         """Work out once per slice which windows are computed.
@@ -103,8 +116,8 @@ class TwoStreamDenoiser(nn.Module):
         condition = self.time(t)
         return step._replace(trunk=modulations(self.trunk, condition), head=modulations(self.head, condition))
 
-    def read_source(self, low_res: Tensor, z_y: Tensor) -> Tensor | None:
-        """Features of what all steps have in common, for :meth:`forward`, or ``None`` if there is no encoder of the source.
+    def read_source(self, low_res: Tensor, z_y: Tensor) -> Source | None:
+        """What all steps have in common, for :meth:`forward`, or ``None`` if there is no encoder of the source.
 
         Args:
             low_res: As for :meth:`forward`.
@@ -112,8 +125,8 @@ class TwoStreamDenoiser(nn.Module):
         """
         if not self.config.source_channels:
             return None
-        features: Tensor = self.source(self._without_noise(low_res, z_y))
-        return features
+        deep = self.source.deep(self._without_noise(low_res, z_y))
+        return Source(self.source.out(deep), self.source.shift(deep) if self.config.source_is_base else None)
 
     def expect(self, low_res: Tensor, z_y: Tensor) -> Tensor:
         """What the encoder of the source expects of ``z_0``, ``(B, C, h, w)``; no step uses it, training may.
@@ -128,13 +141,14 @@ class TwoStreamDenoiser(nn.Module):
         if not self.config.source_channels:
             raise ConfigError("the network has no encoder of the source; set source_channels and source_blocks")
         height, width = z_y.shape[-2:]
-        shift: Tensor = self.source.answer(self._without_noise(low_res, z_y))
+        shift: Tensor = self.source.shift(self.source.deep(self._without_noise(low_res, z_y)))
         return z_y + shift[..., :height, :width]
 
     def _without_noise(self, low_res: Tensor, z_y: Tensor) -> Tensor:
         """What all steps have in common, padded to whole windows."""
         image = on_latent_grid(low_res, self.config.condition_channels, (z_y.shape[-2], z_y.shape[-1]))
-        return padded_to(torch.cat([image, z_y], dim=1), self.config.window_size)
+        beside = z_y if self.config.source_sees == "latent" else local_contrast(image)
+        return padded_to(torch.cat([image, beside], dim=1), self.config.window_size)
 
     def forward(
         self,
@@ -143,12 +157,12 @@ class TwoStreamDenoiser(nn.Module):
         low_res: Tensor,
         z_y: Tensor,
         plan: WindowPlan,
-        source: Tensor | None = None,
+        source: Source | None = None,
     ) -> Prediction:
         """Predict ``z_0``.
 
         Args:
-            x_t: ``(B, C, h, w)`` noisy latent, already divided by its standard deviation; any size.
+            x_t: ``(B, C, h, w)`` noisy latent, with ``see_shift`` less ``z_y``, divided by its standard deviation; any size.
             t: ``(B,)`` timesteps counted from 0, or what :meth:`read_step` made of them.
             low_res: ``(B, C_low, H_low, W_low)`` low-resolution image in [-1, 1]; resized (bicubic) to the latent grid.
             z_y: ``(B, C, h, w)`` latent of the upsampled low-resolution image; used by ``predict_shift`` and the encoder of
@@ -163,7 +177,7 @@ class TwoStreamDenoiser(nn.Module):
         if self.config.predict_shift:
             inside = mask[..., :height, :width].to(x_t.dtype)
             noisy = x_t if self.config.noise_everywhere else x_t * inside
-            shown = [noisy, *shown[1:], z_y, inside]
+            shown = [noisy, *shown[1:], *(() if self.config.see_shift else (z_y,)), inside]
         seen = padded_to(torch.cat(shown, dim=1), self.config.window_size)
         if self.config.trunk_channels:
             source = self.read_source(low_res, z_y) if source is None else source
@@ -177,31 +191,32 @@ class TwoStreamDenoiser(nn.Module):
             answers = (z_y + answer for answer in answers)
         return Prediction(*answers)
 
-    def _with_trunk(self, seen: Tensor, source: Tensor | None, step: Step, plan: WindowPlan) -> tuple[Tensor, Tensor]:
+    def _with_trunk(self, seen: Tensor, source: Source | None, step: Step, plan: WindowPlan) -> tuple[Tensor, Tensor]:
         """Both streams' answers through the one head."""
         # Channels last from here to the answer: convolutions of few channels take half the time that way on CPUs. What a
         # layer has just made is nobody else's: adding in place spares a map that would not fit into the cache.
         features = self.stem(seen.contiguous(memory_format=torch.channels_last))
         if source is not None:
-            features = features.add_(source)
+            features = features.add_(source.features)
         for block, modulation in zip(self.trunk, step.trunk, strict=True):
             features = block(features, modulation)
         coarse, context = self.upstream(features, step.upstream)
         without_detail = coarse.add_(features)
+        base = source.shift if source is not None else None
         if not plan.window_count:
-            upstream = self._read_out(without_detail, step)
+            upstream = self._read_out(without_detail, step, base)
             return upstream, upstream
         detail = self.downstream(features, step.downstream, context, plan)
-        downstream = self._read_out(detail.add_(without_detail), step)
+        downstream = self._read_out(detail.add_(without_detail), step, base)
         # Only training asks for the upstream's own answer; the sampler uses the merged one.
-        upstream = self._read_out(without_detail, step) if self.training else downstream
+        upstream = self._read_out(without_detail, step, base) if self.training else downstream
         return upstream, downstream
 
-    def _read_out(self, features: Tensor, step: Step) -> Tensor:
+    def _read_out(self, features: Tensor, step: Step, base: Tensor | None) -> Tensor:
         for block, modulation in zip(self.head, step.head, strict=True):
             features = block(features, modulation)
         answer: Tensor = self.read_out(features)
-        return answer
+        return answer if base is None else answer.add_(base)
 
     def _latent_mask(self, plan: WindowPlan) -> Tensor:
         """``(B, 1, h, w)`` bool leaves on the padded latent grid."""

@@ -150,7 +150,7 @@ def test_images_that_do_not_fit_are_refused():
         degrade(images(2), drawn(1))
     with pytest.raises(DataError, match="of one scale"):
         degrade(images(2), [*drawn(1, 4), *drawn(1, 8)])
-    with pytest.raises(DataError, match="two families, 1 real-esrgan and 1 scanner"):
+    with pytest.raises(DataError, match="several families, 1 real-esrgan, 1 scanner"):
         degrade(images(2), [*drawn(1), *drawn(1, config=SCANNER)])
     with pytest.raises(DataError, match="12x12 is smaller than a blur kernel"):
         degrade(images(1, side=12), drawn(1))

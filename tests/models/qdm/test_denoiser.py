@@ -19,7 +19,7 @@ from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.inference.super_resolution import read_steps
 from qdm_med.models.qdm.config import PRESETS, DenoiserConfig
-from qdm_med.models.qdm.denoiser import TwoStreamDenoiser, count_parameters
+from qdm_med.models.qdm.denoiser import Source, TwoStreamDenoiser, count_parameters
 from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.models.qdm.windows import WindowPlan
 
@@ -165,7 +165,8 @@ def test_the_source_is_read_once_for_all_steps():
         for t in (0, 14):
             given = torch.tensor([t, t])
             known, asked, other = (
-                network(x, given, x[:, :1], z_y, plan, features).merged for features in (source, None, source + 1)
+                network(x, given, x[:, :1], z_y, plan, features).merged
+                for features in (source, None, Source(source.features + 1))
             )
             assert torch.equal(known, asked)
             assert not torch.equal(known, other)
