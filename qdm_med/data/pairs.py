@@ -164,7 +164,7 @@ class PairSampler:
         row, column = (own.integers(length - self._crop + 1) for length in hu.shape)
         crop = hu[row : row + self._crop, column : column + self._crop].astype(np.float32)
         crop = crop[:, ::-1] if own.random() < 0.5 else crop
-        return np.rot90(crop, own.integers(4)) if self._truth.turned else crop
+        return np.rot90(crop, int(own.integers(4))) if self._truth.turned else crop
 
     def _draw_index(self, own: np.random.Generator) -> int:
         """Draw a slice; of noisy ones, where quiet ones are preferred, most are put back."""

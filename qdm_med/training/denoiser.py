@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -110,7 +110,7 @@ class DenoiserTask:
             z_0 = self._autoencoder.encode(high_res)
         items = [rng(self._seed, "diffusion", step, item) for item in share.items(self.size(step))]
         t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
-        cold = torch.tensor([self._draw_cold(item) for item in items], device=self._device)
+        cold = self._draw_cold(items)
         noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
         within = torch.from_numpy(np.stack([self._draw_within(item, low_res.shape[-1]) for item in items]))
         patch = self.objective.denoiser.config.downstream_patch
@@ -123,9 +123,10 @@ class DenoiserTask:
         timestep = int(rng.integers(len(self._schedule)))
         return len(self._schedule) - 1 if rng.random() < self._config.last_timestep_share else timestep
 
-    def _draw_cold(self, rng: np.random.Generator) -> bool:
-        """Whether an item starts from ``z_y`` itself, without noise; no draw is made where none does."""
-        return bool(self._config.cold_share) and bool(rng.random() < self._config.cold_share)
+    def _draw_cold(self, items: Sequence[np.random.Generator]) -> Tensor | None:
+        """Which items are shown ``z_y`` itself; no draw is made where none is."""
+        share = self._config.cold_share
+        return torch.tensor([rng.random() < share for rng in items], device=self._device) if share else None
 
     def _draw_within(self, rng: np.random.Generator, side: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Where leaves may be active, ``(side, side)`` bool: one side of a random line, or everywhere."""

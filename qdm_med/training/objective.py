@@ -90,7 +90,7 @@ class DenoiserBatch(NamedTuple):
         known: What the denoiser is told.
         t: ``(B,)`` timesteps.
         noise: ``(B, C, h, w)`` standard normal.
-        cold: ``(B,)`` bool, items at the last timestep without noise.
+        cold: ``(B,)`` bool, items that are shown ``z_y`` itself, at the last timestep; ``None``: no item is.
     """
 
     high_res: Tensor
@@ -98,7 +98,7 @@ class DenoiserBatch(NamedTuple):
     known: Conditioning
     t: Tensor
     noise: Tensor
-    cold: Tensor
+    cold: Tensor | None = None
 
 
 class DenoiserObjective(nn.Module):
@@ -130,10 +130,11 @@ class DenoiserObjective(nn.Module):
 
     def _denoising(self, batch: DenoiserBatch) -> dict[str, Tensor]:
         high_res, z_0, known, t, noise, cold = batch
-        last = len(self.schedule) - 1
-        t = torch.where(cold, last, t)
+        if cold is not None:
+            t = torch.where(cold, len(self.schedule) - 1, t)
         z_t = diffuse(self.schedule, z_0, known.z_y, t, known.mask, noise)
-        z_t = torch.where(cold[:, None, None, None], self.schedule.start_share * known.z_y, z_t)
+        if cold is not None:
+            z_t = torch.where(cold[:, None, None, None], self.schedule.start_share * known.z_y, z_t)
         shown = z_t - known.z_y if self.denoiser.config.see_shift else z_t
         said = self.denoiser(scale_input(self.schedule, shown, t), t, known.low_res, known.z_y, known.plan)
         merged, upstream = F.mse_loss(said.merged, z_0), F.mse_loss(said.upstream, z_0)
