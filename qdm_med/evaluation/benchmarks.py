@@ -201,7 +201,7 @@ def _qdm_variant(
     name: str, checkpoint: Checkpoint, how: UpscaleOptions, device: torch.device, *, counted: bool
 ) -> Method:
     if name == "dense":
-        return dense(checkpoint, how, device)
+        return dense(checkpoint, how, device, counted=counted)
     if name == "downstream-only":
         return downstream_only(checkpoint, how, device)
     return qdm(checkpoint, how, device, counted=counted)

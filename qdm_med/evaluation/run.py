@@ -33,6 +33,7 @@ from qdm_med.evaluation.report.regions import Region, sheet_regions
 from qdm_med.evaluation.report.sheet import draw_sheet, save_sheet, sheet_png
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
 from qdm_med.evaluation.selection import Selection, benchmark_store, select_slices
+from qdm_med.evaluation.tables.paper_cost import paper_cost_table
 from qdm_med.evaluation.tables.sweep import SweepPoint, draw_sweep, sweep_points, sweep_table
 from qdm_med.evaluation.tables.table import (
     Table,
@@ -131,7 +132,7 @@ def evaluate_checkpoint(
         rows = run_benchmark(
             store, selection, intensity, options, methods, perceptual=perceptual, folder=folder, progress=progress
         )
-        found = _evaluation(rows, options, intensity, selection.note, swept=bool(sweep))
+        found = _evaluation(rows, options, intensity, selection.note, is_sweep=bool(sweep))
         if out is not None:
             save_results(out, rows, options, intensity)
             if found.points:
@@ -148,12 +149,13 @@ def evaluate_checkpoint(
 
 
 def _evaluation(
-    rows: Sequence[SliceScore], options: BenchmarkOptions, intensity: IntensityMap, note: str, *, swept: bool
+    rows: Sequence[SliceScore], options: BenchmarkOptions, intensity: IntensityMap, note: str, *, is_sweep: bool
 ) -> Evaluation:
     ranges = protocols(intensity, options.degraded_in(intensity))
     titles = {protocol.name: protocol.words for protocol in ranges} | {"fidelity": "fidelity, against the true slice"}
-    points = sweep_points(rows) if swept else []
-    tables = ((sweep_table(points),) if points else ()) + _tables(rows, options, titles)
+    points = sweep_points(rows) if is_sweep else []
+    swept = (sweep_table(points), paper_cost_table(rows)) if points else ()
+    tables = tuple(table for table in swept if table) + _tables(rows, options, titles)
     return Evaluation(_headline(rows, options, note), tables, tuple(rows), tuple(points))
 
 

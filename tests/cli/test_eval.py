@@ -66,8 +66,12 @@ def test_a_sweep_prints_its_table_first(run_eval, given):
     code, told, _ = run_eval("--benchmark", "med-sr4", *given, "--sweep-threshold", "0,0.3")
     assert code == 0
     table = told.split("\n\n")[2].splitlines()
-    assert table[0].startswith("| threshold s | steps | active leaves | active windows | MAC a slice | s a slice |")
+    assert table[0].startswith(
+        "| threshold s | steps | active leaves | active windows | MAC of the diffusion | with autoencoder |"
+    )
     assert [line.split(" | ")[0] for line in table[2:]] == ["| 0", "| 0.3"]
+    counted = told.split("\n\n")[4].splitlines()
+    assert counted[0].startswith("| threshold s | active leaves | active windows | QDM-S | with autoencoder | QDM-B |")
 
 
 def test_a_further_model_is_compared_and_costs_are_counted(run_eval, given, tmp_path):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
+from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
 from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 
@@ -44,6 +45,50 @@ def _cpu_attention_flops(
 ) -> int:
     flops: int = sdpa_flop(query, key, value)
     return flops
+
+
+class CountedAutoencoder(KlVae):
+    """An autoencoder that counts its own multiply-accumulates, wherever it is run.
+
+    Args:
+        counted: The autoencoder; weights are shared with it.
+
+    Attributes:
+        macs: Multiply-accumulates so far.
+    """
+
+    def __init__(self, counted: KlVae) -> None:
+        with torch.device("meta"):  # its own weights are replaced at once
+            super().__init__(counted.config)
+        self.network = counted.network
+        self.latent_mean, self.latent_scale = counted.latent_mean, counted.latent_scale
+        self.macs = 0
+
+    def encode(self, image: Tensor) -> Tensor:
+        """As the autoencoder's."""
+        return self._counted(lambda: super(CountedAutoencoder, self).encode(image))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """As the autoencoder's."""
+        return self._counted(lambda: super(CountedAutoencoder, self).decode(latent))
+
+    def _counted(self, run: Callable[[], Tensor]) -> Tensor:
+        result, macs = count_macs(run)
+        self.macs += macs
+        return result
+
+
+def autoencoder_cost(config: AutoencoderConfig, side: int) -> int:
+    """Multiply-accumulates of encoding and decoding one square image; nothing is computed.
+
+    Args:
+        config: Shape of the autoencoder.
+        side: Pixels of a side.
+    """
+    with torch.device("meta"), torch.no_grad():
+        autoencoder = CountedAutoencoder(KlVae(config).eval())
+        autoencoder.decode(autoencoder.encode(torch.zeros(1, 1, side, side)))
+    return autoencoder.macs
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Ensemble:
         results = [member.restore(low_hu, scale) for member in self.members]
         samples = np.stack([result.hu for result in results]).astype(np.float64)
         cost = results[0].cost | {
-            key: sum(one.cost[key] for one in results) for key in ("macs",) if key in results[0].cost
+            key: sum(one.cost[key] for one in results) for key in ("macs", "macs_diffusion") if key in results[0].cost
         }
         std_hu = samples.std(axis=0, ddof=1).astype(np.float32)
         return replace(

@@ -16,7 +16,7 @@ class Restored:
         hu: ``(scale rows, scale columns)`` HU.
         leaves: ``(rows, columns)`` bool, where detail was generated, if the method knows such places.
         cost: What it cost and what that depends on, by name: ``threshold``, ``steps``, ``leaf_density`` (0 to 1),
-            ``windows``, ``windows_in_all``, ``macs``.
+            ``windows``, ``windows_in_all``, ``macs``, and of them ``macs_diffusion``, without the autoencoder.
         std_hu: ``(scale rows, scale columns)`` standard deviation of the samples that ``hu`` is the mean of, if several.
         samples: How many.
         calibrated_std_hu: ``std_hu`` as the model calibrates it, if it does.

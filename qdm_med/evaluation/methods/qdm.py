@@ -14,13 +14,38 @@ from torch import Tensor, nn
 
 from qdm_med.checkpoints.model import Checkpoint
 from qdm_med.errors import CheckpointError
-from qdm_med.evaluation.measures.cost import count_macs
+from qdm_med.evaluation.measures.cost import CountedAutoencoder, count_macs
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
+from qdm_med.inference.upscaler import Upscaler
 from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.volume import CtSlice, FloatArray
+
+
+@dataclass(frozen=True)
+class Counting:
+    """The same networks once more, to count their multiply-accumulates in a run of its own: counting takes time.
+
+    Attributes:
+        upscaler: Runs ``autoencoder``.
+        autoencoder: Counts what it does itself.
+    """
+
+    upscaler: Upscaler
+    autoencoder: CountedAutoencoder
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Counting:
+        """Prepare to count a checkpoint with its options."""
+        autoencoder = CountedAutoencoder(checkpoint.autoencoder).eval()
+        return cls(Upscaler(replace(checkpoint, autoencoder=autoencoder), options, device=device), autoencoder)
+
+    def cost(self, ct_slice: CtSlice, key: str) -> dict[str, float]:
+        """``macs`` of a slice, and ``macs_diffusion``, those of them that are not the autoencoder's."""
+        self.autoencoder.macs = 0
+        _, macs = count_macs(lambda: self.upscaler.upscale_slice(ct_slice, key))
+        return {"macs": float(macs), "macs_diffusion": float(macs - self.autoencoder.macs)}
 
 
 @dataclass(frozen=True)
@@ -30,23 +55,19 @@ class Qdm:
     Attributes:
         name: Name in tables.
         upscaler: Ready to run.
-        counted: Whether multiply-accumulates are counted, which takes another run.
+        counting: Counts multiply-accumulates, if that is wanted.
     """
 
     name: str
     upscaler: Upscaler
-    counted: bool = False
+    counting: Counting | None = None
 
     def restore(self, low_hu: FloatArray, scale: int) -> Restored:
         """Super-resolve one slice; its noise is keyed by its pixels, so that the order of slices does not matter."""
         key = hashlib.sha256(low_hu.tobytes()).hexdigest()
         ct_slice = CtSlice(low_hu, np.zeros(low_hu.shape, dtype=bool), 0.0)
-
-        def run() -> UpscaledSlice:
-            return self.upscaler.upscale_slice(ct_slice, key)
-
         start = time.perf_counter()
-        result = run()
+        result = self.upscaler.upscale_slice(ct_slice, key)
         seconds = time.perf_counter() - start
         cost = {
             "threshold": float(self.upscaler.quadtree.threshold),
@@ -55,8 +76,7 @@ class Qdm:
             "windows": float(result.windows),
             "windows_in_all": float(result.windows_in_all),
         }
-        if self.counted:  # in a run of its own: counting takes time
-            cost["macs"] = float(count_macs(run)[1])
+        cost |= self.counting.cost(ct_slice, key) if self.counting else {}
         return Restored(result.hu, result.leaves, cost, seconds=seconds)
 
 
@@ -73,7 +93,8 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
     if not isinstance(checkpoint.card.denoiser, LatentUnetConfig):  # which has no mask, no threshold
         kind = "" if upscaler.quadtree.kind == "paper" else f"{upscaler.quadtree.kind}, "
         name = f"{name}, {kind}s = {upscaler.quadtree.threshold:g}"
-    return Qdm(f"{name}{_consistency(upscaler)}", upscaler, counted)
+    counting = Counting.of(checkpoint, options, device) if counted else None
+    return Qdm(f"{name}{_consistency(upscaler)}", upscaler, counting)
 
 
 def _consistency(upscaler: Upscaler) -> str:
@@ -82,9 +103,9 @@ def _consistency(upscaler: Upscaler) -> str:
     return "" if consistency == UpscaleOptions().consistency else f", consistency {consistency}"
 
 
-def dense(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Qdm:
+def dense(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *, counted: bool = False) -> Qdm:
     """The same with every leaf active (s = 0): what sparsity is compared with."""
-    return qdm(checkpoint, replace(options, threshold=0.0), device)
+    return qdm(checkpoint, replace(options, threshold=0.0), device, counted=counted)
 
 
 def downstream_only(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Qdm:

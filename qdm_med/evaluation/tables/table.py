@@ -103,10 +103,11 @@ def cost_table(rows: Sequence[SliceScore]) -> Table:
                 _seconds(own),
                 _shown(_mean_cost(own, "leaf_density"), ".1%"),
                 _shown(windows[0] / windows[1] if windows[0] is not None and windows[1] else None, ".1%"),
+                _shown(_mean_cost(own, "macs_diffusion"), ".3e"),
                 _shown(_mean_cost(own, "macs"), ".3e"),
             )
         )
-    head = ("method", "s a slice", "active leaves", "active windows", "MAC a slice")
+    head = ("method", "s a slice", "active leaves", "active windows", "MAC of the diffusion", "MAC a slice")
     return Table("Cost, means over slices", head, tuple(body))
 
 
