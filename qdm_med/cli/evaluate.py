@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar, cast
 import typer
 
 from qdm_med.cli.clinical import judge_clinically
+from qdm_med.cli.photo import EVAL_OPTIONS, NATURAL_BENCHMARKS, evaluate_photographs, refuse_others
 from qdm_med.cli.upscale import ConsistencyName, QuadtreeName
 
 CLINICAL = "clinical"
@@ -16,11 +17,18 @@ CLINICAL = "clinical"
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Option(help="med-sr4, med-sr8, or clinical (the tasks of a CT physicist).")],
+    context: typer.Context,
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            help="med-sr4, med-sr8, clinical (the tasks of a CT physicist); on photographs lsdir-test, realsr, realset80."
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Slice store made by `qdm-med prepare`, or a folder with CT files. clinical: may be left out."
+            help="Slice store made by `qdm-med prepare`, or a folder with CT files. clinical: may be left out. On "
+            "photographs their folder."
         ),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
@@ -97,6 +105,23 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="clinical: print JSON.")] = False,
 ) -> None:
     """Score a model: how good and how faithful on Med-SR4 or Med-SR8, or what a physicist would say of it (clinical)."""
+    if benchmark in NATURAL_BENCHMARKS:
+        refuse_others(context, EVAL_OPTIONS, "benchmarks of photographs")
+        sweep = numbers(sweep_threshold, float, "--sweep-threshold")
+        evaluate_photographs(
+            benchmark,
+            data,
+            checkpoint,
+            steps=numbers(steps, int, "--steps"),
+            thresholds=sweep or numbers(threshold, float, "--threshold"),
+            count_macs=macs or bool(sweep),
+            every=every,
+            seed=seed,
+            device=device,
+            lpips_backbone=lpips_backbone,
+            out=out,
+        )
+        return
     from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
     from qdm_med.cli.progress import CountProgress
     from qdm_med.device import pick_device

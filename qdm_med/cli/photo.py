@@ -17,6 +17,28 @@ UPSCALE_OPTIONS = frozenset(
 """Options of ``upscale`` that mean something on photographs."""
 
 
+NATURAL_BENCHMARKS = ("lsdir-test", "realsr", "realset80")
+
+EVAL_OPTIONS = frozenset(
+    {
+        *(
+            "benchmark",
+            "data",
+            "checkpoint",
+            "steps",
+            "threshold",
+            "sweep_threshold",
+            "macs",
+            "every",
+            "seed",
+            "device",
+        ),
+        *("lpips_backbone", "out"),
+    }
+)
+"""Options of ``eval`` that mean something on photographs."""
+
+
 def names_photo(path: Path) -> bool:
     """Whether a path names a photograph, by its suffix."""
     return path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
@@ -69,3 +91,48 @@ def upscale_photograph(
         f"wrote {summary.out}: {summary.columns}x{summary.rows}, {summary.tiles} tiles, "
         f"{summary.active_leaves:.1%} of the leaves active, {summary.seconds:.1f} s"
     )
+
+
+def evaluate_photographs(
+    benchmark: str,
+    data: Path | None,
+    checkpoint: Path | None,
+    *,
+    steps: tuple[int, ...],
+    thresholds: tuple[float, ...],
+    count_macs: bool,
+    every: int,
+    seed: int,
+    device: str,
+    lpips_backbone: Path | None,
+    out: Path | None,
+) -> None:
+    """Score a natural-image checkpoint on a benchmark of photographs."""
+    from qdm_med.cli.progress import CountProgress
+    from qdm_med.device import pick_device
+    from qdm_med.evaluation.measures.perceptual import Lpips
+    from qdm_med.natural.checkpoint import load_natural
+    from qdm_med.natural.evaluate import NaturalEvaluation, evaluate_natural
+    from qdm_med.natural.upscale import PhotoOptions
+
+    if checkpoint is None or data is None:
+        raise typer.BadParameter(
+            f"{benchmark} needs a natural-image checkpoint and its folder; give --checkpoint, --data"
+        )
+    if len(steps) > 1:
+        raise typer.BadParameter(f"{benchmark} takes one number of --steps a run, got {len(steps)}")
+    options = PhotoOptions(seed=seed, steps=steps[0] if steps else None)
+    wanted = NaturalEvaluation(benchmark, thresholds, options, every, count_macs)
+    target = pick_device(device)
+    with CountProgress("photographs") as photographs:
+        found = evaluate_natural(
+            data,
+            load_natural(checkpoint),
+            wanted,
+            device=target,
+            perceptual=Lpips(lpips_backbone).to(target) if lpips_backbone else None,
+            progress=photographs.update,
+        )
+    if out is not None:
+        found.write(out)
+    typer.echo(found.text())

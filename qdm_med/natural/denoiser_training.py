@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.models.qdm.quadtree import PaperQuadtree
 from qdm_med.natural.checkpoint import NaturalCard, NaturalCheckpoint, save_natural
+from qdm_med.natural.pairs import degraded_pair
 from qdm_med.natural.photos import PhotoStore, centre_crop
 from qdm_med.natural.tile import TileModel
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
@@ -76,31 +76,6 @@ class NaturalTrainingConfig:
             decoded_weight=self.decoded_weight,
             perceptual_weight=self.perceptual_weight,
         )
-
-
-class Pair(NamedTuple):
-    """A photograph, or a part of one, and its degraded version.
-
-    Attributes:
-        name: Where it comes from.
-        high_res: ``(1, 3, H, W)`` in [-1, 1].
-        low_res: ``(1, 3, H / scale, W / scale)`` in [-1, 1].
-        key: Identity of its pixels, from which degradation and noise are keyed.
-    """
-
-    name: str
-    high_res: Tensor
-    low_res: Tensor
-    key: str
-
-
-def degraded_pair(
-    name: str, high_res: Tensor, config: SecondOrderConfig, *, scale: int, seed: int
-) -> tuple[Pair, object]:
-    """Degrade ``(3, H, W)`` by its own key, the same in any order and folder; returns the drawn parameters, too."""
-    key = hashlib.sha256(high_res.numpy().tobytes()).hexdigest()
-    params = sample_second_order(config, scale, keys.slice_degradation(seed, scale, key))
-    return Pair(name, high_res[None], degrade_second_order(high_res[None], [params]), key), params
 
 
 class NaturalTask:
@@ -182,7 +157,7 @@ class NaturalTask:
         samples: list[Sample] = []
         for path in self._store.val[: self._config.validation_photos]:
             image = centre_crop(self._store.photo(path), self._config.crop)
-            pair, _ = degraded_pair(path.name, image, self._config.degradation, scale=self._card.scale, seed=self._seed)
+            pair = degraded_pair(image, self._config.degradation, scale=self._card.scale, seed=self._seed)
             answer = model.whole(pair.low_res[0], pair.key)[None].cpu()
             bicubic = upsample(pair.low_res, self._card.scale).clamp(-1, 1)
             for name, made in (("", answer), ("bicubic_", bicubic)):

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from qdm_med.diffusion.noise import SliceNoise
+from qdm_med.diffusion.sampler import Noise
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, trailing_timesteps
+from qdm_med.inference.padding import in_whole_windows
 from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.autoencoder.vq import VqAutoencoder
 from qdm_med.models.conditioning import active_leaves, leaf_grid
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
@@ -79,14 +82,18 @@ class TileModel:
         self._schedule = schedule.respaced(trailing_timesteps(len(schedule), self.steps))
         self._steps = read_steps(denoiser, self._schedule, device)
 
-    def leaves(self, tiles: Tensor) -> Tensor:
+    def _whole_windows(self, tiles: Tensor) -> Tensor:
+        """Tiles as the networks see them: reflected at their lower and right border to whole windows."""
+        return in_whole_windows(tiles, max(1, self._denoiser.config.window_size * DOWNSAMPLING // self.scale))
+
+    def _leaves(self, tiles: Tensor) -> Tensor:
         """Active leaves of ``(B, 3, h, w)`` tiles, ``(B, rows, columns)`` bool."""
         size = (tiles.shape[-2], tiles.shape[-1])
         return active_leaves(tiles, self._quadtree, leaf_grid(size, self.scale, self._denoiser.config.downstream_patch))
 
     def count(self, tiles: Tensor) -> TileCount:
-        """What tiles ask for."""
-        leaves = self.leaves(tiles)
+        """What ``(B, 3, h, w)`` tiles ask for."""
+        leaves = self._leaves(self._whole_windows(tiles))
         plan = self._denoiser.plan(leaves)
         return TileCount(int(leaves.sum()), leaves.numel(), plan.window_count, plan.windows_in_all)
 
@@ -101,22 +108,31 @@ class TileModel:
         Returns:
             ``(B, 3, scale h, scale w)`` float32 in [-1, 1], on the device.
         """
-        noise = SliceNoise(self._seed, key, 0.0)
-        draws = [
-            slice_draws(noise, region, channels=self.latent_channels, scale=self.scale, device=self._device)
-            for region in regions
-        ]
-        tiles = tiles.to(self._device)
-        return super_resolve(
+        height, width = tiles.shape[-2:]
+        seen = self._whole_windows(tiles).to(self._device)
+        fine = super_resolve(
             self._autoencoder,
             self._denoiser,
-            tiles,
-            self.leaves(tiles),
+            seen,
+            self._leaves(seen),
             scale=self.scale,
             schedule=self._schedule,
             steps=self._steps,
-            noises=(lambda number: torch.cat([draw(number) for draw in draws]),),
+            noises=(self._noise(regions, (seen.shape[-2], seen.shape[-1]), key),),
         )
+        return fine[..., : height * self.scale, : width * self.scale]
+
+    def _noise(self, regions: Sequence[Region], size: tuple[int, int], key: str) -> Noise:
+        noise = SliceNoise(self._seed, key, 0.0)
+        seen = [
+            (slice(rows.start, rows.start + size[0]), slice(columns.start, columns.start + size[1]))
+            for rows, columns in regions
+        ]
+        draws = [
+            slice_draws(noise, region, channels=self.latent_channels, scale=self.scale, device=self._device)
+            for region in seen
+        ]
+        return lambda number: torch.cat([draw(number) for draw in draws])
 
     def whole(self, image: Tensor, key: str) -> Tensor:
         """Super-resolve ``(3, h, w)`` at once, ``(3, scale h, scale w)``."""

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from qdm_med.device import pick_device
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.inference.fusion import gaussian_profile
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.conditioning import upsample
+from qdm_med.natural.band_fusion import BandFusion
 from qdm_med.natural.checkpoint import NaturalCheckpoint, load_natural
 from qdm_med.natural.images import Photo, read_photo
 from qdm_med.natural.output import PhotoWriter, default_photo_output
@@ -31,6 +31,9 @@ GPU_TILES = 16
 
 ALPHA_MARGIN = 4
 """Source pixels around a band that its alpha is interpolated from: more than bicubic interpolation reaches."""
+
+BAND_ROWS = 16
+"""Source rows that are finished and written at once."""
 
 Bands = NDArray[np.float32]
 
@@ -55,40 +58,6 @@ class PhotoOptions:
         """Reject a seed that keys nothing."""
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
-
-
-class BandFusion:
-    """Gaussian fusion of tiles (paper section 4.4) that holds only rows which a later tile may still touch.
-
-    Args:
-        channels: Channels of the image.
-        rows: Rows of the highest tile in output pixels.
-        columns: Columns of the image in output pixels.
-    """
-
-    def __init__(self, channels: int, rows: int, columns: int) -> None:
-        self._sum = torch.zeros((channels, rows, columns), dtype=torch.float64)
-        self._weight = torch.zeros((rows, columns), dtype=torch.float64)
-        self._first = 0
-
-    def add(self, tile: Tensor, row: int, column: int) -> None:
-        """Add ``(C, h, w)`` whose first pixel belongs at (``row``, ``column``) of the image."""
-        height, width = tile.shape[-2:]
-        weight = torch.outer(gaussian_profile(height), gaussian_profile(width))
-        top = row - self._first
-        region = (..., slice(top, top + height), slice(column, column + width))
-        self._sum[region] += tile.to("cpu", torch.float64) * weight
-        self._weight[region] += weight
-
-    def release(self, stop: int) -> Tensor:
-        """Take the finished rows up to ``stop``, ``(C, rows, columns)`` float64."""
-        count = stop - self._first
-        done = self._sum[:, :count] / self._weight[:count]
-        for held in (self._sum, self._weight):
-            held[..., : held.shape[-2] - count, :] = held[..., count:, :].clone()
-            held[..., held.shape[-2] - count :, :] = 0
-        self._first = stop
-        return done
 
 
 @dataclass(frozen=True)
@@ -172,6 +141,7 @@ class PhotoUpscaler:
         Yields:
             ``(n, scale columns, channels)`` float32 in [0, 1], alpha last.
         """
+        self.counted, self.tiles = TileCount(), 0
         filled = _filled(photo)
         key = identity_of(filled)
         scale, (rows, columns) = self.card.scale, photo.size
@@ -186,7 +156,10 @@ class PhotoUpscaler:
                 if progress is not None:
                     progress(done, len(regions))
             stop = tops[number + 1] if number + 1 < len(tops) else rows
-            yield self._finished(photo, fusion.release(stop * scale), slice(top, stop))
+            row = top
+            for piece in fusion.release(stop * scale, BAND_ROWS * scale):
+                yield self._finished(photo, piece, row)
+                row += BAND_ROWS
 
     def _row_of_tiles(self, photo: Photo, regions: list[Region], key: str) -> Iterator[tuple[Tensor, Region]]:
         for start in range(0, len(regions), self._together):
@@ -196,8 +169,9 @@ class PhotoUpscaler:
             self.tiles += len(part)
             yield from zip(self.model(tiles, part, key), part, strict=True)
 
-    def _finished(self, photo: Photo, band: Tensor, rows: slice) -> Bands:
+    def _finished(self, photo: Photo, band: Tensor, top: int) -> Bands:
         """``(3, n, columns)`` in [-1, 1] -> ``(n, columns, channels)`` in [0, 1], grey and alpha as the source has them."""
+        rows = slice(top, top + band.shape[-2] // self.card.scale)
         unit = ((band + 1) / 2).clamp(0, 1).float()
         if photo.colour.shape[2] == 1:
             unit = unit.mean(dim=0, keepdim=True)

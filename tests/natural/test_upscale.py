@@ -16,9 +16,10 @@ from qdm_med.errors import CheckpointError, ConfigError, DataError, SeriesError
 from qdm_med.inference.fusion import GaussianTileFusion
 from qdm_med.inference.tiling import Tiling
 from qdm_med.models.autoencoder.vq import VqAutoencoder
+from qdm_med.natural.band_fusion import BandFusion
 from qdm_med.natural.checkpoint import NaturalCard, load_natural, save_natural
 from qdm_med.natural.images import ORIENTATION, Photo, read_photo
-from qdm_med.natural.upscale import BandFusion, PhotoOptions, PhotoUpscaler, identity_of, magnified_alpha, upscale_photo
+from qdm_med.natural.upscale import PhotoOptions, PhotoUpscaler, identity_of, magnified_alpha, upscale_photo
 from tests.natural.conftest import TINY_VQ
 
 CPU = torch.device("cpu")
@@ -64,7 +65,7 @@ def test_bands_are_the_fused_tiles_of_the_whole_photograph():
             for each in (fusion, expected):
                 each.add(tile, region[0].start * 2, region[1].start * 2)
         stop = tops[number + 1] if number + 1 < len(tops) else rows
-        bands.append(fusion.release(2 * stop))
+        bands += list(fusion.release(2 * stop, 20))
     torch.testing.assert_close(torch.cat(bands, dim=1), expected.result())
 
 
