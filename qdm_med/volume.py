@@ -92,12 +92,15 @@ class Provenance:
             the grid where a format has no identity.
         files: Source files; for DICOM one per slice, in slice order.
         warnings: What a careful reader should know (tilt, uneven gaps, ...), one line each.
+        assumptions: Names and values of what was taken for granted in reading and changes HU or places (an offset, a unit,
+            ...); recorded in what is derived.
     """
 
     source_format: str
     series_key: str
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    assumptions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

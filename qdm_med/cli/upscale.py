@@ -94,6 +94,15 @@ def upscale(
             min=0, max=2, help="Axis of a volume file along which its slices lie. Default: by spacing and orientation."
         ),
     ] = None,
+    hu_offset: Annotated[
+        float, typer.Option(help="Added to every value of the source, such as -1024 where that is missing; recorded.")
+    ] = 0.0,
+    rescale_type_is_hu: Annotated[
+        bool,
+        typer.Option(
+            "--rescale-type-is-hu", help="DICOM: values are HU, whatever RescaleType says; recorded in the output."
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a series unlike what the model was trained on.")
     ] = False,
@@ -120,6 +129,7 @@ def upscale(
     from qdm_med.inference.options import UpscaleOptions
     from qdm_med.inference.runs.estimate import estimate_volume
     from qdm_med.inference.runs.explain import explain_volume
+    from qdm_med.inference.runs.preflight import unlike_hu
     from qdm_med.inference.runs.series import upscale_volume
     from qdm_med.inference.upscaler import load_upscaler
     from qdm_med.io.read import read_volume
@@ -147,7 +157,18 @@ def upscale(
     upscaler = load_upscaler(checkpoint, options, device=device)
     if uncertainty:
         upscaler.require_samples()
-    volume = read_volume(series, series_uid=series_uid, exclude=target, force=force, skip_bad=skip_bad, axis=axis)
+    volume = read_volume(
+        series,
+        series_uid=series_uid,
+        exclude=target,
+        force=force,
+        skip_bad=skip_bad,
+        axis=axis,
+        hu_offset=hu_offset,
+        rescale_type_is_hu=rescale_type_is_hu,
+    )
+    if (odd := unlike_hu(volume)) and not strict:
+        typer.echo(f"warning: {odd}", err=True)  # before anything is computed: one may want to stop
     if max_memory is not None:
         spread = uncertainty or (report is not None and upscaler.samples > 1)
         upscaler.keep_below(int(max_memory * 2**30), volume.geometry.shape[1:], uncertainty=spread)

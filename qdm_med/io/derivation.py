@@ -41,6 +41,21 @@ class Derivation:
         )
         return ascii_text(text)
 
+    def label(self) -> str:
+        """A few words that tell results of one source apart in a list of series.
+
+        >>> Derivation(4, "ct-small", "0123456789abcdef", (("mode", "faithful"), ("seed", "7"))).label()
+        'SRx4 AI faithful seed 7'
+        """
+        known = dict(self.parameters)
+        mode = [known["mode"]] if "mode" in known else []
+        seed = [f"seed {known['seed']}"] if "seed" in known else []
+        return ascii_text(" ".join([f"SRx{self.scale} AI", *mode, *seed]))
+
+    def assuming(self, assumptions: tuple[tuple[str, str], ...]) -> Derivation:
+        """The same run, on a source that was read with some assumptions."""
+        return replace(self, parameters=(*self.parameters, *assumptions))
+
     def of_spread(self, calibration: str) -> Derivation:
         """The same run, of which the standard deviation of the samples is written instead of their mean.
 

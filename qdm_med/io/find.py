@@ -12,12 +12,10 @@ from qdm_med.io.dicom.checks import refusals
 from qdm_med.io.dicom.file import Content, shown, shown_value, sniff
 from qdm_med.io.dicom.header import SliceHeader
 from qdm_med.io.dicom.series import Scan, scan
-from qdm_med.io.raster.itk import ITK_SUFFIXES
-from qdm_med.io.raster.nifti import NIFTI_SUFFIXES
+from qdm_med.io.read import VOLUME_SUFFIXES
 from qdm_med.io.walk import walk_files
 
 MADE_BY_US = "made by qdm-med; --force accepts it"
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""Is a series like what the model was trained on? Said before the first slice is computed."""
+"""Is a series in Hounsfield units, and like what the model was trained on? Said before the first slice is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import CheckpointError
@@ -12,6 +14,35 @@ from qdm_med.volume import Volume
 
 ROUNDING = 1e-3
 """Relative room at the ends of a recorded range, which is written with few digits."""
+
+
+LOOKED_AT = 9
+"""Slices whose values are looked at, evenly spaced."""
+SMALLEST_RANGE_HU = 20.0
+"""A volume of tissue, air and noise spans more; one that was scaled to 0..1 or to unit variance does not."""
+LARGEST_TISSUE_HU = 150.0
+"""Soft tissue alone, as in a crop inside an organ, spans less."""
+
+
+def unlike_hu(volume: Volume) -> str | None:
+    """One line that says why values cannot be Hounsfield units; ``None`` where they can.
+
+    Air is -1000 HU, fat -100: a volume without any negative value holds neither, not even as noise. Stored values of a
+    scanner, windows of 0 to 255 and normalised values are like that, or span less than the noise of a scan.
+    """
+    sampled = np.unique(np.linspace(0, len(volume) - 1, min(len(volume), LOOKED_AT)).astype(int)).tolist()
+    values = [one.hu[~one.padding] for one in map(volume.slices.__getitem__, sampled)]
+    ends = [(float(each.min()), float(each.max())) for each in values if each.size]
+    if not ends:
+        return None
+    lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
+    told = f"values from {lowest:.6g} to {highest:.6g} do not look like HU"
+    remedy = "convert them, or add the missing constant with --hu-offset"
+    if 0 < highest - lowest <= SMALLEST_RANGE_HU:
+        return f"{told} (tissue and air span more): these are other intensities; {remedy}"
+    if lowest >= 0 and highest - lowest > LARGEST_TISSUE_HU:
+        return f"{told} (no air and no fat): these are other intensities; {remedy}, such as -1024"
+    return None
 
 
 def unlike_training(volume: Volume, card: ModelCard) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from qdm_med.errors import SeriesError
 from qdm_med.inference.runs.pipeline import overlapped
-from qdm_med.inference.runs.preflight import unlike_training
+from qdm_med.inference.runs.preflight import unlike_hu, unlike_training
 from qdm_med.inference.runs.watch import Watch, plan_slice
 from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
@@ -155,7 +155,7 @@ def upscale_volume(
         upscaler: Networks and options.
         progress: Told of every slice.
         uncertainty: Write the standard deviation of the samples in HU beside ``out``, too.
-        strict: Refuse a source unlike what the model was trained on instead of warning.
+        strict: Refuse a source that is not in HU, or unlike what the model was trained on, instead of warning.
         writing: How the output is written.
         watch: Keeps slices of this run for a report.
 
@@ -165,7 +165,7 @@ def upscale_volume(
     started = time.perf_counter()
     if uncertainty:
         upscaler.require_samples()
-    warnings = (*volume.provenance.warnings, *_unlike_training(volume, upscaler, strict=strict))
+    warnings = (*volume.provenance.warnings, *_unlike(volume, upscaler, strict=strict))
     tally = _Tally()
     with ExitStack() as stack:
         outputs = _open_outputs(stack, volume, out, upscaler, writing, uncertainty=uncertainty)
@@ -207,20 +207,24 @@ class _Tally:
         return leaves, self._windows / max(1, self._windows_in_all)
 
 
-def _unlike_training(volume: Volume, upscaler: Upscaler, *, strict: bool) -> tuple[str, ...]:
-    """What is to be warned of, if the series is unlike what the model was trained on; refused if ``strict``."""
-    unlike = unlike_training(volume, upscaler.card)
-    if unlike and strict:
-        files = volume.provenance.files
-        name = shown(Path(os.path.commonpath(files))) if files else "the volume"
-        raise SeriesError(f"{name}: {unlike}; use a model for such series, or do without --strict")
-    return (unlike,) if unlike else ()
+def _unlike(volume: Volume, upscaler: Upscaler, *, strict: bool) -> tuple[str, ...]:
+    """What is to be warned of, if values are no HU or the series unlike the model's training; refused if ``strict``."""
+    found = [
+        (unlike_hu(volume), "or do without --strict"),
+        (unlike_training(volume, upscaler.card), "use a model for such series, or do without --strict"),
+    ]
+    for line, remedy in found:
+        if line and strict:
+            files = volume.provenance.files
+            name = shown(Path(os.path.commonpath(files))) if files else "the volume"
+            raise SeriesError(f"{name}: {line}; {remedy}")
+    return tuple(line for line, _ in found if line)
 
 
 def _open_outputs(
     stack: ExitStack, volume: Volume, out: Path, upscaler: Upscaler, writing: WriterOptions, *, uncertainty: bool
 ) -> Outputs:
-    derivation = derivation_of(upscaler)
+    derivation = derivation_of(upscaler).assuming(volume.provenance.assumptions)
     if not uncertainty and (stale := uncertainty_output(out)).exists():
         raise SeriesError(
             f"{stale}: is the uncertainty of another output; move it away, add --uncertainty or choose another --out"

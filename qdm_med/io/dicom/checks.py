@@ -9,6 +9,7 @@ from pydicom.charset import python_encoding
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.dicom.file import shown, shown_value, uid_name
+from qdm_med.io.dicom.glance import as_written
 from qdm_med.io.dicom.header import CT_IMAGE, SliceHeader
 from qdm_med.io.dicom.series import place
 
@@ -16,6 +17,8 @@ ORTHONORMAL_TOLERANCE = 1e-3
 """How far direction cosines may be from unit length and right angles; scanners write six digits."""
 GAP_TOLERANCE_MM = 0.01
 """Differences between slice gaps below this are rounding of the stored positions."""
+LINE_TOLERANCE_MM = 0.1
+"""Distance of a slice from the line through the first and the last one that is rounding, not another place."""
 OBLIQUE_COSINE = 0.99
 """A slice normal with a larger component along a body axis counts as parallel to it (8 degrees)."""
 
@@ -57,11 +60,33 @@ def _mixed(headers: list[SliceHeader]) -> Iterator[str]:
     if patients > 1:
         yield f"{name}: slices of {patients} patients; a series has one (PS3.3 C.7.3.1): separate them"
     frames = len({header.frame_uid for header in headers})
-    if frames > 1:
+    if frames > 1 and not merged_frames(headers):
         yield f"{name}: {frames} Frames of Reference; a series has one (PS3.3 C.7.4.1.1.1): separate or mend them"
     matrices = sorted({f"{header.rows}x{header.columns}" for header in headers})
     if len(matrices) > 1:
         yield f"{name}: slices of different sizes ({', '.join(matrices)}); separate them"
+
+
+def merged_frames(headers: list[SliceHeader]) -> tuple[tuple[str, str], ...]:
+    """What is recorded of slices that each have a Frame of Reference and yet lie in one, as de-identification leaves them.
+
+    That is so where no two slices share one, all have one orientation, and their places lie on a line, no two at one place.
+
+    Returns:
+        Name and value of the assumption; nothing if it is not made.
+    """
+    count = len({header.frame_uid for header in headers})
+    if count < 2 or count < len(headers) or any(h.position is None or h.orientation is None for h in headers):
+        return ()
+    axes = np.stack([header.axes() for header in headers])
+    places = np.array([header.position for header in headers])
+    along = places @ axes[0, 0]
+    order = np.argsort(along)
+    gaps = np.diff(along[order])
+    share = (along - along[order[0]])[:, None] / max(float(gaps.sum()), GAP_TOLERANCE_MM)
+    line = places[order[0]] + share * (places[order[-1]] - places[order[0]])
+    agree = np.abs(axes - axes[0]).max() < ORTHONORMAL_TOLERANCE and np.abs(places - line).max() < LINE_TOLERANCE_MM
+    return (("Frames of Reference read as one", str(count)),) if agree and gaps.min() > GAP_TOLERANCE_MM else ()
 
 
 def _object(header: SliceHeader) -> str | None:
@@ -91,11 +116,11 @@ def _grid(header: SliceHeader) -> str | None:
     if not header.rows or not header.columns:
         return f"Rows {header.rows}, Columns {header.columns}: must be positive; restore the header"
     if header.spacing is None or min(header.spacing) <= 0:
-        return f"PixelSpacing {_values(header.spacing)}: two positive numbers are needed; restore the header"
+        return f"PixelSpacing {as_written(header.path, 'PixelSpacing')}: two positive numbers are needed; restore the header"
     if header.position is None:
-        return "ImagePositionPatient is absent or no place; restore the header"
+        return _no_numbers(header, "ImagePositionPatient", "place")
     if header.orientation is None:
-        return "ImageOrientationPatient is absent or no direction; restore the header"
+        return _no_numbers(header, "ImageOrientationPatient", "direction")
     axes = header.axes()
     if not np.allclose(axes @ axes.T, np.eye(3), atol=ORTHONORMAL_TOLERANCE):
         return f"ImageOrientationPatient {_values(header.orientation)}: not two unit vectors at right angles"
@@ -110,9 +135,10 @@ def _grid(header: SliceHeader) -> str | None:
 def _rescale(header: SliceHeader) -> str | None:
     slope, intercept = header.rescale
     if not slope:
-        return f"RescaleSlope {slope}: HU cannot be computed without it; restore the header"
+        return f"RescaleSlope {as_written(header.path, 'RescaleSlope')}: one number, not 0, is needed, HU cannot be computed without it; restore the header"
     if intercept is None:
-        return "RescaleIntercept is absent: HU cannot be computed without it; restore the header"
+        written = as_written(header.path, "RescaleIntercept")
+        return f"RescaleIntercept {'is absent' if written == 'absent' else written}: one number is needed, HU cannot be computed without it; restore the header"
     if abs(slope) < SMALLEST_SLOPE or abs(slope) * 2**16 + abs(intercept) > LARGEST_HU:
         return (
             f"RescaleSlope {slope:g}, RescaleIntercept {intercept:g}: these are no Hounsfield units; restore the header"
@@ -120,7 +146,8 @@ def _rescale(header: SliceHeader) -> str | None:
     # Type 1C: absent means HU (PS3.3 C.8.2.1).
     if header.rescale_type not in ("", "HU"):
         return (
-            f"RescaleType {shown_value(header.rescale_type)}: only HU can be super-resolved; convert the series to HU"
+            f"RescaleType {shown_value(header.rescale_type)}: only HU can be super-resolved; convert the series to HU or, if "
+            "its values are HU, say so with --rescale-type-is-hu"
         )
     return None
 
@@ -185,6 +212,21 @@ def _lossy(headers: list[SliceHeader]) -> str | None:
     return f"{lossy} slices went through lossy compression" if lossy else None
 
 
+def _frames(headers: list[SliceHeader]) -> str | None:
+    merged = merged_frames(headers)
+    if not merged:
+        return None
+    return (
+        f"{merged[0][1]} Frames of Reference, one a slice: positions and orientations agree, they are read as one, and the "
+        "output has one of its own"
+    )
+
+
+def _rescale_types(headers: list[SliceHeader]) -> str | None:
+    said = {header.said_type for header in headers if header.said_type}
+    return f"RescaleType {shown_value(min(said))} is read as HU, as --rescale-type-is-hu says" if said else None
+
+
 def _burned_in(headers: list[SliceHeader]) -> str | None:
     marked = sum(header.burned_in for header in headers)
     return f"{marked} slices are marked as showing burned-in text or a recognizable face" if marked else None
@@ -205,6 +247,8 @@ _SERIES_RULES: tuple[Callable[[list[SliceHeader]], str | None], ...] = (
     _varying,
     _lossy,
     _burned_in,
+    _frames,
+    _rescale_types,
     _character_sets,
 )
 
@@ -212,6 +256,11 @@ _SERIES_RULES: tuple[Callable[[list[SliceHeader]], str | None], ...] = (
 def gaps_mm(headers: list[SliceHeader]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Distances between neighbouring slices along the normal, ``(slices - 1,)`` mm."""
     return np.diff([place(header, headers[0]) for header in headers])
+
+
+def _no_numbers(header: SliceHeader, keyword: str, what: str) -> str:
+    written = as_written(header.path, keyword)
+    return f"{keyword} is absent or no {what}{'' if written == 'absent' else f' ({written})'}; restore the header"
 
 
 def _values(numbers: tuple[float, ...] | None) -> str:

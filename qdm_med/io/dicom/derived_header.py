@@ -16,7 +16,7 @@ from pydicom.valuerep import format_number_as_ds
 from qdm_med.io.derivation import Derivation, ascii_text
 from qdm_med.io.dicom.explicit_vr import as_explicit_little_endian, raw_text
 from qdm_med.io.dicom.grid_bound import grid_bound_tags
-from qdm_med.io.dicom.header import LOSSY_SYNTAXES
+from qdm_med.io.dicom.header import LOSSY_SYNTAXES, SliceHeader
 from qdm_med.io.dicom.provenance import add_provenance
 from qdm_med.volume import subpixel_centre
 
@@ -37,6 +37,7 @@ class DerivedSeries:
         private: ``"keep"`` or ``"drop"`` private elements.
         equipment: ``"keep"``: General Equipment stays the scanner's; ``"standard"``: it names this tool, as
             PS3.3 C.12.1.1.5 would have it. Both name both in Contributing Equipment.
+        own_frame: Whether the images get a Frame of Reference of their own, for the source has one a slice.
     """
 
     run: uuid.UUID
@@ -45,6 +46,12 @@ class DerivedSeries:
     derivation: Derivation
     private: str = "keep"
     equipment: str = "keep"
+    own_frame: bool = False
+
+    @property
+    def frame_uid(self) -> UID:
+        """Frame of Reference UID of a series that has one of its own."""
+        return UID(f"2.25.{uuid.uuid5(self.run, 'frame of reference').int}")
 
     @property
     def uid(self) -> UID:
@@ -70,13 +77,14 @@ def free_series_number(source: int | None, scale: int, taken: frozenset[int]) ->
     return number
 
 
-def derive_header(source: Any, series: DerivedSeries, index: int) -> Dataset:
+def derive_header(source: Any, series: DerivedSeries, index: int, told: SliceHeader | None = None) -> Dataset:
     """Header of output slice ``index``; the source is not changed. Call it within ``quiet()``.
 
     Args:
         source: Parsed file of the source slice.
         series: What all slices share.
         index: Number of the slice, from 0.
+        told: How the source was read, if its rescale was mended by the user.
 
     Returns:
         A data set without pixels and file meta information, ready for Explicit VR Little Endian.
@@ -85,6 +93,10 @@ def derive_header(source: Any, series: DerivedSeries, index: int) -> Dataset:
     _identify(header, series, index)
     _date(header, series.started)
     _refine_grid(header, series.derivation.scale)
+    if told is not None:
+        _restate_rescale(header, told)
+    if series.own_frame:
+        header.FrameOfReferenceUID = series.frame_uid
     _note_lossy_source(header, source)
     add_provenance(header, source, series.derivation, _local(series.started, header), equipment=series.equipment)
     return header
@@ -97,10 +109,11 @@ def _identify(header: Dataset, series: DerivedSeries, index: int) -> None:
     header.SeriesNumber = series.number
     image_type = [ascii_text(str(value)) for value in _values(header.get("ImageType"))]
     header.ImageType = ["DERIVED", "SECONDARY", *(image_type[2:] or ["AXIAL"])]
-    _describe(header, f"SRx{series.derivation.scale} AI")
+    describe(header, series.derivation.label())
 
 
-def _describe(header: Dataset, suffix: str) -> None:
+def describe(header: Dataset, suffix: str) -> None:
+    """Add some ASCII words to a series description, whose own words give way where there is no room for both."""
     element = header.get_item("SeriesDescription")
     value = (element.value if element is not None else None) or b""
     encoded = _clean(value.rstrip(b" \0"), header) if isinstance(value, bytes) else None
@@ -158,6 +171,15 @@ def _refine_grid(header: Dataset, scale: int) -> None:
     header.Rows, header.Columns = header.Rows * scale, header.Columns * scale
     header.PixelSpacing = [format_number_as_ds(spacing / scale) for spacing in (row_spacing, column_spacing)]
     header.ImagePositionPatient = [format_number_as_ds(float(x)) for x in first]
+
+
+def _restate_rescale(header: Dataset, told: SliceHeader) -> None:
+    """Say as DICOM does what the user said of the source: that its values are HU, or HU less an offset."""
+    intercept = told.rescale[1]
+    if intercept is not None and intercept != float(header.RescaleIntercept):
+        header.RescaleIntercept = format_number_as_ds(intercept)
+    if header.get("RescaleType") and told.rescale_type == "HU":
+        header.RescaleType = "HU"
 
 
 def _note_lossy_source(header: Dataset, source: Any) -> None:

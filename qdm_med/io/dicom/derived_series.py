@@ -74,7 +74,8 @@ class DerivedSeriesWriter(ResumableWriter):
         number = free_series_number(
             self._source.headers[0].series_number, derivation.scale, self._source.series_numbers
         )
-        series = DerivedSeries(uuid.uuid4(), datetime.now(UTC), number, derivation, options.private, options.equipment)
+        own_frame, now = self._source.frames > 1, datetime.now(UTC)
+        series = DerivedSeries(uuid.uuid4(), now, number, derivation, options.private, options.equipment, own_frame)
         _rehearse(self._source, series, self._syntax)
         super().__init__(
             volume,
@@ -102,9 +103,10 @@ class DerivedSeriesWriter(ResumableWriter):
         Raises:
             SeriesError: If the source cannot be read any more.
         """
-        source = read_dataset(self._source.headers[index].path)
+        told = self._source.headers[index]
+        source = read_dataset(told.path)
         with quiet():
-            return derive_header(source, self._series, index)
+            return derive_header(source, self._series, index, told)
 
     def padding(self, index: int) -> BoolArray:
         """``(rows, columns)`` bool, where the source slice is padding."""
@@ -119,7 +121,7 @@ class DerivedSeriesWriter(ResumableWriter):
         avoid = pixel_format.padding_ranges(stored)
         fine = pixel_format.to_stored(hu, avoid)
         overwrite_blocks(fine, stored, in_ranges(stored, avoid))
-        derived = derive_header(source, self._series, index)
+        derived = derive_header(source, self._series, index, header)
         _set_pixels(derived, fine.astype("<i2" if pixel_format.signed else "<u2"), self._syntax)
         pydicom.dcmwrite(file, derived, enforce_file_format=True)
 
@@ -139,7 +141,7 @@ def _rehearse(source: DicomSlices, series: DerivedSeries, syntax: UID) -> None:
     for index, header in enumerate(source.headers):
         dataset = read_dataset(header.path)
         try:
-            derived = derive_header(dataset, series, index)
+            derived = derive_header(dataset, series, index, header)
             shape = (derived.Rows, derived.Columns) if index == 0 and syntax.is_encapsulated else (0, 0)
             _set_pixels(
                 derived,

@@ -88,6 +88,7 @@ class SliceHeader:
         derived_by_us: Whether this tool made the object.
         description: Series Description.
         study_date: Study Date, ``YYYYMMDD``.
+        said_type: Rescale Type of the file where the user knows better; else empty.
     """
 
     path: Path
@@ -123,6 +124,7 @@ class SliceHeader:
     derived_by_us: bool
     description: str = ""
     study_date: str = ""
+    said_type: str = ""
 
     @property
     def kind(self) -> str:

@@ -25,7 +25,7 @@ from pydicom.valuerep import format_number_as_ds
 from qdm_med._version import __version__
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import TOOL, Derivation
-from qdm_med.io.dicom.derived_header import free_series_number
+from qdm_med.io.dicom.derived_header import describe, free_series_number
 from qdm_med.io.dicom.derived_series import IMPLEMENTATION_CLASS_UID, DerivedSeriesWriter
 from qdm_med.io.dicom.file import quiet, read_dataset, shown
 from qdm_med.io.dicom.rescale import magnified
@@ -174,7 +174,9 @@ def parametric_map(
         content_label="STD",
         content_description="Standard deviation of samples in HU",
     )
-    made.SeriesDescription = f"SRx{derivation.scale} AI standard deviation"
+    if image.get("SeriesDescription"):
+        made.SeriesDescription = image.SeriesDescription
+    describe(made, "SD")  # the image's own description says source, scale, mode and seed
     made.DerivationDescription = derivation.description()
     made.SyntheticData = "YES"
     _take_over(made, image)

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdm_med.errors import SeriesError
-from qdm_med.io.dicom.checks import gaps_mm, require_readable, slice_refusal, warnings_about
+from qdm_med.io.dicom.checks import gaps_mm, merged_frames, require_readable, slice_refusal, warnings_about
 from qdm_med.io.dicom.file import decode_stored, quiet, read_dataset, shown
 from qdm_med.io.dicom.grid_bound import grid_bound_names
 from qdm_med.io.dicom.header import SliceHeader
+from qdm_med.io.dicom.mending import Mending
 from qdm_med.io.dicom.rescale import in_ranges
 from qdm_med.io.dicom.series import choose_series, left_out_line, place, scan, sort_slices, without_copies
 from qdm_med.io.output.job_folder import partial_path
@@ -32,6 +33,11 @@ class DicomSlices:
 
     def __len__(self) -> int:
         return len(self.headers)
+
+    @property
+    def frames(self) -> int:
+        """How many Frames of Reference the slices are said to lie in."""
+        return len({header.frame_uid for header in self.headers})
 
     def thickness_mm(self) -> tuple[float, ...]:
         """The slice thicknesses that occur, in mm; none if the source does not say."""
@@ -54,6 +60,8 @@ def read_dicom_series(
     exclude: Path | None = None,
     force: bool = False,
     skip_bad: bool = False,
+    hu_offset: float = 0.0,
+    rescale_type_is_hu: bool = False,
 ) -> Volume:
     """Read the CT series of a folder, or a single file.
 
@@ -66,6 +74,8 @@ def read_dicom_series(
         exclude: An output that may lie inside ``folder``; it and its partial folder are not searched.
         force: Accept a series that this tool has made.
         skip_bad: Leave out slices that cannot be read, and say in a warning how many.
+        hu_offset: Added to every value: RescaleIntercept is wrong by so much.
+        rescale_type_is_hu: Values are HU, whatever RescaleType says.
 
     Raises:
         SeriesError: If there is no such series, or it cannot be read faithfully (see ``series_checks``).
@@ -74,6 +84,8 @@ def read_dicom_series(
         raise SeriesError(f"{shown(folder)}: no such file or folder; check --series")
     found = scan(folder, exclude=_excluded(folder, exclude))
     chosen = choose_series(found, folder, series_uid=series_uid, force=force, skip_bad=skip_bad)
+    mending = Mending(hu_offset, rescale_type_is_hu)
+    chosen = [mending.applied(header) for header in chosen]
     refused = {header.path: reason for header in chosen if skip_bad and (reason := slice_refusal(header))}
     unique = without_copies([header for header in chosen if header.path not in refused] or chosen)
     require_readable(unique)
@@ -90,6 +102,7 @@ def read_dicom_series(
         series_key=headers[0].series_uid,
         files=tuple(header.path for header in headers),
         warnings=tuple(line for line in warnings if line),
+        assumptions=(*mending.assumptions(headers), *merged_frames(headers)),
     )
     return Volume(slices, geometry_of(headers), provenance)
 
@@ -110,7 +123,8 @@ def geometry_of(headers: list[SliceHeader]) -> Geometry:
     affine[:3, 2] = right * column_spacing
     affine[:3, 3] = np.array(first.position)
     shape = (len(headers), first.rows or 0, first.columns or 0)
-    return Geometry(shape, affine, last.frame_uid or None)
+    one_frame = first.frame_uid == last.frame_uid
+    return Geometry(shape, affine, (last.frame_uid or None) if one_frame else None)
 
 
 def _slice_step(headers: list[SliceHeader], normal: NDArray[np.float64]) -> NDArray[np.float64]:

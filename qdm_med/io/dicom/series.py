@@ -12,6 +12,7 @@ import numpy as np
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.dicom.file import Content, shown, shown_value, sniff
+from qdm_med.io.dicom.glance import bare_kind
 from qdm_med.io.dicom.header import SliceHeader, read_slice_header
 from qdm_med.io.walk import walk_files
 
@@ -66,6 +67,9 @@ def scan(root: Path, *, exclude: Collection[Path] = ()) -> Scan:
     damaged: list[str] = []
     for path in walk_files(root, exclude=exclude):
         content = sniff(path)
+        if content is Content.BARE_DICOM and (kind := bare_kind(path)):
+            other[kind] += 1
+            continue
         if content is Content.BARE_DICOM:
             damaged.append(f"{shown(path)}: DICOM without the preamble of PS3.10 7.1; rewrite it as a DICOM file")
         if content is not Content.DICOM:

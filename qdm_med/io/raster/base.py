@@ -62,6 +62,19 @@ class RasterSlices:
         normal = -normal if normal @ step < 0 else normal  # positions grow with the index in files of either hand
         self._first_mm, self._step_mm = float(normal @ origin), float(normal @ step)
 
+    def shift(self, hu: float) -> None:
+        """Add a constant to every value that may be one in HU."""
+        read, whole = self.read_plane, hu.is_integer()
+        if not whole:
+            self.dtype = np.dtype("<f4")
+
+        def shifted(index: int) -> NDArray[Any]:
+            plane = read(index)
+            wide = plane.astype(np.int64) if whole and plane.dtype.kind in "iu" else plane
+            return np.where(no_hu(plane), wide, wide + (int(hu) if whole else hu))
+
+        self.read_plane = shifted
+
     def __len__(self) -> int:
         return self._count
 
@@ -84,9 +97,23 @@ def no_hu(plane: NDArray[Any]) -> BoolArray:
 
 
 def raster_volume(
-    path: Path, slices: RasterSlices, geometry: Geometry, *, source_format: str, warnings: tuple[str, ...] = ()
+    path: Path,
+    slices: RasterSlices,
+    geometry: Geometry,
+    *,
+    source_format: str,
+    warnings: tuple[str, ...] = (),
+    hu_offset: float = 0.0,
 ) -> Volume:
     """Wrap the slices of a file after reading each once, so that a damaged file is met here.
+
+    Args:
+        path: The file.
+        slices: Its slices.
+        geometry: Their grid.
+        source_format: Name of the format.
+        warnings: What should be known about it.
+        hu_offset: Added to every value that may be one in HU.
 
     Raises:
         SeriesError: If a slice cannot be read.
@@ -95,6 +122,8 @@ def raster_volume(
         raise SeriesError(
             f"{shown(path)}: its voxels have no volume (spacing {geometry.spacing} mm); repair the header"
         )
+    if hu_offset:
+        slices.shift(hu_offset)
     try:
         for index in range(len(slices)):
             plane = slices.read_plane(index)
@@ -108,7 +137,12 @@ def raster_volume(
             "copy it again from its origin"
         ) from error
     key = f"{source_format}-{_in_plane_key(geometry)}"
-    return Volume(slices, geometry, Provenance(source_format, key, (path,), warnings))
+    return Volume(slices, geometry, Provenance(source_format, key, (path,), warnings, _assumptions(slices, hu_offset)))
+
+
+def _assumptions(slices: RasterSlices, hu_offset: float) -> tuple[tuple[str, str], ...]:
+    offset = [("HU offset", f"{hu_offset:g}")] if hu_offset else []
+    return (*offset, *([("slice axis", str(slices.axes[0]))] if slices.axes != USUAL else []))
 
 
 def _dtype_of(path: Path, plane: NDArray[Any]) -> np.dtype[Any]:

@@ -40,13 +40,14 @@ _META_TYPES = {"<i2": "MET_SHORT", "<i4": "MET_INT", "<f4": "MET_FLOAT"}
 _DERIVED_KEYS = (TOOL, _META_KEY)
 
 
-def read_itk(path: Path, *, force: bool = False, axis: int | None = None) -> Volume:
+def read_itk(path: Path, *, force: bool = False, axis: int | None = None, hu_offset: float = 0.0) -> Volume:
     """Read an NRRD or MetaImage file of Hounsfield units; a plane is a volume of one slice.
 
     Args:
         path: A .nrrd, .mha or .mhd file.
         force: Accept a file that this tool has made.
         axis: Axis of the file along which the slices lie; ``None``: by spacing and orientation.
+        hu_offset: Added to every value.
 
     Raises:
         SeriesError: If the file is damaged, has more than three axes, or does not hold real numbers.
@@ -71,7 +72,8 @@ def read_itk(path: Path, *, force: bool = False, axis: int | None = None) -> Vol
         raise SeriesError(f"{shown(path)}: voxels cannot be read, the file is cut short or corrupt") from error
     integer = "integer" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
     source = RasterSlices(read_plane, geometry, integer=integer, header=_compressed(path), axes=axes)
-    return raster_volume(path, source, geometry, source_format="itk", warnings=(odd,) if odd else ())
+    told = (odd,) if odd else ()
+    return raster_volume(path, source, geometry, source_format="itk", warnings=told, hu_offset=hu_offset)
 
 
 class FileName:

@@ -33,7 +33,7 @@ _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _COMMENT = "comment"
 
 
-def read_nifti(path: Path, *, force: bool = False, axis: int | None = None) -> Volume:
+def read_nifti(path: Path, *, force: bool = False, axis: int | None = None, hu_offset: float = 0.0) -> Volume:
     """Read a NIfTI-1 or NIfTI-2 file of Hounsfield units, slice by slice; a plane is a volume of one slice.
 
     ``scl_slope`` and ``scl_inter`` are applied; voxels that are not finite count as padding. Files whose slices do not lie
@@ -43,6 +43,7 @@ def read_nifti(path: Path, *, force: bool = False, axis: int | None = None) -> V
         path: A .nii or .nii.gz file.
         force: Accept a file that this tool has made.
         axis: Axis of the file along which the slices lie; ``None``: by spacing and orientation.
+        hu_offset: Added to every value.
 
     Raises:
         SeriesError: If the file is damaged, has more than three axes, or does not hold real numbers.
@@ -62,7 +63,7 @@ def read_nifti(path: Path, *, force: bool = False, axis: int | None = None) -> V
     read_plane = _from_file(image) if axes == USUAL else _from_memory(image, axes[0])
     source = RasterSlices(read_plane, geometry, integer=_holds_integers(image), header=header, axes=axes)
     told = (*_warnings(header), *([odd] if odd else []))
-    return raster_volume(path, source, geometry, source_format="nifti", warnings=told)
+    return raster_volume(path, source, geometry, source_format="nifti", warnings=told, hu_offset=hu_offset)
 
 
 class _ShortQuaternion:

@@ -7,9 +7,9 @@ import pytest
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import CheckpointError
-from qdm_med.inference.runs.preflight import unlike_training
+from qdm_med.inference.runs.preflight import unlike_hu, unlike_training
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
-from qdm_med.volume import Geometry, Volume
+from qdm_med.volume import CtSlice, Geometry, Provenance, Volume
 
 DOMAIN = {"pixel_spacing_mm": [0.5, 2.0], "slice_thickness_mm": [1.0, 5.0], "matrix": [64, 128]}
 
@@ -61,3 +61,54 @@ def test_what_a_card_does_not_record_is_not_checked():
 def test_ranges_that_are_none_are_refused(domain):
     with pytest.raises(CheckpointError, match="domain"):
         unlike_training(volume(), card({"domain": domain}))
+
+
+def of_values(hu):
+    return Volume.from_array(np.asarray(hu, dtype=np.float32), Geometry(hu.shape, np.eye(4)))
+
+
+def body(seed=0):
+    """Air, fat, tissue and bone, and the noise of a scan."""
+    rng = np.random.default_rng(seed)
+    return rng.choice([-1000.0, -100.0, 40.0, 700.0], (3, 32, 32)) + 12 * rng.standard_normal((3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    "hu",
+    [
+        body(),
+        40 + 12 * np.random.default_rng(1).standard_normal((2, 16, 16)),  # inside an organ
+        np.full((2, 8, 8), -1000.0),
+        np.full((2, 8, 8), 40.0),
+        np.clip(body(), -160, 240),
+    ],
+)
+def test_hounsfield_units_raise_no_alarm(hu):
+    assert unlike_hu(of_values(hu)) is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (body() + 1024) / 4095,
+        np.clip((body() + 160) / 400 * 255, 0, 255),
+        np.clip(body() + 1024, 0, 4095),
+        (body() - body().mean()) / body().std(),
+        np.clip(body(), -1000, 1000) / 1000,
+    ],
+    ids=["0 to 1", "0 to 255", "stored values", "unit variance", "-1 to 1"],
+)
+def test_other_intensities_are_told_with_their_values_and_a_remedy(values):
+    line = unlike_hu(of_values(values))
+    assert line is not None
+    assert "do not look like HU" in line
+    assert "--hu-offset" in line
+
+
+def test_padding_does_not_count():
+    hu = np.clip(body() + 1024, 0, 4095).astype(np.float32)
+    padding = np.zeros((32, 32), bool)
+    padding[:4] = True
+    hu[:, :4] = -2000
+    volume = Volume(tuple(CtSlice(each, padding, float(n)) for n, each in enumerate(hu)), Geometry(hu.shape, np.eye(4)), Provenance("memory", "s"))
+    assert unlike_hu(volume) is not None

@@ -24,7 +24,7 @@ RULES: dict[str, Rule] = {
     ),
     "1 free series number": lambda pair: pair.derived.SeriesNumber == 100 * pair.source.SeriesNumber + SCALE,
     "1 description says what it is": lambda pair: (
-        pair.derived.SeriesDescription == f"{pair.source.SeriesDescription} SRx{SCALE} AI"
+        pair.derived.SeriesDescription == f"{pair.source.SeriesDescription} SRx{SCALE} AI seed 0"
     ),
     "1 files in the order of places": in_order,
 }

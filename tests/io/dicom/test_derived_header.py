@@ -78,7 +78,7 @@ def test_a_derived_series_is_new_and_names_its_sources(phantom, magnify, outputs
         assert ds.StudyInstanceUID == original.StudyInstanceUID
         assert ds.FrameOfReferenceUID == original.FrameOfReferenceUID
         assert ds.ImageType == ["DERIVED", "SECONDARY", "AXIAL"]
-        assert ds.SeriesDescription == "Thorax Übersicht SRx4 AI"
+        assert ds.SeriesDescription == "Thorax Übersicht SRx4 AI seed 0"
         assert ds.PatientName == original.PatientName
         assert ds.file_meta.ImplementationClassUID != original.file_meta.ImplementationClassUID
         assert (ds.ContentQualification, ds.SyntheticData) == ("RESEARCH", "YES")
@@ -193,7 +193,7 @@ def test_a_long_description_is_cut_and_the_suffix_kept(phantom, magnify, outputs
     source = phantom().write(text("SeriesDescription", "LO", b"x" * 64))
     description = outputs(magnify(source, tmp_path / "out"))[0].SeriesDescription
     assert len(description) == 64
-    assert description.endswith("xx SRx4 AI")
+    assert description.endswith("xx SRx4 AI seed 0")
 
 
 @pytest.mark.parametrize(("charset", "name"), [("ISO_IR 100", b"Ab\x07\x1b[31m"), ("NO_SUCH_SET", b"Ab\xff\xfe[31m")])
@@ -206,7 +206,7 @@ def test_a_description_that_breaks_its_character_set_is_not_carried_on(
 
     source = phantom(slices=1).write(edit)
     with quiet():
-        assert outputs(magnify(source, tmp_path / "out"))[0].SeriesDescription == "Ab[31m SRx4 AI"
+        assert outputs(magnify(source, tmp_path / "out"))[0].SeriesDescription == "Ab[31m SRx4 AI seed 0"
 
 
 @given(

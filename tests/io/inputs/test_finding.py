@@ -9,6 +9,9 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
+from qdm_med.io.read import read_volume
+from tests.io.nifti_files import save, values
+
 LOCALIZER = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 CLASSES = {
     "MR": "1.2.840.10008.5.1.4.1.1.4",
@@ -129,14 +132,44 @@ def test_a_path_that_is_absent_is_refused(refused, tmp_path):
     refused(tmp_path / "absent", told="no such file or folder")
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["the archive itself", "a folder with it"])
-def test_an_archive_is_refused_and_stays_packed(phantom, refused, tmp_path, inside):
+def packed(folder, place, names=None):
+    place.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(place, "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, (names or {}).get(path.name, f"study/{path.name}"))
+    return place
+
+
+def test_an_archive_is_read_like_the_folder_in_it_and_stays_packed(phantom, attempt, failed_rows, tmp_path):
     folder = phantom().write()
-    (tmp_path / "packed").mkdir()
-    with zipfile.ZipFile(tmp_path / "packed" / "ct.zip", "w") as archive:
-        for path in folder.iterdir():
-            archive.write(path, path.name)
-    if inside:
-        refused(tmp_path / "packed", told="no CT series; found 1 zip archive (unpack it first)")
-    else:
-        refused(tmp_path / "packed" / "ct.zip", told="unpack archives first")
+    outcome = attempt(packed(folder, tmp_path / "packed" / "ct.zip"))
+    assert (outcome.code, outcome.err, len(outcome.slices())) == (0, "", 3)
+    if failed_rows is not None:
+        assert failed_rows(folder, outcome.place) == []
+
+
+def test_an_archive_cannot_write_outside_its_temporary_folder(phantom, tmp_path):
+    folder = phantom().write()
+    first, second, *_ = sorted(path.name for path in folder.iterdir())
+    names = {first: "../../outside", second: str(tmp_path / "absolute")}
+    before = set(tmp_path.rglob("*"))
+    place = packed(folder, tmp_path / "packed" / "ct.zip", names)
+    assert len(read_volume(place)) == 3
+    assert set(tmp_path.rglob("*")) - before == {place.parent, place}
+
+
+def test_a_damaged_archive_and_one_in_a_folder_are_refused(phantom, refused, tmp_path):
+    place = packed(phantom().write(), tmp_path / "packed" / "ct.zip")
+    refused(place.parent, told="no CT series; found 1 zip archive (unpack it first)")
+    place.write_bytes(place.read_bytes()[:-300])
+    refused(place, told="zip archive cannot be unpacked")
+
+
+def test_a_volume_file_in_an_archive_is_read(tmp_path):
+    save(tmp_path / "head.nii.gz", values())
+    with zipfile.ZipFile(tmp_path / "head.zip", "w") as archive:
+        archive.write(tmp_path / "head.nii.gz", "deep/head.nii.gz")
+        archive.writestr("readme.txt", "junk")
+    volume = read_volume(tmp_path / "head.zip")
+    assert volume.provenance.files == (tmp_path / "head.zip",)
+    assert (volume.hu == read_volume(tmp_path / "head.nii.gz").hu).all()

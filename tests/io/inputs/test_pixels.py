@@ -161,7 +161,7 @@ def enhanced(ds, index):
 
 
 REFUSED = {
-    "RescaleSlope None": without("RescaleSlope"),
+    "RescaleSlope absent": without("RescaleSlope"),
     "RescaleSlope 0": every("RescaleSlope", "0"),
     "RescaleIntercept is absent": without("RescaleIntercept"),
     "RescaleType HOUNSFIELD UNIT: only HU can be super-resolved; ": every("RescaleType", "HOUNSFIELD UNIT"),
