@@ -167,8 +167,7 @@ def upscale(
         hu_offset=hu_offset,
         rescale_type_is_hu=rescale_type_is_hu,
     )
-    if (odd := unlike_hu(volume)) and not strict:
-        typer.echo(f"warning: {odd}", err=True)  # before anything is computed: one may want to stop
+    warn_of(None if strict else unlike_hu(volume))
     if max_memory is not None:
         spread = uncertainty or (report is not None and upscaler.samples > 1)
         upscaler.keep_below(int(max_memory * 2**30), volume.geometry.shape[1:], uncertainty=spread)
@@ -194,3 +193,9 @@ def upscale(
     if report is not None and watch is not None:
         report_volume(volume, report, upscaler, summary, watch, options=asdict(options))
     typer.echo(json.dumps(asdict(summary), default=str) if as_json else summary_line(summary, scale))
+
+
+def warn_of(line: str | None) -> None:
+    """Say on stderr, before anything is computed, what may make one stop."""
+    if line:
+        typer.echo(f"warning: {line}", err=True)

@@ -116,7 +116,8 @@ def _grid(header: SliceHeader) -> str | None:
     if not header.rows or not header.columns:
         return f"Rows {header.rows}, Columns {header.columns}: must be positive; restore the header"
     if header.spacing is None or min(header.spacing) <= 0:
-        return f"PixelSpacing {as_written(header.path, 'PixelSpacing')}: two positive numbers are needed; restore the header"
+        said = _values(header.spacing) if header.spacing else as_written(header.path, "PixelSpacing")
+        return f"PixelSpacing {said}: two positive numbers are needed; restore the header"
     if header.position is None:
         return _no_numbers(header, "ImagePositionPatient", "place")
     if header.orientation is None:
