@@ -47,13 +47,15 @@ def column(name: str) -> Column:
     plain = name.removeprefix(f"{group}_") if group else name
     if not group:
         group = "network" if plain.startswith(("psnr", "ssim", "ms_ssim", "lpips")) else "fidelity"
-        group = (
-            "hu"
-            if plain.endswith("mae_hu") and not plain.startswith(("consistency", "area_", _OF_THE_TRUTH))
-            else group
-        )
+        group = "hu" if _is_error_in_hu(plain) else group
     digits = 2 if plain.endswith(("_db", "_hu", "_px", "_ratio")) else 4
     return Column(name, group, digits, _best(plain))
+
+
+def _is_error_in_hu(plain: str) -> bool:
+    """Errors of the slice and of its tissues, which stand beside the network's range, whatever range a headline is in."""
+    error = plain.endswith(("mae_hu", "rmse_hu")) and not plain.startswith(("consistency", "area_", _OF_THE_TRUTH))
+    return error or plain.startswith("bias_")
 
 
 def _best(plain: str) -> str:

@@ -16,11 +16,11 @@ from qdm_med.evaluation.measures.data_consistency import Consistency, data_consi
 from qdm_med.evaluation.measures.displacement import displacement
 from qdm_med.evaluation.measures.edge_response import EdgeResponse, EdgeSet, edge_response, find_edges
 from qdm_med.evaluation.measures.hallucination import Hallucinations, find_hallucinations
-from qdm_med.evaluation.measures.metrics import mae_hu
 from qdm_med.evaluation.measures.noise_power import NoisePower, noise_power, uniform_regions
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.measures.protocols import protocols, score_in
 from qdm_med.evaluation.measures.segmentation import bone_dice, lung_dice
+from qdm_med.evaluation.measures.tissue_errors import tissue_errors
 from qdm_med.evaluation.measures.tissues import TISSUES, body_mask
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Restored
@@ -126,15 +126,8 @@ def score_slice(
     for protocol in protocols(intensity, truth.case.intensity):
         scores |= score_in(protocol, hu, truth.hu, truth.body, perceptual)
     clipped = np.clip(hu, *truth.case.intensity.hu_range)
-    scores |= _errors(clipped, truth)
+    scores |= tissue_errors(clipped, truth.hu, truth.body)
     return scores | fidelity_scores(clipped, truth) if fidelity else scores
-
-
-def _errors(hu: FloatArray, truth: Truth) -> dict[str, float]:
-    """Mean absolute errors in HU: whole slice, body, tissue classes."""
-    body = truth.body
-    errors = {"mae_hu": mae_hu(hu, truth.hu), "body_mae_hu": mae_hu(hu[body], truth.hu[body])}
-    return errors | {f"{one.name}_mae_hu": mae_hu(hu, truth.hu, (one.low, one.high)) for one in TISSUES}
 
 
 def fidelity_scores(hu: FloatArray, truth: Truth) -> dict[str, float]:

@@ -42,4 +42,4 @@ def test_too_little_of_a_tissue_says_nothing():
 def test_classes_are_chosen_on_the_true_slice():
     truth = np.array([[-950.0, -500.0, -150.0, -30.0, 240.0, 250.0, 3071.0, -499.0]], dtype=np.float32)
     found = {tissue.name: tissue.mask(truth)[0].nonzero()[0].tolist() for tissue in TISSUES}
-    assert found == {"lung": [0, 1], "fat": [2, 3], "soft_tissue": [2, 3, 4], "bone": [5, 6]}
+    assert found == {"lung": [0, 1], "fat": [2, 3], "soft_tissue": [2, 3, 4], "contrast_medium": [4, 5], "bone": [5, 6]}
