@@ -20,7 +20,7 @@ from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.training.experiment import ExperimentConfig
 from qdm_med.training.loop import LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
-from qdm_med.training.runs import run_denoiser, run_vae
+from qdm_med.training.runs import Start, run_denoiser, run_vae
 from qdm_med.training.vae import VaeTrainingConfig
 
 SIDE = 64
@@ -69,16 +69,8 @@ def main(folder: Path) -> None:
         training=DenoiserTrainingConfig(crops=(64,), validation_slices=1),
     )
     vae = folder / "vae"
-    run_vae(config, folder / "store", vae, device="cpu", resume=False, report=print)
-    run_denoiser(
-        config,
-        folder / "store",
-        vae / "checkpoint.safetensors",
-        folder / "qdm",
-        device="cpu",
-        resume=False,
-        report=print,
-    )
+    run_vae(config, Start(folder / "store", vae, device="cpu"))
+    run_denoiser(config, Start(folder / "store", folder / "qdm", device="cpu"), vae / "checkpoint.safetensors")
     checkpoint = load_checkpoint(folder / "qdm" / "checkpoint.safetensors")
     print(f"model {checkpoint.card.name} for x{checkpoint.card.scales} has hash {checkpoint.sha256[:12]}")
 

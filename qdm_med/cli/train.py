@@ -31,21 +31,14 @@ def train_vae(
 ) -> None:
     """Train the autoencoder that the diffusion works in."""
     from qdm_med.natural.experiment import NaturalExperiment, load_experiment, run_vqgan
-    from qdm_med.training.runs import run_vae
+    from qdm_med.training.runs import Start, run_vae
 
+    start = Start(data, out, device, resume, typer.echo, lpips_backbone)
     experiment = load_experiment(config)
     if isinstance(experiment, NaturalExperiment):
-        run_vqgan(experiment, data, out, device=device, resume=resume, report=typer.echo, lpips_backbone=lpips_backbone)
+        run_vqgan(experiment, start)
         return
-    run_vae(
-        experiment,
-        data,
-        out,
-        device=device,
-        resume=resume,
-        report=typer.echo,
-        lpips_backbone=lpips_backbone,
-    )
+    run_vae(experiment, start)
 
 
 def train(
@@ -68,49 +61,20 @@ def train(
 ) -> None:
     """Train the two-stream denoiser in the latent space of a trained autoencoder, or a network to compare it with."""
     from qdm_med.natural.experiment import NaturalExperiment, load_experiment, run_natural
-    from qdm_med.training.runs import run_denoiser, run_image_network
+    from qdm_med.training.runs import Start, run_denoiser, run_image_network
 
+    start = Start(data, out, device, resume, typer.echo, lpips_backbone)
     experiment = load_experiment(config)
     if isinstance(experiment, NaturalExperiment):
         if model != "qdm" or vae is None:
             raise typer.BadParameter("on photographs qdm alone is trained; give --vae, the checkpoint of a VQGAN")
-        run_natural(
-            experiment,
-            data,
-            vae,
-            out,
-            device=device,
-            resume=resume,
-            report=typer.echo,
-            lpips_backbone=lpips_backbone,
-            initial=init,
-        )
+        run_natural(experiment, start, vae, initial=init)
         return
     if model == "rrdb" or model == "swinir":
         if vae or init:
             raise typer.BadParameter(f"--model {model} works without an autoencoder; leave --vae and --init out")
-        run_image_network(
-            experiment,
-            data,
-            out,
-            architecture=model,
-            device=device,
-            resume=resume,
-            report=typer.echo,
-            lpips_backbone=lpips_backbone,
-        )
+        run_image_network(experiment, start, model)
         return
     if vae is None:
         raise typer.BadParameter(f"--model {model} works in latents; give --vae, the checkpoint of an autoencoder")
-    run_denoiser(
-        experiment,
-        data,
-        vae,
-        out,
-        device=device,
-        resume=resume,
-        report=typer.echo,
-        lpips_backbone=lpips_backbone,
-        initial=init,
-        model=model,
-    )
+    run_denoiser(experiment, start, vae, initial=init, model=model)

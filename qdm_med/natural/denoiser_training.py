@@ -25,8 +25,8 @@ from qdm_med.natural.checkpoint import NaturalCard, NaturalCheckpoint, save_natu
 from qdm_med.natural.pairs import degraded_pair
 from qdm_med.natural.photos import PhotoStore, centre_crop
 from qdm_med.natural.tile import TileModel
-from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
-from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
+from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
+from qdm_med.training.task import Distance, Sample, Share, Validation, require_item_for_every_process
 
 SHOWN = 4
 """Validation photographs that the picture shows."""

@@ -17,7 +17,7 @@ from qdm_med.natural.vqgan_training import VqganTask, VqganTrainingConfig
 from qdm_med.serialise import from_mapping
 from qdm_med.training.experiment import ExperimentConfig, read_yaml
 from qdm_med.training.loop import LoopConfig
-from qdm_med.training.runs import Report, join, read_perceptual, run_task
+from qdm_med.training.runs import Start, join, read_perceptual, run_task
 
 
 @dataclass(frozen=True)
@@ -63,47 +63,27 @@ def load_experiment(path: Path) -> ExperimentConfig | NaturalExperiment:
     return from_mapping(ExperimentConfig, values, where=str(path))
 
 
-def run_vqgan(
-    experiment: NaturalExperiment,
-    data: Path,
-    out: Path,
-    *,
-    device: str,
-    resume: bool,
-    report: Report,
-    lpips_backbone: Path | None = None,
-) -> None:
-    """Train a VQGAN; arguments as of :func:`qdm_med.training.runs.run_vae`, and ``data`` as of ``PhotoStore``."""
-    target = join(device)
+def run_vqgan(experiment: NaturalExperiment, start: Start) -> None:
+    """Train a VQGAN; ``start.data`` is as of :class:`qdm_med.natural.photos.PhotoStore`."""
+    target = join(start.device)
     task = VqganTask(
-        PhotoStore(data),
+        PhotoStore(start.data),
         experiment.autoencoder,
         experiment.vqgan,
         name=experiment.name,
         batch=experiment.loop.batch,
         seed=experiment.loop.seed,
         device=target,
-        perceptual=read_perceptual(lpips_backbone, target),
+        perceptual=read_perceptual(start.lpips_backbone, target),
     )
-    run_task(experiment, task, out, resume=resume, report=report)
+    run_task(experiment, task, start)
 
 
-def run_natural(
-    experiment: NaturalExperiment,
-    data: Path,
-    vqgan: Path,
-    out: Path,
-    *,
-    device: str,
-    resume: bool,
-    report: Report,
-    lpips_backbone: Path | None = None,
-    initial: Path | None = None,
-) -> None:
+def run_natural(experiment: NaturalExperiment, start: Start, vqgan: Path, *, initial: Path | None = None) -> None:
     """Train a denoiser in the latents of the checkpoint ``vqgan``, from the denoiser of ``initial`` if it is given."""
     if experiment.denoiser is None:
         raise ConfigError(f"experiment {experiment.name} has no denoiser; take one such as configs/natural_s_x4.yaml")
-    target = join(device)
+    target = join(start.device)
     base = load_natural(vqgan)
     card = NaturalCard(
         experiment.name,
@@ -114,7 +94,7 @@ def run_natural(
         steps=experiment.steps,
     )
     task = NaturalTask(
-        PhotoStore(data),
+        PhotoStore(start.data),
         base,
         experiment.denoiser,
         experiment.training,
@@ -122,7 +102,7 @@ def run_natural(
         batch=experiment.loop.batch,
         seed=experiment.loop.seed,
         device=target,
-        perceptual=read_perceptual(lpips_backbone, target),
+        perceptual=read_perceptual(start.lpips_backbone, target),
         initial=load_natural(initial) if initial else None,
     )
-    run_task(experiment, task, out, resume=resume, report=report)
+    run_task(experiment, task, start)

@@ -19,8 +19,7 @@ from qdm_med.models.autoencoder.vq import VqAutoencoder, VqConfig
 from qdm_med.natural.checkpoint import NaturalCard, save_natural
 from qdm_med.natural.photos import PhotoStore, centre_crop
 from qdm_med.training.adversary import PatchAdversary
-from qdm_med.training.objective import Distance
-from qdm_med.training.task import Share, Validation, require_item_for_every_process
+from qdm_med.training.task import Distance, Share, Validation, require_item_for_every_process
 
 STATISTICS_CROPS = 32
 """Training crops on which the latents' mean and deviation are measured."""

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard, save_checkpoint
 from qdm_med.data.pairs import SlicePair, full_pairs
-from qdm_med.data.store.slices import SliceStore
-from qdm_med.diffusion.chain import Chain, ChainConfig, chain_of
+from qdm_med.diffusion.chain import Chain, chain_of
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import ConfigError
@@ -27,69 +26,51 @@ from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.qdm.config import DenoiserConfig
-from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
-from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig, Distance
+from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree
+from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.pairs import PairBatches, compare_with_bicubic, data_record, evenly_spaced
-from qdm_med.training.task import Sample, Share, Validation
+from qdm_med.training.task import Run, Sample, Share, Validation
 
 
 class DenoiserTask:
-    """The denoiser's batches, validation and checkpoint."""
+    """The denoiser's batches, validation and checkpoint.
+
+    Args:
+        card: What is trained: its network, its schedule, the autoencoder and the HU mapping of ``base``.
+        config: What it is trained to do, on which pairs.
+        run: What the run brings.
+        base: Checkpoint of the autoencoder.
+        initial: Checkpoint whose denoiser the run starts from; ``None``: random weights.
+
+    Raises:
+        ConfigError: If network, autoencoder, start and objective do not fit each other.
+    """
 
     may_skip_parameters = True  # the downstream's, where no leaf is active
 
     def __init__(
         self,
-        store: SliceStore,
-        base: Checkpoint,
-        shape: LatentNetworkConfig,
+        card: ModelCard,
         config: DenoiserTrainingConfig,
-        schedule: ChainConfig,
-        *,
-        name: str,
-        scales: tuple[int, ...],
-        threshold: float,
-        quadtree: QuadtreeKind = "paper",
-        steps: tuple[int, ...],
-        batch: int,
-        seed: int,
-        device: torch.device,
-        perceptual: Distance | None = None,
+        run: Run,
+        base: Checkpoint,
         initial: Checkpoint | None = None,
     ) -> None:
-        if shape.latent_channels != base.card.autoencoder.latent_channels:
-            raise ConfigError(
-                f"latent_channels is {shape.latent_channels}, but the autoencoder {base.card.name} has "
-                f"{base.card.autoencoder.latent_channels}; set latent_channels to that"
-            )
-        if isinstance(shape, LatentUnetConfig) and (any(config.thresholds) or config.withheld_share):
-            raise ConfigError("a U-Net has no mask; set training.thresholds to [0.0] and training.withheld_share to 0")
-        self._config = config
-        self._pairs = PairBatches(store, config, scales=scales, intensity=base.card.intensity, batch=batch, seed=seed)
-        seed_initial_weights(seed)
-        self._schedule = chain_of(schedule)
-        self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
-        denoiser = build_network(shape).to(device)
+        shape = _serving(card, config, base)
+        self._card, self._config = card, config
+        self._pairs = PairBatches(run, config, scales=card.scales, intensity=card.intensity)
+        seed_initial_weights(run.seed)
+        self._schedule = chain_of(card.schedule)
+        self._autoencoder = base.autoencoder.to(run.device).requires_grad_(False)
+        denoiser = build_network(shape).to(run.device)
         if initial is not None:
             _start_from(denoiser, initial, base)
-        self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, perceptual)
+        self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, run.perceptual)
         self.players: Mapping[str, nn.Module] = {"loss": denoiser}
-        self._store, self._device = store, device
-        self._seed, self._vae_hash = seed, base.sha256
-        self._initial_hash = initial.sha256 if initial is not None else None
+        self._store, self._device, self._seed = run.store, run.device, run.seed
+        self._vae_hash, self._initial_hash = base.sha256, initial.sha256 if initial is not None else None
         cards = [base.card] if initial is None else [base.card, initial.card]
-        self._seen_before = {str(key) for card in cards for key in card.training.get("patient_keys", ())}
-        self._card = ModelCard(
-            name,
-            base.card.autoencoder,
-            shape,
-            schedule,
-            base.card.intensity,
-            scales,
-            threshold=threshold,
-            quadtree=quadtree,
-            steps=steps,
-        )
+        self._seen_before = {str(key) for one in cards for key in one.training.get("patient_keys", ())}
 
     def size(self, step: int) -> int:
         """Items in the batch of ``step``."""
@@ -211,6 +192,19 @@ class DenoiserTask:
         }
         card = replace(self._card, training={**data, **training})
         save_checkpoint(path, card, self._autoencoder, objective.denoiser)
+
+
+def _serving(card: ModelCard, config: DenoiserTrainingConfig, base: Checkpoint) -> LatentNetworkConfig:
+    """Shape of the network, if it fits the autoencoder and the objective."""
+    shape = card.require_denoiser()
+    if shape.latent_channels != base.card.autoencoder.latent_channels:
+        raise ConfigError(
+            f"latent_channels is {shape.latent_channels}, but the autoencoder {base.card.name} has "
+            f"{base.card.autoencoder.latent_channels}; set latent_channels to that"
+        )
+    if isinstance(shape, LatentUnetConfig) and (any(config.thresholds) or config.withheld_share):
+        raise ConfigError("a U-Net has no mask; set training.thresholds to [0.0] and training.withheld_share to 0")
+    return shape
 
 
 def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) -> None:

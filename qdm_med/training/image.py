@@ -14,12 +14,9 @@ from torch import Tensor, nn
 from qdm_med.checkpoints.image_model import ImageModelCard, save_image_network
 from qdm_med.data.degradation.degrade import BENCHMARK
 from qdm_med.data.pairs import PairBatch, full_pairs
-from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
-from qdm_med.intensity import IntensityMap
 from qdm_med.keys import seed_initial_weights
-from qdm_med.models.compared.image_network import ImageNetwork, ImageNetworkConfig
-from qdm_med.training.objective import Distance
+from qdm_med.models.compared.image_network import ImageNetwork
 from qdm_med.training.pairs import (
     PairBatches,
     PairTrainingConfig,
@@ -27,7 +24,7 @@ from qdm_med.training.pairs import (
     data_record,
     evenly_spaced,
 )
-from qdm_med.training.task import Share, Validation
+from qdm_med.training.task import Distance, Run, Share, Validation
 
 
 @dataclass(frozen=True)
@@ -78,31 +75,27 @@ class ImageObjective(nn.Module):
 
 
 class ImageTask:
-    """The image network's batches, validation and file."""
+    """The image network's batches, validation and file.
+
+    Args:
+        card: What is trained.
+        config: What it is trained to do, on which pairs.
+        run: What the run brings.
+
+    Raises:
+        ConfigError: If a crop does not fit, or a perceptual term has no distance.
+    """
 
     may_skip_parameters = False
 
-    def __init__(
-        self,
-        store: SliceStore,
-        shape: ImageNetworkConfig,
-        config: ImageTrainingConfig,
-        intensity: IntensityMap,
-        *,
-        name: str,
-        scale: int,
-        batch: int,
-        seed: int,
-        device: torch.device,
-        perceptual: Distance | None = None,
-    ) -> None:
-        self._pairs = PairBatches(store, config, scales=(scale,), intensity=intensity, batch=batch, seed=seed)
-        seed_initial_weights(seed)
-        objective = ImageObjective(ImageNetwork(shape, scale), config, perceptual)
-        self.objective = objective.to(device).to(memory_format=torch.channels_last)
+    def __init__(self, card: ImageModelCard, config: ImageTrainingConfig, run: Run) -> None:
+        self._pairs = PairBatches(run, config, scales=(card.scale,), intensity=card.intensity)
+        seed_initial_weights(run.seed)
+        objective = ImageObjective(ImageNetwork(card.network, card.scale), config, run.perceptual)
+        self.objective = objective.to(run.device).to(memory_format=torch.channels_last)
         self.players: Mapping[str, nn.Module] = {"loss": self.objective.network}
-        self._store, self._device, self._validated = store, device, config.validation_slices
-        self._card = ImageModelCard(name, shape, scale, intensity)
+        self._store, self._device, self._validated = run.store, run.device, config.validation_slices
+        self._card = card
 
     def size(self, step: int) -> int:
         """Items in the batch of ``step``."""

@@ -18,6 +18,7 @@ from qdm_med.models.conditioning import Conditioning
 from qdm_med.models.network import LatentNetwork
 from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.training.pairs import PairTrainingConfig
+from qdm_med.training.task import Distance
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,6 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     def trains_denoiser(self) -> bool:
         """Whether a weight asks for more than the encoder of the source."""
         return any((self.downstream_weight, self.upstream_weight, self.decoded_weight, self.perceptual_weight))
-
-
-Distance = Callable[[Tensor, Tensor], Tensor]
-"""``(B, 1, H, W)`` image and reference in [-1, 1] -> ``(B,)`` differentiable distances, such as LPIPS."""
 
 
 class DenoiserBatch(NamedTuple):

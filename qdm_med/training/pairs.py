@@ -18,7 +18,7 @@ from qdm_med.evaluation.measures.metrics import psnr
 from qdm_med.evaluation.selection import store_sha256
 from qdm_med.intensity import IntensityMap
 from qdm_med.keys import rng
-from qdm_med.training.task import Sample, Share, Validation, require_item_for_every_process
+from qdm_med.training.task import Run, Sample, Share, Validation, require_item_for_every_process
 
 SHOWN = 4
 """Validation slices of each scale that the picture shows."""
@@ -94,38 +94,29 @@ class PairBatches:
     """The pairs of every step of a training: a pure function of the step.
 
     Args:
-        store: Slices, of which the train split is drawn from.
+        run: Its slices, of which the train split is drawn from; its batch, items of the first crop's size; its seed.
         config: Which pairs.
         scales: Scales to draw from, one a batch, equally likely.
         intensity: HU to [-1, 1].
-        batch: Items in a batch of the first crop's size, over all processes.
-        seed: Key of the whole sequence.
 
     Raises:
         ConfigError: If a crop does not fit slices or scales, or a batch would leave a process without an item.
     """
 
     def __init__(
-        self,
-        store: SliceStore,
-        config: PairTrainingConfig,
-        *,
-        scales: tuple[int, ...],
-        intensity: IntensityMap,
-        batch: int,
-        seed: int,
+        self, run: Run, config: PairTrainingConfig, *, scales: tuple[int, ...], intensity: IntensityMap
     ) -> None:
-        self._config, self._batch, self._seed = config, batch, seed
+        self._config, self._batch, self._seed = config, run.batch, run.seed
         require_item_for_every_process(min(self._size(crop) for crop in config.crops))
         self._samplers = {
             (crop, degradation): PairSampler(
-                store,
+                run.store,
                 split="train",
                 crop=crop,
                 scales=scales,
                 degradation=degradation,
                 intensity=intensity,
-                seed=seed,
+                seed=run.seed,
                 truth=config.truth,
             )
             for crop in config.crops

@@ -1,15 +1,17 @@
-"""Training runs as the command line starts them: a configuration, a slice store and a run folder."""
+"""Training runs as the command line starts them: an experiment, a slice store and a run folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from qdm_med import distributed
-from qdm_med.checkpoints.model import load_checkpoint
+from qdm_med.checkpoints.image_model import ImageModelCard
+from qdm_med.checkpoints.model import ModelCard, load_checkpoint
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.device import pick_device
 from qdm_med.diffusion.ddpm import DdpmConfig
@@ -22,9 +24,8 @@ from qdm_med.training.denoiser import DenoiserTask
 from qdm_med.training.experiment import ExperimentConfig, read_yaml, save_config
 from qdm_med.training.image import ImageTask
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Trainer
-from qdm_med.training.objective import Distance
 from qdm_med.training.state import STATE_FILE
-from qdm_med.training.task import Objective, Task
+from qdm_med.training.task import Distance, Objective, Run, Task
 from qdm_med.training.vae import VaeTask
 
 CONFIG_FILE = "config.yaml"
@@ -46,57 +47,49 @@ class Experiment(Protocol):
         ...
 
 
-def run_vae(
-    config: ExperimentConfig,
-    data: Path,
-    out: Path,
-    *,
-    device: str,
-    resume: bool,
-    report: Report,
-    lpips_backbone: Path | None = None,
-) -> None:
-    """Train an autoencoder, in one process or as one of the many that torchrun starts.
+@dataclass(frozen=True)
+class Start:
+    """How a run is started, whatever it trains.
 
-    Args:
-        config: The experiment.
+    Attributes:
         data: Slice store.
         out: Run folder, new or, with ``resume``, of the same experiment.
         device: Name of the device.
         resume: Whether to go on with the run that ``out`` holds.
         report: Receives one line at the start and one at the end, from rank 0 alone.
         lpips_backbone: The file that :class:`qdm_med.evaluation.measures.perceptual.Lpips` reads, for a perceptual term.
+    """
+
+    data: Path
+    out: Path
+    device: str = "auto"
+    resume: bool = False
+    report: Report = print
+    lpips_backbone: Path | None = None
+
+    def run(self, loop: LoopConfig) -> Run:
+        """Open the data and meet the other processes, if there are any.
+
+        Raises:
+            QdmMedError: If data, device or backbone do not serve.
+        """
+        device = join(self.device)
+        perceptual = read_perceptual(self.lpips_backbone, device)
+        return Run(SliceStore.open(self.data), loop.batch, loop.seed, device, perceptual)
+
+
+def run_vae(config: ExperimentConfig, start: Start) -> None:
+    """Train an autoencoder, in one process or as one of the many that torchrun starts.
 
     Raises:
         QdmMedError: If the data, the folder or the device do not serve.
     """
-    target = join(device)
-    task = VaeTask(
-        SliceStore.open(data),
-        config.autoencoder,
-        config.vae,
-        config.intensity,
-        name=config.name,
-        batch=config.loop.batch,
-        seed=config.loop.seed,
-        device=target,
-        perceptual=read_perceptual(lpips_backbone, target),
-    )
-    run_task(config, task, out, resume=resume, report=report)
+    card = ModelCard(config.name, config.autoencoder, intensity=config.intensity)
+    run_task(config, VaeTask(card, config.vae, start.run(config.loop)), start)
 
 
 def run_denoiser(
-    config: ExperimentConfig,
-    data: Path,
-    vae: Path,
-    out: Path,
-    *,
-    device: str,
-    resume: bool,
-    report: Report,
-    lpips_backbone: Path | None = None,
-    initial: Path | None = None,
-    model: str = "qdm",
+    config: ExperimentConfig, start: Start, vae: Path, *, initial: Path | None = None, model: str = "qdm"
 ) -> None:
     """Train a denoiser in the latent space of the autoencoder in the checkpoint ``vae``; else as :func:`run_vae`.
 
@@ -104,38 +97,24 @@ def run_denoiser(
     ``"resshift"`` (residual shifting without a mask, on a U-Net) or ``"ldm"`` (latent diffusion, on the same).
     """
     shape = _network_shape(config, model)
-    target = join(device)
-    task = DenoiserTask(
-        SliceStore.open(data),
-        load_checkpoint(vae),
+    run = start.run(config.loop)
+    base = load_checkpoint(vae)
+    card = ModelCard(
+        config.name,
+        base.card.autoencoder,
         shape,
-        config.training,
         config.schedule,
-        name=config.name,
-        scales=config.scales,
+        base.card.intensity,
+        config.scales,
         threshold=config.threshold,
         quadtree=config.quadtree,
         steps=config.steps,
-        batch=config.loop.batch,
-        seed=config.loop.seed,
-        device=target,
-        perceptual=read_perceptual(lpips_backbone, target),
-        initial=load_checkpoint(initial) if initial else None,
     )
-    run_task(config, task, out, resume=resume, report=report)
+    task = DenoiserTask(card, config.training, run, base, load_checkpoint(initial) if initial else None)
+    run_task(config, task, start)
 
 
-def run_image_network(
-    config: ExperimentConfig,
-    data: Path,
-    out: Path,
-    *,
-    architecture: Architecture,
-    device: str,
-    resume: bool,
-    report: Report,
-    lpips_backbone: Path | None = None,
-) -> None:
+def run_image_network(config: ExperimentConfig, start: Start, architecture: Architecture) -> None:
     """Train an image network of the ``architecture`` that the experiment must describe; else as :func:`run_vae`."""
     shape = config.image_network
     if shape is None or shape.architecture != architecture:
@@ -149,20 +128,8 @@ def run_image_network(
             f"an image network has one scale, experiment {config.name} has {len(config.scales)}; set scales to one, "
             "such as [4], and train another network for each other"
         )
-    target = join(device)
-    task = ImageTask(
-        SliceStore.open(data),
-        shape,
-        config.image_training,
-        config.intensity,
-        name=config.name,
-        scale=config.scales[0],
-        batch=config.loop.batch,
-        seed=config.loop.seed,
-        device=target,
-        perceptual=read_perceptual(lpips_backbone, target),
-    )
-    run_task(config, task, out, resume=resume, report=report)
+    card = ImageModelCard(config.name, shape, config.scales[0], config.intensity)
+    run_task(config, ImageTask(card, config.image_training, start.run(config.loop)), start)
 
 
 def _network_shape(config: ExperimentConfig, model: str) -> LatentNetworkConfig:
@@ -194,9 +161,10 @@ def read_perceptual(backbone: Path | None, device: torch.device) -> Distance | N
     return Lpips(backbone).to(device) if backbone else None
 
 
-def run_task(config: Experiment, task: Task[Objective], out: Path, *, resume: bool, report: Report) -> None:
-    """Train what an experiment describes in its folder ``out``, which is new or, with ``resume``, holds the same one."""
-    tell = report if distributed.is_main() else _say_nothing
+def run_task(config: Experiment, task: Task[Objective], start: Start) -> None:
+    """Train what an experiment describes in its folder, which is new or, with ``resume``, holds the same one."""
+    out, resume = start.out, start.resume
+    tell = start.report if distributed.is_main() else _say_nothing
     trainer = Trainer(task, config.loop, out)
     distributed.on_main(lambda: _claim(config, out, resume=resume))
     resumed = resume and trainer.resume()

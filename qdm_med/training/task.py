@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from qdm_med import distributed
+from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 
 Objective = TypeVar("Objective", bound=nn.Module)
+
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""``(B, 1, H, W)`` image and reference in [-1, 1] -> ``(B,)`` differentiable distances, such as LPIPS."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run brings to whatever it trains.
+
+    Attributes:
+        store: Slices to train and to validate on.
+        batch: Items in a batch, over all processes.
+        seed: Key of every draw and of the first weights.
+        device: Where this process computes.
+        perceptual: Distance of a perceptual term, if there is one.
+    """
+
+    store: SliceStore
+    batch: int
+    seed: int
+    device: torch.device
+    perceptual: Distance | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,16 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qdm_med.checkpoints.model import ModelCard, save_checkpoint
-from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.evaluation.measures.metrics import mae_hu, psnr, ssim
 from qdm_med.evaluation.measures.tissues import SOFT_TISSUE_HU
-from qdm_med.intensity import IntensityMap
 from qdm_med.keys import rng, seed_initial_weights
-from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
+from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.training.adversary import PatchAdversary
-from qdm_med.training.objective import Distance
-from qdm_med.training.task import Share, Validation, require_item_for_every_process
+from qdm_med.training.task import Distance, Run, Share, Validation, require_item_for_every_process
 
 
 @dataclass(frozen=True)
@@ -142,40 +139,38 @@ class VaeObjective(nn.Module):
 
 
 class VaeTask:
-    """The autoencoder's batches, validation and checkpoint."""
+    """The autoencoder's batches, validation and checkpoint.
 
-    def __init__(
-        self,
-        store: SliceStore,
-        shape: AutoencoderConfig,
-        config: VaeTrainingConfig,
-        intensity: IntensityMap,
-        *,
-        name: str,
-        batch: int,
-        seed: int,
-        device: torch.device,
-        perceptual: Distance | None = None,
-    ) -> None:
-        if config.crop % 4 or not 4 <= config.crop <= min(store.slice_shape):
-            raise DataError(f"crop must be a multiple of 4 up to {min(store.slice_shape)}, got {config.crop}")
-        require_item_for_every_process(batch)
-        seed_initial_weights(seed)
-        autoencoder, adversary = KlVae(shape), None
+    Args:
+        card: What is trained; of a model without a denoiser.
+        config: What it is trained to do.
+        run: What the run brings.
+
+    Raises:
+        ConfigError: If a batch would leave a process without an item, or a perceptual term has no distance.
+        DataError: If the crop does not fit the slices.
+    """
+
+    def __init__(self, card: ModelCard, config: VaeTrainingConfig, run: Run) -> None:
+        smallest = min(run.store.slice_shape)
+        if config.crop % 4 or not 4 <= config.crop <= smallest:
+            raise DataError(f"crop must be a multiple of 4 up to {smallest}, got {config.crop}")
+        require_item_for_every_process(run.batch)
+        seed_initial_weights(run.seed)
+        autoencoder, adversary = KlVae(card.autoencoder), None
         if config.adversarial_weight:
             channels, layers = config.discriminator_channels, config.discriminator_layers
-            adversary = PatchAdversary(shape.image_channels, channels, layers)
-        if config.perceptual == "ssim":
-            perceptual = structural_distance
+            adversary = PatchAdversary(card.autoencoder.image_channels, channels, layers)
+        perceptual = structural_distance if config.perceptual == "ssim" else run.perceptual
         objective = VaeObjective(autoencoder, config, adversary, perceptual)
-        self.objective = objective.to(device).to(memory_format=torch.channels_last)
+        self.objective = objective.to(run.device).to(memory_format=torch.channels_last)
         self.players: Mapping[str, nn.Module] = {"loss": autoencoder}
         if adversary is not None:
             self.players = {"loss": autoencoder, "discriminator": adversary}
         self.may_skip_parameters = adversary is not None  # the adversary's, before it plays
-        self._store, self._config, self._intensity = store, config, intensity
-        self._name, self._batch, self._seed, self._device = name, batch, seed, device
-        self._train, self._val = store.indices("train"), store.indices("val")
+        self._card, self._config, self._intensity = card, config, card.intensity
+        self._store, self._batch, self._seed, self._device = run.store, run.batch, run.seed, run.device
+        self._train, self._val = run.store.indices("train"), run.store.indices("val")
 
     def size(self, step: int) -> int:
         """Crops in every batch."""
@@ -221,17 +216,13 @@ class VaeTask:
         autoencoder = objective.autoencoder
         mean, std = self._latent_normalisation(autoencoder)
         autoencoder.set_latent_statistics(mean, std)
-        card = ModelCard(
-            name=self._name,
-            autoencoder=autoencoder.config,
-            intensity=self._intensity,
-            training={
-                "task": "autoencoder",
-                "slices": len(self._train),
-                "patient_keys": self._store.patients("train"),
-                **training,
-            },
-        )
+        record = {
+            "task": "autoencoder",
+            "slices": len(self._train),
+            "patient_keys": self._store.patients("train"),
+            **training,
+        }
+        card = replace(self._card, autoencoder=autoencoder.config, training=record)
         save_checkpoint(path, card, autoencoder)
 
     def _latent_normalisation(self, autoencoder: KlVae) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from qdm_med.errors import DataError
 from qdm_med.training.denoiser import DenoiserTask
 from qdm_med.training.experiment import load_config
 from qdm_med.training.loop import Trainer
-from qdm_med.training.runs import run_denoiser, run_vae
+from qdm_med.training.runs import Start, run_denoiser, run_vae
 
 
 class Killed(BaseException):
@@ -76,17 +76,17 @@ def main(plan, store, vae, out):
     config = load_config(out / "config.yaml")
 
     def train(folder, *, resume=False):
-        run_denoiser(config, store, vae, folder, device="cpu", resume=resume, report=print)
+        run_denoiser(config, Start(store, folder, device="cpu", resume=resume), vae)
 
     def train_adversarial(folder, *, resume=False):
         game = load_config(out / "adversarial.yaml")
-        run_vae(game, store, folder, device="cpu", resume=resume, report=print)
+        run_vae(game, Start(store, folder, device="cpu", resume=resume))
 
     if plan == "fails in a step":
         fail_in_rank_0_at(1)
         train(out / "failing")
         return
-    run_vae(config, store, out / "vae", device="cpu", resume=False, report=print)
+    run_vae(config, Start(store, out / "vae", device="cpu"))
     survive(train_adversarial, out / "adversarial", 3)
     make_batch = DenoiserTask.batch
     note_leaves(out)

@@ -13,7 +13,7 @@ from qdm_med.checkpoints.model import load_checkpoint
 from qdm_med.training import loop
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
-from qdm_med.training.runs import run_vae
+from qdm_med.training.runs import Start, run_vae
 from qdm_med.training.vae import VaeTrainingConfig
 from tests.shapes import TINY_AUTOENCODER
 from tests.training.test_training import CONFIG, losses
@@ -23,7 +23,7 @@ SHORT = replace(CONFIG, loop=replace(CONFIG.loop, steps=5))
 
 def train(config, store, folder, *, resume=False):
     told = []
-    run_vae(config, store, folder, device="cpu", resume=resume, report=told.append)
+    run_vae(config, Start(store, folder, device="cpu", resume=resume, report=told.append))
     return told
 
 

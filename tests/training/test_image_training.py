@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qdm_med.checkpoints.file import read_tensors
-from qdm_med.checkpoints.image_model import read_image_card
+from qdm_med.checkpoints.image_model import ImageModelCard, read_image_card
 from qdm_med.data.store.slices import SliceStore, anonymous_key
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.baselines import bicubic
@@ -23,9 +23,9 @@ from qdm_med.training.experiment import ExperimentConfig
 from qdm_med.training.image import ImageTask, ImageTrainingConfig
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Trainer
-from qdm_med.training.runs import run_image_network
+from qdm_med.training.runs import Start, run_image_network
 from qdm_med.training.state import STATE_FILE
-from qdm_med.training.task import Share
+from qdm_med.training.task import Run, Share
 
 pytest.importorskip("spandrel", reason="spandrel is an extra")
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # from within SwinIR, where spandrel builds it
@@ -48,12 +48,8 @@ CONFIG = ExperimentConfig(
 def train(config, store, folder, *, resume=False):
     run_image_network(
         config,
-        store,
-        folder,
-        architecture=config.image_network.architecture,
-        device="cpu",
-        resume=resume,
-        report=lambda line: None,
+        Start(store, folder, device="cpu", resume=resume, report=lambda line: None),
+        config.image_network.architecture,
     )
 
 
@@ -66,10 +62,8 @@ def trained(request, store, tmp_path_factory):
 
 
 def task_of(config, store):
-    return ImageTask(
-        SliceStore.open(store), config.image_network, config.image_training, config.intensity, name=config.name,
-        scale=config.scales[0], batch=config.loop.batch, seed=config.loop.seed, device=CPU,
-    )  # fmt: skip
+    card = ImageModelCard(config.name, config.image_network, config.scales[0], config.intensity)
+    return ImageTask(card, config.image_training, Run(SliceStore.open(store), config.loop.batch, config.loop.seed, CPU))
 
 
 @pytest.mark.parametrize("architecture", SHAPES)
@@ -198,9 +192,7 @@ def test_a_damaged_file_and_one_of_a_newer_version_are_refused(trained, tmp_path
 )
 def test_an_experiment_that_is_not_of_this_network_is_refused_before_anything_is_written(store, tmp_path, config, said):
     with pytest.raises(ConfigError, match=said):
-        run_image_network(
-            config, store, tmp_path / "run", architecture="rrdb", device="cpu", resume=False, report=print
-        )
+        run_image_network(config, Start(store, tmp_path / "run", device="cpu"), "rrdb")
     assert not (tmp_path / "run").exists()
 
 

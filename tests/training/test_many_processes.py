@@ -23,7 +23,7 @@ from qdm_med.training.experiment import ExperimentConfig, save_config
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
-from qdm_med.training.runs import run_denoiser, run_vae
+from qdm_med.training.runs import Start, run_denoiser, run_vae
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Share, shares_of_process
 from qdm_med.training.vae import VaeTrainingConfig
@@ -73,10 +73,10 @@ def store(tmp_path_factory):
 def alone(store, tmp_path_factory):
     """Runs of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    run_vae(CONFIG, store, folder / "vae", device="cpu", resume=False, report=lambda line: None)
-    run_vae(ADVERSARIAL, store, folder / "adversarial", device="cpu", resume=False, report=lambda line: None)
+    run_vae(CONFIG, Start(store, folder / "vae", device="cpu", report=lambda line: None))
+    run_vae(ADVERSARIAL, Start(store, folder / "adversarial", device="cpu", report=lambda line: None))
     vae = folder / "vae" / CHECKPOINT_FILE
-    run_denoiser(CONFIG, store, vae, folder / "denoiser", device="cpu", resume=False, report=lambda line: None)
+    run_denoiser(CONFIG, Start(store, folder / "denoiser", device="cpu", report=lambda line: None), vae)
     return folder
 
 
@@ -187,10 +187,10 @@ def test_one_process_without_accumulation_holds_the_whole_batch():
 def test_more_processes_than_images_are_refused(monkeypatch, store, alone, tmp_path):
     monkeypatch.setattr(distributed, "world_size", lambda: 6)
     with pytest.raises(ConfigError, match="5 images, too few for 6 processes"):
-        run_vae(CONFIG, store, tmp_path / "vae", device="cpu", resume=False, report=print)
+        run_vae(CONFIG, Start(store, tmp_path / "vae", device="cpu"))
     vae = alone / "vae" / CHECKPOINT_FILE
     with pytest.raises(ConfigError, match="5 images, too few for 6 processes"):
-        run_denoiser(CONFIG, store, vae, tmp_path / "run", device="cpu", resume=False, report=print)
+        run_denoiser(CONFIG, Start(store, tmp_path / "run", device="cpu"), vae)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -24,7 +24,7 @@ from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.training.denoiser import DenoiserTask
 from qdm_med.training.objective import DenoiserObjective, DenoiserTrainingConfig
-from qdm_med.training.task import Share
+from qdm_med.training.task import Run, Share
 from qdm_med.volume import CtSlice
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
@@ -54,22 +54,11 @@ def trained():
 
 
 def task(store, base, initial=None, shape=SHAPE, quadtree="paper", **training):
-    return DenoiserTask(
-        store,
-        base,
-        shape,
-        DenoiserTrainingConfig(crops=(64,), **training),
-        ScheduleConfig(),
-        name="tiny",
-        scales=(4, 8),
-        threshold=0.15,
-        quadtree=quadtree,
-        steps=(2, 2),
-        batch=8,
-        seed=3,
-        device=torch.device("cpu"),
-        initial=initial,
+    card = ModelCard(
+        "tiny", base.card.autoencoder, shape, ScheduleConfig(), threshold=0.15, quadtree=quadtree, steps=(2, 2)
     )
+    run = Run(store, batch=8, seed=3, device=torch.device("cpu"))
+    return DenoiserTask(card, DenoiserTrainingConfig(crops=(64,), **training), run, base, initial)
 
 
 def test_leaves_are_withheld_beyond_a_line_in_the_asked_share_of_the_items(store, trained):

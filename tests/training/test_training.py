@@ -20,7 +20,7 @@ from qdm_med.training.experiment import ExperimentConfig, load_config, save_conf
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
-from qdm_med.training.runs import run_denoiser, run_vae
+from qdm_med.training.runs import Start, run_denoiser, run_vae
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.vae import VaeTrainingConfig
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
@@ -46,12 +46,12 @@ TRAINED = sorted(anonymous_key(f"patient {number}") for number in range(3))
 @pytest.fixture(scope="module")
 def vae(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vae")
-    run_vae(CONFIG, store, folder, device="cpu", resume=False, report=lambda line: None)
+    run_vae(CONFIG, Start(store, folder, device="cpu", report=lambda line: None))
     return folder / CHECKPOINT_FILE
 
 
 def train(config, store, vae, folder, *, resume=False):
-    run_denoiser(config, store, vae, folder, device="cpu", resume=resume, report=lambda line: None)
+    run_denoiser(config, Start(store, folder, device="cpu", resume=resume, report=lambda line: None), vae)
 
 
 def losses(folder):
@@ -102,8 +102,8 @@ def test_a_killed_and_resumed_denoiser_run_ends_with_the_same_bytes(store, vae, 
 def test_a_killed_and_resumed_autoencoder_run_ends_with_the_same_bytes(store, vae, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 4)
-        run_vae(CONFIG, store, tmp_path, device="cpu", resume=False, report=lambda line: None)
-    run_vae(CONFIG, store, tmp_path, device="cpu", resume=True, report=lambda line: None)
+        run_vae(CONFIG, Start(store, tmp_path, device="cpu", report=lambda line: None))
+    run_vae(CONFIG, Start(store, tmp_path, device="cpu", resume=True, report=lambda line: None))
     assert same_weights(vae, tmp_path / CHECKPOINT_FILE)
 
 
@@ -124,7 +124,7 @@ def adversarial(start):
 @pytest.mark.parametrize("start", [0, 2, 4])  # a state is saved after three steps: while, just after, before they play
 def test_a_killed_and_resumed_adversarial_run_ends_with_the_same_bytes(store, tmp_path, monkeypatch, start):
     def run(folder, *, resume=False):
-        run_vae(adversarial(start), store, folder, device="cpu", resume=resume, report=lambda line: None)
+        run_vae(adversarial(start), Start(store, folder, device="cpu", resume=resume, report=lambda line: None))
 
     run(tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -145,14 +145,14 @@ def test_until_the_game_starts_the_autoencoder_is_trained_as_without_an_adversar
     config = adversarial(start=6)
     alone = replace(config, vae=replace(config.vae, adversarial_weight=0.0))
     for folder, each in (("waiting", config), ("alone", alone)):
-        run_vae(each, store, tmp_path / folder, device="cpu", resume=False, report=lambda line: None)
+        run_vae(each, Start(store, tmp_path / folder, device="cpu", report=lambda line: None))
     assert same_weights(tmp_path / "waiting" / CHECKPOINT_FILE, tmp_path / "alone" / CHECKPOINT_FILE)
     assert losses(tmp_path / "waiting") == losses(tmp_path / "alone")
     assert not any("adversary" in name for name in read_tensors(tmp_path / "alone" / STATE_FILE)[0])
 
 
 def test_the_shipped_autoencoder_comes_without_the_adversary(store, tmp_path):
-    run_vae(adversarial(start=0), store, tmp_path, device="cpu", resume=False, report=lambda line: None)
+    run_vae(adversarial(start=0), Start(store, tmp_path, device="cpu", report=lambda line: None))
     names = read_tensors(tmp_path / CHECKPOINT_FILE)[0]
     assert {name.split(".")[0] for name in names} == {"autoencoder"}
     assert load_checkpoint(tmp_path / CHECKPOINT_FILE).card.training["step"] == 6
@@ -191,7 +191,7 @@ def test_the_command_line_trains_an_autoencoder_with_lpips_and_not_without_its_b
 
 def test_the_autoencoder_learns(store, tmp_path):
     config = replace(CONFIG, loop=replace(CONFIG.loop, steps=40, save_every=40, validate_every=40))
-    run_vae(config, store, tmp_path, device="cpu", resume=False, report=lambda line: None)
+    run_vae(config, Start(store, tmp_path, device="cpu", report=lambda line: None))
     curve = [line["loss"] for line in losses(tmp_path)]
     assert np.mean(curve[-5:]) < 0.7 * np.mean(curve[:5])
 
@@ -263,9 +263,9 @@ def test_a_batch_in_parts_trains_as_the_whole_batch_does(store, vae, tmp_path, p
         ("parts", replace(whole, loop=replace(whole.loop, accumulate=parts))),
     ):
         train(config, store, vae, tmp_path / folder / "denoiser")
-        run_vae(config, store, tmp_path / folder / "vae", device="cpu", resume=False, report=lambda line: None)
+        run_vae(config, Start(store, tmp_path / folder / "vae", device="cpu", report=lambda line: None))
         played = replace(config, vae=adversarial(start=1).vae)
-        run_vae(played, store, tmp_path / folder / "adversarial", device="cpu", resume=False, report=lambda line: None)
+        run_vae(played, Start(store, tmp_path / folder / "adversarial", device="cpu", report=lambda line: None))
     for network in ("denoiser", "vae", "adversarial"):
         for line, other in zip(losses(tmp_path / "whole" / network), losses(tmp_path / "parts" / network), strict=True):
             assert line == pytest.approx(other, abs=1e-6, rel=1e-5)  # norms of gradients lie above 1

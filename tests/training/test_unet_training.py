@@ -20,7 +20,7 @@ from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.training.experiment import ExperimentConfig, load_config, save_config
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
-from qdm_med.training.runs import run_denoiser
+from qdm_med.training.runs import Start, run_denoiser
 from qdm_med.volume import CtSlice
 from tests.shapes import TINY_AUTOENCODER
 
@@ -62,12 +62,8 @@ def train(store, vae, tmp_path):
     def train(config, name="run", *, model=None, resume=False, initial=None):
         run_denoiser(
             config,
-            store,
+            Start(store, tmp_path / name, device="cpu", resume=resume, report=str),
             vae,
-            tmp_path / name,
-            device="cpu",
-            resume=resume,
-            report=str,
             initial=initial,
             model=model or config.name,
         )
