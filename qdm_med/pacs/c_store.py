@@ -11,7 +11,7 @@ from pynetdicom.association import Association
 from pynetdicom.status import code_to_category
 
 from qdm_med.errors import TransferError
-from qdm_med.io.dicom.file import read_dataset, shown, uid_name
+from qdm_med.io.dicom.file import decompressed, is_compressed, read_dataset, shown, uid_name
 from qdm_med.io.dicom.header import SliceHeader
 from qdm_med.pacs.addresses import Node
 
@@ -32,8 +32,8 @@ def store_by_association(
 ) -> None:
     """Send instances, all over one association; when this returns, the node has answered for every one.
 
-    An instance goes out in the encoding of its file; where the node takes only Implicit VR, which every node must
-    (PS3.5 10.1), an uncompressed one is written anew for it.
+    An instance goes out in the encoding of its file if the node takes that; else uncompressed, Explicit VR or, which every
+    node must take (PS3.5 10.1), Implicit VR.
 
     Args:
         headers: What to send.
@@ -62,7 +62,12 @@ def store_by_association(
 
 def _contexts(headers: Sequence[SliceHeader]) -> list[Context]:
     contexts = {(header.sop_class, header.transfer_syntax) for header in headers}
-    contexts |= {(sop_class, IMPLICIT) for sop_class, syntax in contexts if syntax == EXPLICIT}
+    contexts |= {
+        (sop_class, uncompressed)
+        for sop_class, syntax in contexts
+        if syntax == EXPLICIT or is_compressed(syntax)
+        for uncompressed in (EXPLICIT, IMPLICIT)
+    }
     if len(contexts) > LARGEST_CONTEXTS:
         raise TransferError(f"{len(contexts)} kinds of objects and encodings, an association has 128; send them apart")
     return sorted(contexts)
@@ -84,22 +89,42 @@ def _associate(contexts: list[Context], node: Node, title: str) -> Association:
         raise TransferError(
             f"{node}: refused the association ({answer.reason_str}); check the titles, and let it know {title}"
         )
+    if association.rejected_contexts:
+        offered = sorted({uid_name(syntax) for _, syntax in contexts})
+        raise TransferError(
+            f"{node}: takes {' and '.join(sorted({uid_name(sop_class) for sop_class, _ in contexts}))} in none of the offered "
+            f"transfer syntaxes ({', '.join(offered)}); allow one there"
+        )
     raise TransferError(f"{node}: cannot be reached or is no DICOM node; check host and port")
 
 
+def _encoding(header: SliceHeader, accepted: set[Context]) -> str | None:
+    """Transfer syntax in which an instance goes out; ``None`` if the node takes it in none that we can write."""
+    ours = [header.transfer_syntax]
+    if header.transfer_syntax == EXPLICIT or is_compressed(header.transfer_syntax):
+        ours += [EXPLICIT, IMPLICIT]
+    return next((syntax for syntax in ours if (header.sop_class, syntax) in accepted), None)
+
+
 def _require_accepted(header: SliceHeader, accepted: set[Context], node: Node) -> None:
-    exact = (header.sop_class, header.transfer_syntax) in accepted
-    if not exact and not (header.transfer_syntax == EXPLICIT and (header.sop_class, IMPLICIT) in accepted):
+    if _encoding(header, accepted) is None:
         raise TransferError(
             f"{shown(header.path)}: {node} does not take {uid_name(header.sop_class)} in "
             f"{uid_name(header.transfer_syntax)}; write it with another --transfer-syntax"
         )
 
 
+def _content(header: SliceHeader, accepted: set[Context]) -> Any:
+    """What is handed to the association: the file as it is, or its data set to be written anew."""
+    if _encoding(header, accepted) == header.transfer_syntax:
+        return header.path
+    return decompressed(header.path) if is_compressed(header.transfer_syntax) else read_dataset(header.path)
+
+
 def _store(association: Association, header: SliceHeader, accepted: set[Context], node: Node) -> None:
-    exact = (header.sop_class, header.transfer_syntax) in accepted
+    content = _content(header, accepted)
     try:
-        answer = association.send_c_store(header.path if exact else read_dataset(header.path))
+        answer = association.send_c_store(content)
     except (RuntimeError, ValueError, AttributeError, OSError) as error:  # the association or the file went away
         raise TransferError(
             f"{shown(header.path)}: {node} could not be sent it ({type(error).__name__}); send again"

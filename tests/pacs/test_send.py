@@ -8,9 +8,10 @@ from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 
+import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from qdm_med.errors import SeriesError, TransferError
 from qdm_med.io.dicom.file import quiet
@@ -90,20 +91,42 @@ def test_a_node_that_is_not_there_is_named(series):
         send_folder(series, Node("ARCHIVE", "127.0.0.1", port))
 
 
-def test_a_node_that_does_not_take_the_encoding_is_told_before_anything_is_sent(archive, series):
+def compress(series, syntax=RLELossless):
     with quiet():
         dataset = pydicom.dcmread(series / "02.dcm")
-        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.compress(syntax, generate_instance_uid=False)
         dataset.save_as(series / "02.dcm")
-    peer = archive(ExplicitVRLittleEndian)
+
+
+def decoded(path):
+    with quiet():
+        return pydicom.dcmread(path).pixel_array
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+@pytest.mark.parametrize("taken", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_node_that_does_not_take_the_encoding_gets_the_same_instance_uncompressed(archive, series, syntax, taken):
+    pixels, uid = decoded(series / "02.dcm"), pydicom.dcmread(series / "02.dcm").SOPInstanceUID
+    compress(series, syntax)
+    peer = archive(taken)
+    assert send_folder(series, peer.node) == 3
+    with quiet():
+        got = pydicom.filereader.read_dataset(BytesIO(peer.files[2]), taken == ImplicitVRLittleEndian, True)
+    assert got.SOPInstanceUID == uid
+    np.testing.assert_array_equal(np.frombuffer(got.PixelData, pixels.dtype).reshape(pixels.shape), pixels)
+    both = archive(ExplicitVRLittleEndian, syntax)
+    assert send_folder(series, both.node) == 3
+    assert both.files == data_sets(series)
+
+
+def test_a_node_that_takes_no_encoding_is_told_by_name_and_gets_nothing(archive, series):
+    peer = archive(RLELossless)
     with pytest.raises(
-        TransferError, match=r"02\.dcm: .* does not take CT Image Storage in RLE Lossless; .*transfer-syntax"
+        TransferError,
+        match=r"takes CT Image Storage in none of the offered transfer syntaxes \(Explicit VR Little Endian, ",
     ):
         send_folder(series, peer.node)
     assert peer.files == []
-    both = archive(ExplicitVRLittleEndian, RLELossless)
-    assert send_folder(series, both.node) == 3
-    assert both.files == data_sets(series)
 
 
 class Service(BaseHTTPRequestHandler):
@@ -143,8 +166,10 @@ def web():
         server = HTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
+        start.handlers.append(handler)
         return WebService(f"http://127.0.0.1:{server.server_address[1]}/dicom-web"), handler.got
 
+    start.handlers = []
     yield start
     for server in servers:
         server.shutdown()
@@ -186,3 +211,27 @@ def test_a_web_service_that_is_not_there_is_named(series):
         url = f"http://127.0.0.1:{free.server_address[1]}/dicom-web"
     with pytest.raises(TransferError, match=f"{url}: cannot be reached"):
         send_folder(series, WebService(url))
+
+
+@pytest.mark.parametrize(
+    "refusal", [(415, "text/plain", b"no"), (409, "application/dicom+json", REFUSAL.replace(b"42752", b"49442"))]
+)
+def test_a_web_service_that_does_not_take_the_encoding_gets_it_uncompressed(web, series, refusal):
+    assert b"49442" in REFUSAL.replace(b"42752", b"49442")
+    pixels = decoded(series / "02.dcm")
+    compress(series)
+    service, got = web()
+    (handler_class,) = web.handlers
+
+    def picky(self):
+        dataset = pydicom.dcmread(BytesIO(got[-1][1]))
+        return refusal if dataset.file_meta.TransferSyntaxUID == RLELossless else (200, "application/dicom+json", b"{}")
+
+    handler_class.answer = property(picky)
+    assert send_folder(series, service) == 3
+    assert len(got) == 4
+    with quiet():
+        np.testing.assert_array_equal(pydicom.dcmread(BytesIO(got[3][1])).pixel_array, pixels)
+    handler_class.answer = refusal
+    with pytest.raises(TransferError, match="does not take Explicit VR Little Endian"):
+        send_folder(series, service)

@@ -114,6 +114,29 @@ def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:
         raise damaged(path, error) from error
 
 
+def decompressed(path: Path) -> Any:
+    """Parse a file and decode its pixels: the same instance, uncompressed.
+
+    Raises:
+        SeriesError: If the file is damaged or its pixels cannot be decoded.
+    """
+    dataset = read_dataset(path)
+    try:
+        with quiet():
+            dataset.decompress(generate_instance_uid=False)
+    except Exception as error:  # one of four decoder libraries met arbitrary bytes
+        syntax = uid_name(str(dataset.file_meta.TransferSyntaxUID))
+        raise SeriesError(
+            f"{shown(path)}: pixel data ({syntax}) cannot be decoded; copy it again from its origin"
+        ) from error
+    return dataset
+
+
+def is_compressed(transfer_syntax: str) -> bool:
+    """Whether pixels are encapsulated under a transfer syntax."""
+    return transfer_syntax.startswith(("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5"))
+
+
 def damaged(path: Path, error: Exception) -> SeriesError:
     """What is said of a file that provoked ``error``, whose own words may hold patient data."""
     return SeriesError(
