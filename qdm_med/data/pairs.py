@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from monai.data.dataset import Dataset
 from torch import Tensor
 
 from qdm_med.data.degradation.degrade import DegradationConfig, DegradationParams, degrade, sample_params
-from qdm_med.data.noise_level import noise_hu
+from qdm_med.data.pipeline import IMAGE, LOW_RES, TruthConfig, pair_pipeline
 from qdm_med.data.store.slices import SliceRecord, SliceStore
-from qdm_med.data.synthetic import SyntheticConfig, synthetic_slice
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
 from qdm_med.keys import rng, slice_degradation
-from qdm_med.volume import FloatArray
 
 
 @dataclass(frozen=True)
@@ -59,38 +57,10 @@ class SlicePair:
     params: DegradationParams
 
 
-@dataclass(frozen=True)
-class TruthConfig:
-    """Where the references of training come from.
-
-    Attributes:
-        synthetic_share: Share of the items whose truth is procedural (:mod:`qdm_med.data.synthetic`).
-        synthetic: What these are like.
-        turned: Whether scanned references are turned by a random multiple of 90 degrees; else they are mirrored only.
-        quiet_hu: Noise in HU at which a scanned reference is taken half as often as a quiet one: what texture there is in a
-            noisy reference is mostly its noise. 0: all alike.
-    """
-
-    synthetic_share: float = 0.0
-    synthetic: SyntheticConfig = SyntheticConfig()
-    turned: bool = False
-    quiet_hu: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Reject what is no share and no noise."""
-        if not 0 <= self.synthetic_share <= 1 or self.quiet_hu < 0:
-            raise ConfigError(f"synthetic_share must lie in [0, 1] and quiet_hu not below 0, got {self}")
-
-
-_REDRAWS = 8
-"""Draws after which a noisy reference is taken nevertheless: a store may have no others."""
-
-
 class PairSampler:
     """Random training batches of one split, reproducible from their step number.
 
-    Half of the slices are drawn uniformly over slices and half uniformly over patients, so that a patient with two
-    slices is not drowned by one with two hundred, nor shown a hundred times as often as each of the other's slices.
+    Pairs come from :func:`qdm_med.data.pipeline.pair_pipeline` on a MONAI dataset of the batch's items.
 
     Args:
         store: Slices to draw from.
@@ -101,6 +71,9 @@ class PairSampler:
         intensity: HU to [-1, 1].
         seed: Key of the whole sequence of batches.
         truth: Where the references come from.
+
+    Attributes:
+        pipeline: The transforms of the pairs; another one may take its place.
 
     Raises:
         ConfigError: If the crop does not fit the slices or the scales.
@@ -123,19 +96,22 @@ class PairSampler:
             raise ConfigError(f"crop {crop} is larger than the store's slices of {store.slice_shape}; choose a smaller")
         if not scales or any(scale < 1 or crop % scale for scale in scales):
             raise ConfigError(f"crop {crop} must be a multiple of every scale, got scales {tuple(scales)}")
-        self._store = store
-        self._crop = crop
-        self._scales = tuple(scales)
-        self._degradation = degradation
-        self._intensity = intensity or CompandedRange()
-        self._seed = seed
-        self._indices = store.indices(split)
-        by_patient: dict[str, list[int]] = {}
-        for index in self._indices:
-            by_patient.setdefault(store.records[index].patient, []).append(index)
-        self._by_patient = [by_patient[patient] for patient in sorted(by_patient)]
-        self._truth = truth or TruthConfig()
-        self._noise: dict[int, float] = {}
+        self._scales, self._seed = tuple(scales), seed
+        self.pipeline = pair_pipeline(
+            store,
+            split=split,
+            crop=crop,
+            degradation=degradation,
+            intensity=intensity or CompandedRange(),
+            seed=seed,
+            truth=truth,
+        )
+
+    def dataset(self, step: int, size: int, *, rank: int = 0, world_size: int = 1) -> Dataset:
+        """The items of one step, each made when it is asked for, in any order and in any process; as for :meth:`batch`."""
+        scale = int(rng(self._seed, "scale", step).choice(self._scales))
+        items = [{"step": step, "item": item, "scale": scale} for item in range(rank, size, world_size)]
+        return Dataset(items, self.pipeline)
 
     def batch(self, step: int, size: int, *, rank: int = 0, world_size: int = 1) -> PairBatch:
         """Make the batch of one step.
@@ -146,39 +122,10 @@ class PairSampler:
             rank: This process; it gets items ``rank, rank + world_size, ...``.
             world_size: Number of processes.
         """
-        scale = int(rng(self._seed, "scale", step).choice(self._scales))
-        crops, params = [], []
-        for item in range(rank, size, world_size):
-            own = rng(self._seed, "crop", step, item)
-            crops.append(self._intensity.to_unit(self._draw_truth(own, scale)))
-            params.append(sample_params(self._degradation, scale, own))
-        high_res = torch.from_numpy(np.stack(crops))[:, None]
-        return PairBatch(high_res, degrade(high_res, params, intensity=self._intensity), scale)
-
-    def _draw_truth(self, own: np.random.Generator, scale: int) -> FloatArray:
-        """``(crop, crop)`` HU of a slice of the store, or of one made up."""
-        share = self._truth.synthetic_share
-        if share and own.random() < share:
-            return synthetic_slice(self._truth.synthetic, self._crop, scale, own)
-        hu = self._store.hu(self._draw_index(own))
-        row, column = (own.integers(length - self._crop + 1) for length in hu.shape)
-        crop = hu[row : row + self._crop, column : column + self._crop].astype(np.float32)
-        crop = crop[:, ::-1] if own.random() < 0.5 else crop
-        return np.rot90(crop, int(own.integers(4))) if self._truth.turned else crop
-
-    def _draw_index(self, own: np.random.Generator) -> int:
-        """Draw a slice; of noisy ones, where quiet ones are preferred, most are put back."""
-        for _ in range(_REDRAWS):
-            group = self._indices if own.random() < 0.5 else self._by_patient[own.integers(len(self._by_patient))]
-            index = group[own.integers(len(group))]
-            if not self._truth.quiet_hu or own.random() < 1 / (1 + (self._noise_of(index) / self._truth.quiet_hu) ** 2):
-                break
-        return index
-
-    def _noise_of(self, index: int) -> float:
-        if index not in self._noise:
-            self._noise[index] = noise_hu(self._store.hu(index).astype(np.float32))
-        return self._noise[index]
+        pairs = self.dataset(step, size, rank=rank, world_size=world_size)
+        made = [pairs[number] for number in range(len(pairs))]
+        high_res, low_res = (torch.stack([item[key] for item in made]) for key in (IMAGE, LOW_RES))
+        return PairBatch(high_res, low_res, int(made[0]["scale"]))
 
 
 def full_pairs(

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, SCANNER, TRAINING, DegradationConfig
-from qdm_med.data.pairs import PairBatch, PairSampler, SlicePair, TruthConfig
+from qdm_med.data.pairs import PairBatch, PairSampler, SlicePair
+from qdm_med.data.pipeline import TruthConfig
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.baselines import bicubic

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, degrade
-from qdm_med.data.pairs import PairSampler, TruthConfig, full_pairs
+from qdm_med.data.pairs import PairSampler, full_pairs
+from qdm_med.data.pipeline import TruthConfig
 from qdm_med.data.store.slices import SliceRecord, SliceStore, slice_checksum
 from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.errors import ConfigError

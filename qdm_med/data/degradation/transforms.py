@@ -14,16 +14,20 @@ from qdm_med.data.degradation.degrade import TRAINING, DegradationConfig, Degrad
 from qdm_med.intensity import IntensityMap
 from qdm_med.keys import recorded
 
+RNG = "rng"
+"""Key under which an item carries the generator of its own draws."""
+
 
 class RandDegraded(MapTransform, Randomizable):
     """Add the degraded image ``<key>_low_res`` of every key, ``(C, H, W)`` in [-1, 1].
 
-    All keys of one item are degraded alike. The parameters come from MONAI's ``set_random_state``, and are left in
-    :attr:`params` after each call.
+    All keys of one item are degraded alike. The parameters come from the generator that the item carries under ``rng``, if it
+    does (:class:`qdm_med.data.pipeline.KeyedCompose` puts it there), else from MONAI's ``set_random_state``; they are left
+    in :attr:`params` after each call.
 
     Args:
         keys: High-resolution images.
-        scale: High-resolution pixels a low-resolution pixel.
+        scale: High-resolution pixels a low-resolution pixel; ``None``: the item tells it, under ``scale``.
         config: Distributions of the parameters: one of :data:`~qdm_med.data.degradation.degrade.TRAINING`, ``BENCHMARK`` and
             ``SCANNER``, or one's own.
         allow_missing_keys: Ignore keys that an item lacks.
@@ -33,7 +37,7 @@ class RandDegraded(MapTransform, Randomizable):
     def __init__(
         self,
         keys: KeysCollection,
-        scale: int,
+        scale: int | None,
         config: DegradationConfig = TRAINING,
         allow_missing_keys: bool = False,
         intensity: IntensityMap | None = None,
@@ -45,17 +49,22 @@ class RandDegraded(MapTransform, Randomizable):
         self.params: DegradationParams | None = None
 
     def randomize(self, data: Any = None) -> None:
-        """Draw the parameters of the next item."""
-        key = self.R.randint(0, 2**32, dtype=np.uint64)
-        self.params = sample_params(self.config, self.scale, recorded(int(key)))
+        """Draw the parameters of an item, ``data``."""
+        item = data or {}
+        own = item.get(RNG) or recorded(int(self.R.randint(0, 2**32, dtype=np.uint64)))
+        self.params = sample_params(self.config, item["scale"] if self.scale is None else self.scale, own)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Degrade one item; the input is left as it is."""
         item = dict(data)
-        self.randomize()
+        self.randomize(item)
         if self.params is None:
             raise RuntimeError("randomize draws parameters")
         for key in self.key_iterator(item):
             high_res = torch.as_tensor(item[key])[None]
             item[f"{key}_low_res"] = degrade(high_res, [self.params], intensity=self.intensity)[0]
         return item
+
+    def __repr__(self) -> str:
+        scale = "of the item" if self.scale is None else self.scale
+        return f"RandDegraded({', '.join(map(str, self.keys))}, scale {scale}, {self.config})"
