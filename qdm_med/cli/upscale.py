@@ -16,6 +16,8 @@ ModeName = Literal["faithful", "balanced", "detailed"]
 ConsistencyName = Literal["off", "local", "soft", "hard"]
 QuadtreeName = Literal["paper", "adaptive"]
 PrecisionName = Literal["float32", "bfloat16"]
+QUALITY, SOURCE, DICOM, PERFORMANCE = "Quality", "Source and its units", "DICOM output", "Performance"
+"""Panels of the help; what has none is for every day."""
 
 
 def upscale(
@@ -28,83 +30,144 @@ def upscale(
     ] = None,
     scale: Annotated[int, typer.Option(help="Magnification of rows and columns: 4 or 8.")] = 4,
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(rich_help_panel=PERFORMANCE, help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
     mode: Annotated[
-        ModeName, typer.Option(help="faithful (least error and invention), balanced, or detailed (most detail).")
+        ModeName,
+        typer.Option(
+            rich_help_panel=QUALITY, help="faithful (least error and invention), balanced, or detailed (most detail)."
+        ),
     ] = "balanced",
-    steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the mode's.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples whose mean is taken. Default: the mode's.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Factor on the noise. Default: the mode's.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(rich_help_panel=QUALITY, help="Sampling steps. Default: the mode's.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(rich_help_panel=QUALITY, help="Samples whose mean is taken. Default: the mode's.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(rich_help_panel=QUALITY, help="Factor on the noise. Default: the mode's.")
+    ] = None,
     consistency: Annotated[
         ConsistencyName,
-        typer.Option(help="Agreement with the source's HU: off, local (neighbourhoods), soft or hard (every pixel)."),
+        typer.Option(
+            rich_help_panel=QUALITY,
+            help="Agreement with the source's HU: off, local (neighbourhoods), soft or hard (every pixel).",
+        ),
     ] = "local",
     uncertainty: Annotated[
         bool,
         typer.Option(
-            "--uncertainty", help="Write the samples' standard deviation in HU, too: OUT-uncertainty beside OUT."
+            "--uncertainty",
+            rich_help_panel=QUALITY,
+            help="Write the samples' standard deviation in HU, too: OUT-uncertainty beside OUT.",
         ),
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="HTML file to write: some slices before and after, figures and receipt.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=QUALITY, help="HTML file to write: some slices before and after, figures and receipt."
+        ),
     ] = None,
     quadtree: Annotated[
         QuadtreeName | None,
-        typer.Option(help="paper (one level) or adaptive (above the noise, patient only). Default: the model's."),
+        typer.Option(
+            rich_help_panel=QUALITY,
+            help="paper (one level) or adaptive (above the noise, patient only). Default: the model's.",
+        ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Quadtree threshold; 0 refines everything. Default: the model's.")
+        float | None,
+        typer.Option(rich_help_panel=QUALITY, help="Quadtree threshold; 0 refines everything. Default: the model's."),
     ] = None,
     noise_factor: Annotated[
-        float | None, typer.Option(help="Adaptive quadtree: times the range of noise alone. Default: 1.3.")
+        float | None,
+        typer.Option(rich_help_panel=QUALITY, help="Adaptive quadtree: times the range of noise alone. Default: 1.3."),
     ] = None,
     tile: Annotated[
-        int | None, typer.Option(help="Side of a tile in source pixels. Default: 128 at x4, 64 at x8.")
+        int | None,
+        typer.Option(
+            rich_help_panel=PERFORMANCE, help="Side of a tile in source pixels. Default: 128 at x4, 64 at x8."
+        ),
     ] = None,
     precision: Annotated[
-        PrecisionName, typer.Option(help="float32, or bfloat16, which is faster on GPUs only.")
+        PrecisionName,
+        typer.Option(rich_help_panel=PERFORMANCE, help="float32, or bfloat16, which is faster on GPUs only."),
     ] = "float32",
     max_memory: Annotated[
-        float | None, typer.Option(help="GiB of memory that the run may take; tiles are made small enough.")
+        float | None,
+        typer.Option(
+            rich_help_panel=PERFORMANCE, help="GiB of memory that the run may take; tiles are made small enough."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the run would do, cost and write, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run", rich_help_panel=PERFORMANCE, help="Say what the run would do, cost and write, and stop."
+        ),
     ] = False,
     explain_quadtree: Annotated[
-        Path | None, typer.Option(help="Folder to create: a picture a slice of where detail is generated.")
+        Path | None,
+        typer.Option(rich_help_panel=QUALITY, help="Folder to create: a picture a slice of where detail is generated."),
     ] = None,
-    series_uid: Annotated[str | None, typer.Option(help="SeriesInstanceUID, if the folder holds several.")] = None,
+    series_uid: Annotated[
+        str | None, typer.Option(rich_help_panel=SOURCE, help="SeriesInstanceUID, if the folder holds several.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Accept a source that qdm-med has made.")] = False,
-    private: Annotated[Private, typer.Option(help="Private DICOM elements: keep or drop.")] = "keep",
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=SOURCE, help="Accept a source that qdm-med has made.")
+    ] = False,
+    private: Annotated[
+        Private, typer.Option(rich_help_panel=DICOM, help="Private DICOM elements: keep or drop.")
+    ] = "keep",
     equipment: Annotated[
         Equipment,
-        typer.Option(help="General Equipment of the output: keep (the scanner's) or standard (PS3.3 C.12.1.1.5)."),
+        typer.Option(
+            rich_help_panel=DICOM,
+            help="General Equipment of the output: keep (the scanner's) or standard (PS3.3 C.12.1.1.5).",
+        ),
     ] = "keep",
     transfer_syntax: Annotated[
-        SyntaxName, typer.Option(help="Encoding of DICOM output: explicit, rle, jpeg-ls, jpeg-2000, htj2k; none loses.")
+        SyntaxName,
+        typer.Option(
+            rich_help_panel=DICOM,
+            help="Encoding of DICOM output: explicit, rle, jpeg-ls, jpeg-2000, htj2k; none loses.",
+        ),
     ] = "explicit",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out DICOM slices that cannot be read, instead of refusing.")
+        bool,
+        typer.Option(
+            "--skip-bad",
+            rich_help_panel=SOURCE,
+            help="Leave out DICOM slices that cannot be read, instead of refusing.",
+        ),
     ] = False,
     axis: Annotated[
         int | None,
         typer.Option(
-            min=0, max=2, help="Axis of a volume file along which its slices lie. Default: by spacing and orientation."
+            min=0,
+            max=2,
+            rich_help_panel=SOURCE,
+            help="Axis of a volume file along which its slices lie. Default: by spacing and orientation.",
         ),
     ] = None,
     hu_offset: Annotated[
-        float, typer.Option(help="Added to every value of the source, such as -1024 where that is missing; recorded.")
+        float,
+        typer.Option(
+            rich_help_panel=SOURCE,
+            help="Added to every value of the source, such as -1024 where that is missing; recorded.",
+        ),
     ] = 0.0,
     rescale_type_is_hu: Annotated[
         bool,
         typer.Option(
-            "--rescale-type-is-hu", help="DICOM: values are HU, whatever RescaleType says; recorded in the output."
+            "--rescale-type-is-hu",
+            rich_help_panel=SOURCE,
+            help="DICOM: values are HU, whatever RescaleType says; recorded in the output.",
         ),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a series unlike what the model was trained on.")
+        bool,
+        typer.Option("--strict", rich_help_panel=SOURCE, help="Refuse a series unlike what the model was trained on."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from qdm_med._version import __version__
 from tests.cli.lines import one_line
 
 COMMANDS = ("upscale", "info", "send", "listen", "prepare", "train-vae", "train", "eval", "convert")
@@ -135,7 +136,7 @@ def test_info_lays_series_out_in_a_table_for_people(run, series):
     assert "not DICOM" in other
     assert "  1  warning: 2 of 2 slice gaps differ" in told
     assert "  2  SeriesInstanceUID 1.2.4" in told
-    assert re.search(r"^  2  refused: .*other\.dcm: RescaleSlope None: .*; restore the header$", told, re.MULTILINE)
+    assert re.search(r"^  2  refused: .*other\.dcm: RescaleSlope absent: .*; restore the header$", told, re.MULTILINE)
     assert "CompressedSamples" not in told  # the patient's name
 
 
@@ -146,3 +147,23 @@ def test_info_describes_a_checkpoint_and_a_series(run, series, checkpoint):
     described = json.loads(told)["series"]
     assert len(described) == 1
     assert "CompressedSamples" not in told  # the patient's name
+
+
+def test_the_version_is_told(run):
+    code, out, err = run("--version")
+    assert (code, out.strip(), err) == (0, f"qdm-med {__version__}", "")
+
+
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
+def test_help_is_one_letter_away_for_every_command(run, command):
+    code, out, _ = run(*command, "-h")
+    assert code == 0
+    assert out == run(*command, "--help")[1]
+
+
+def test_the_help_tells_exit_codes_and_sorts_options_into_panels(run):
+    told = " ".join(run("--help")[1].split())
+    assert "2 wrong usage" in told
+    assert "--install-completion" in told
+    upscale = run("upscale", "--help")[1]
+    assert all(panel in upscale for panel in ("Quality", "Source and its units", "DICOM output", "Performance"))
