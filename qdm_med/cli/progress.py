@@ -68,12 +68,14 @@ def summary_line(summary: UpscaleSummary, scale: int) -> str:
     return "\n".join(lines)
 
 
-def estimate_line(estimate: Estimate) -> str:
-    """One line that says what a run would do."""
+def estimate_line(estimate: Estimate, measured: tuple[tuple[str, str], ...] = ()) -> str:
+    """One line that says what a run would do, and what was measured in the source."""
     rows, columns = estimate.shape
     return (
         f"{estimate.slices} slices of {rows}x{columns} at x{estimate.scale}, about {estimate.empty_slices} of them empty: "
         f"{estimate.active_leaves:.0%} of leaves active, {estimate.windows} of {estimate.windows_in_all} windows, "
         f"about {estimate.seconds:.0f} s, at most {estimate.memory_bytes / 2**30:.1f} GiB of memory, "
-        f"{estimate.output_bytes / 2**30:.2f} GiB of pixels; nothing was written"
+        f"{estimate.output_bytes / 2**30:.2f} GiB of pixels; "
+        + "".join(f"{name} {value}; " for name, value in measured)
+        + "nothing was written"
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from qdm_med.cli.photo import UPSCALE_OPTIONS, names_photo, refuse_others, upscale_photograph
 from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
+
+if TYPE_CHECKING:
+    from qdm_med.inference.runs.preflight import Preflight
 
 ModeName = Literal["faithful", "balanced", "detailed"]
 ConsistencyName = Literal["off", "local", "soft", "hard"]
@@ -192,8 +195,8 @@ def upscale(
     from qdm_med.inference.options import UpscaleOptions
     from qdm_med.inference.runs.estimate import estimate_volume
     from qdm_med.inference.runs.explain import explain_volume
-    from qdm_med.inference.runs.preflight import unlike_hu
-    from qdm_med.inference.runs.series import upscale_volume
+    from qdm_med.inference.runs.preflight import look_at
+    from qdm_med.inference.runs.series import name_of, upscale_volume
     from qdm_med.inference.upscaler import load_upscaler
     from qdm_med.io.read import read_volume
     from qdm_med.io.write import default_output
@@ -230,7 +233,8 @@ def upscale(
         hu_offset=hu_offset,
         rescale_type_is_hu=rescale_type_is_hu,
     )
-    warn_of(None if strict else unlike_hu(volume))
+    seen = look_at(volume, upscaler.card)
+    warn_of(seen, refused_as=name_of(volume) if strict else None)
     if max_memory is not None:
         spread = uncertainty or (report is not None and upscaler.samples > 1)
         upscaler.keep_below(int(max_memory * 2**30), volume.geometry.shape[1:], uncertainty=spread)
@@ -239,7 +243,8 @@ def upscale(
             explain_volume(volume, explain_quadtree, upscaler, progress=pictures.update)
     if dry_run:
         estimate = estimate_volume(volume, upscaler, uncertainty=uncertainty)
-        typer.echo(json.dumps(asdict(estimate)) if as_json else estimate_line(estimate))
+        told = asdict(estimate) | {"warnings": seen.warnings, "measured": seen.parameters()}
+        typer.echo(json.dumps(told) if as_json else estimate_line(estimate, seen.parameters()))
         return
     watch = None if report is None else slices_to_show(volume)
     with SliceProgress() as progress:
@@ -252,13 +257,16 @@ def upscale(
             strict=strict,
             writing=WriterOptions(overwrite, private, equipment, transfer_syntax),
             watch=watch,
+            preflight=seen,
         )
     if report is not None and watch is not None:
         report_volume(volume, report, upscaler, summary, watch, options=asdict(options))
     typer.echo(json.dumps(asdict(summary), default=str) if as_json else summary_line(summary, scale))
 
 
-def warn_of(line: str | None) -> None:
-    """Say on stderr, before anything is computed, what may make one stop."""
-    if line:
+def warn_of(seen: Preflight, *, refused_as: str | None) -> None:
+    """Say on stderr, before anything is computed, what may make one stop; refuse it if the source is named."""
+    if refused_as is not None:
+        seen.refuse(refused_as)
+    for line in seen.warnings:
         typer.echo(f"warning: {line}", err=True)

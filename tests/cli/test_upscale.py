@@ -150,9 +150,36 @@ def test_a_series_unlike_the_training_is_warned_of_and_refused_if_strict(run, se
     assert (code, out) == (1, "")
     assert "pixel spacing in mm 0.6615 (trained on 2 to 3); use a model" in one_line(err)
     assert not (tmp_path / "out").exists()
-    code, told, _ = run(*good)
+    assert run(*good, "--strict", "--dry-run") == (1, "", err)
+    code, told, before = run(*good, "--dry-run")
+    assert code == 0
+    assert "trained on 2 to 3" in one_line(before)
+    assert "source noise in HU " in told
+    code, told, before = run(*good)
     assert code == 0
     assert sum("trained on" in line for line in told.splitlines()) == 1
+    assert "trained on 2 to 3" in one_line(before)
+
+
+def test_the_noise_of_the_source_stands_in_its_header_and_in_the_json_of_both_runs(run, series, checkpoint, tmp_path):
+    good = (
+        "upscale",
+        "--series",
+        series,
+        "--checkpoint",
+        checkpoint,
+        "--steps",
+        1,
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
+    foreseen = json.loads(run(*good, "--dry-run")[1])
+    done = json.loads(run(*good)[1])
+    assert foreseen["measured"] == done["measured"]
+    ((name, value),) = (one for one in done["measured"] if one[0] == "source noise in HU")
+    (written,) = (tmp_path / "out").iterdir()
+    assert f"{name} {value}" in pydicom.dcmread(written).DerivationDescription
 
 
 def test_uncertainty_and_report_are_written_beside_the_series(run, series, checkpoint, tmp_path):

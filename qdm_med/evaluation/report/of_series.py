@@ -110,9 +110,10 @@ def report_volume(
         f"{_slices(slices)} of {rows} x {columns} pixels at x{upscaler.scale} with {upscaler.card.name}. There is no true "
         "slice to compare with: the figures say how far the result agrees with its source."
     )
+    headline = " ".join([headline, *(f"Warning: {line}." for line in summary.warnings)])
     tables = [_agreement_table(shown), _work_table(shown, summary)]
     cases = [one.case for one in shown]
-    write_report(path, headline, tables, cases, _receipt(volume, upscaler, options or {}), title=TITLE)
+    write_report(path, headline, tables, cases, _receipt(volume, upscaler, summary, options or {}), title=TITLE)
 
 
 def spread_over(count: int, most: int) -> list[int]:
@@ -193,7 +194,7 @@ def _hu(value: float, style: str) -> str:
     return "n/a" if np.isnan(value) else format(value, style)
 
 
-def _receipt(volume: Volume, upscaler: Upscaler, options: Mapping[str, Any]) -> dict[str, Any]:
+def _receipt(volume: Volume, upscaler: Upscaler, summary: UpscaleSummary, options: Mapping[str, Any]) -> dict[str, Any]:
     """What makes the pixels reproducible, of the source nothing but its format and its grid."""
     slices, rows, columns = volume.geometry.shape
     return {
@@ -205,6 +206,8 @@ def _receipt(volume: Volume, upscaler: Upscaler, options: Mapping[str, Any]) -> 
         "model_sha256": upscaler.sha256,
         "scale": upscaler.scale,
         **dict(derivation_of(upscaler).parameters),
+        **dict(summary.measured),
+        **({"warnings": list(summary.warnings)} if summary.warnings else {}),
         **({"uncertainty": calibration_of(upscaler)} if upscaler.samples > 1 else {}),
         "options": {key: value for key, value in options.items() if value is not None},
         "source": f"{volume.provenance.source_format}, {_slices(slices)} of {rows} x {columns} pixels",

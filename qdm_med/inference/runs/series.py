@@ -14,7 +14,7 @@ import numpy as np
 
 from qdm_med.errors import SeriesError
 from qdm_med.inference.runs.pipeline import overlapped
-from qdm_med.inference.runs.preflight import unlike_hu, unlike_training
+from qdm_med.inference.runs.preflight import Preflight, look_at
 from qdm_med.inference.runs.watch import Watch, plan_slice
 from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
@@ -47,6 +47,7 @@ class UpscaleSummary:
         active_windows: Share of downstream windows that were computed, likewise.
         warnings: What should be known about the source.
         uncertainty: Where the standard deviation of the samples was written, if it was asked for.
+        measured: Noise and point spread of the source, name and value, as far as it shows them.
     """
 
     out: Path
@@ -57,6 +58,7 @@ class UpscaleSummary:
     active_windows: float
     warnings: tuple[str, ...]
     uncertainty: Path | None = None
+    measured: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def upscale_volume(
     strict: bool = False,
     writing: WriterOptions = DEFAULTS,
     watch: Watch | None = None,
+    preflight: Preflight | None = None,
 ) -> UpscaleSummary:
     """Super-resolve an open volume and write it as a derived one.
 
@@ -158,6 +161,7 @@ def upscale_volume(
         strict: Refuse a source that is not in HU, or unlike what the model was trained on, instead of warning.
         writing: How the output is written.
         watch: Keeps slices of this run for a report.
+        preflight: What was found by :func:`qdm_med.inference.runs.preflight.look_at`; ``None``: it is looked for now.
 
     Raises:
         QdmMedError: If source, output or options do not serve; nothing is then written.
@@ -165,10 +169,15 @@ def upscale_volume(
     started = time.perf_counter()
     if uncertainty:
         upscaler.require_samples()
-    warnings = (*volume.provenance.warnings, *_unlike(volume, upscaler, strict=strict))
+    seen = look_at(volume, upscaler.card) if preflight is None else preflight
+    if strict:
+        seen.refuse(name_of(volume))
+    warnings = (*volume.provenance.warnings, *seen.warnings)
+    derivation = derivation_of(upscaler).assuming((*volume.provenance.assumptions, *seen.parameters()))
     tally = _Tally()
     with ExitStack() as stack:
-        outputs = _open_outputs(stack, volume, out, upscaler, writing, uncertainty=uncertainty)
+        calibration = calibration_of(upscaler) if uncertainty else None
+        outputs = _open_outputs(stack, volume, out, derivation, writing, calibration)
         todo = [index for index in range(len(volume)) if index not in outputs.finished]
         resumed = len(volume) - len(todo)
         progress(resumed, len(volume), None)
@@ -186,7 +195,7 @@ def upscale_volume(
                 progress(done, len(volume), result)
         written, spread = outputs.commit()
     seconds = time.perf_counter() - started
-    return UpscaleSummary(written, len(volume), resumed, seconds, *tally.shares(), warnings, spread)
+    return UpscaleSummary(written, len(volume), resumed, seconds, *tally.shares(), warnings, spread, seen.parameters())
 
 
 class _Tally:
@@ -207,32 +216,23 @@ class _Tally:
         return leaves, self._windows / max(1, self._windows_in_all)
 
 
-def _unlike(volume: Volume, upscaler: Upscaler, *, strict: bool) -> tuple[str, ...]:
-    """What is to be warned of, if values are no HU or the series unlike the model's training; refused if ``strict``."""
-    found = [
-        (unlike_hu(volume), "or do without --strict"),
-        (unlike_training(volume, upscaler.card), "use a model for such series, or do without --strict"),
-    ]
-    for line, remedy in found:
-        if line and strict:
-            files = volume.provenance.files
-            name = shown(Path(os.path.commonpath(files))) if files else "the volume"
-            raise SeriesError(f"{name}: {line}; {remedy}")
-    return tuple(line for line, _ in found if line)
+def name_of(volume: Volume) -> str:
+    """A volume's files in a message: their common folder."""
+    files = volume.provenance.files
+    return shown(Path(os.path.commonpath(files))) if files else "the volume"
 
 
 def _open_outputs(
-    stack: ExitStack, volume: Volume, out: Path, upscaler: Upscaler, writing: WriterOptions, *, uncertainty: bool
+    stack: ExitStack, volume: Volume, out: Path, derivation: Derivation, writing: WriterOptions, calibration: str | None
 ) -> Outputs:
-    derivation = derivation_of(upscaler).assuming(volume.provenance.assumptions)
-    if not uncertainty and (stale := uncertainty_output(out)).exists():
+    """Open what is written; the standard deviation of the samples if its calibration is given."""
+    if calibration is None and (stale := uncertainty_output(out)).exists():
         raise SeriesError(
             f"{stale}: is the uncertainty of another output; move it away, add --uncertainty or choose another --out"
         )
     series = stack.enter_context(open_writer(volume, out, derivation, writing))
-    if not uncertainty:
+    if calibration is None:
         return Outputs(series)
-    calibration = calibration_of(upscaler)
     spread = open_uncertainty_writer(
         volume, series, derivation, calibration=calibration, overwrite=writing.overwrite
     )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from qdm_med.checkpoints.model import ModelCard
-from qdm_med.errors import CheckpointError
-from qdm_med.inference.runs.preflight import unlike_hu, unlike_training
+from qdm_med.errors import CheckpointError, SeriesError
+from qdm_med.inference.runs.preflight import look_at, unlike_hu, unlike_training
+from qdm_med.io.describe import describe_tree
+from qdm_med.io.read import read_volume
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
 from qdm_med.volume import CtSlice, Geometry, Provenance, Volume
+from tests.conftest import SHARED
 
 DOMAIN = {"pixel_spacing_mm": [0.5, 2.0], "slice_thickness_mm": [1.0, 5.0], "matrix": [64, 128]}
 
@@ -112,3 +118,65 @@ def test_padding_does_not_count():
     hu[:, :4] = -2000
     volume = Volume(tuple(CtSlice(each, padding, float(n)) for n, each in enumerate(hu)), Geometry(hu.shape, np.eye(4)), Provenance("memory", "s"))
     assert unlike_hu(volume) is not None
+
+
+def scanned(noise=10.0, fwhm=1.4, slices=3, seed=0):
+    """A body with lungs, scanned with a point spread and white noise of a kernel's width."""
+    fine, side = 4, 128
+    y, x = (np.mgrid[: side * fine, : side * fine] + 0.5) / fine
+    truth = np.full(x.shape, -1000.0)
+    truth[((x - 64) / 56) ** 2 + ((y - 64) / 46) ** 2 < 1] = 40
+    for column, row, radius, value in ((40, 64, 13, -850), (92, 60, 12, -820), (64, 88, 7, 900)):
+        truth[np.hypot(x - column, y - row) < radius] = value
+    low = gaussian_filter(truth, fwhm / 2.3548 * fine).reshape(side, fine, side, fine).mean(axis=(1, 3))
+    rng = np.random.default_rng(seed)
+    grain = gaussian_filter(rng.standard_normal((slices, side, side)), (0, 0.5, 0.5))
+    hu = np.clip(low + noise * grain / grain.std(), -1024, 3071).astype(np.float32)
+    return Volume.from_array(hu, Geometry(hu.shape, np.diag([2.5, 0.8, 0.8, 1.0])))
+
+
+CLINICAL = {"domain": {"noise_hu": [0.0, 45.0], "fwhm_pixels": [0.6, 2.3]}}
+
+
+@pytest.mark.parametrize(("noise", "fwhm"), [(3.0, 0.8), (12.0, 1.4), (25.0, 2.2)])
+def test_nothing_is_said_of_noise_and_point_spread_that_were_trained_on(noise, fwhm):
+    seen = look_at(scanned(noise, fwhm), card(CLINICAL))
+    assert seen.warnings == ()
+    told = dict(seen.parameters())
+    assert float(told["source noise in HU"]) == pytest.approx(noise, rel=0.15)
+    assert float(told["source point spread in pixels"]) == pytest.approx(fwhm, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [({"noise": 90.0}, "noise in HU"), ({"fwhm": 3.4}, "point spread in pixels")],
+)
+def test_noise_and_point_spread_beyond_the_training_are_told_with_both_numbers(odd, told):
+    seen = look_at(scanned(**odd), card(CLINICAL))
+    (line,) = seen.warnings
+    assert line.startswith(f"unlike what model m was trained on: {told} ")
+    assert "trained on" in line
+    with pytest.raises(SeriesError, match="scan: unlike what model m was trained on"):
+        seen.refuse("scan")
+
+
+def test_a_model_of_large_pixels_says_nothing_of_noise_but_records_it():
+    seen = look_at(scanned(60.0), card({"domain": DOMAIN}))
+    assert seen.warnings == ()
+    assert [name for name, _ in seen.parameters()] == ["source noise in HU", "source point spread in pixels"]
+
+
+def test_what_cannot_be_measured_is_not_recorded():
+    assert look_at(of_values(np.full((2, 64, 64), -1000.0)), card(CLINICAL)).parameters() == ()
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dcm_qa_ct_ge_head", "tcia_lidc_idri_0001", "tcia_rider_pilot_0117", "tcia_acrin_flt_breast_001"])
+def test_ordinary_clinical_series_raise_no_alarm(name, tmp_path):
+    with zipfile.ZipFile(SHARED / "data" / "ct" / f"{name}.zip") as archive:
+        archive.extractall(tmp_path)
+    for series in describe_tree(tmp_path):
+        seen = look_at(read_volume(tmp_path, series_uid=series.series_uid), card(CLINICAL))
+        assert seen.warnings == ()
+        assert len(seen.parameters()) == 2
