@@ -8,7 +8,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from qdm_med.errors import DataError
-from qdm_med.evaluation.columns import column, grouped
+from qdm_med.evaluation.columns import COLUMNS, column, grouped
 from qdm_med.evaluation.measures.protocols import PAPER_PROTOCOL, PAPER_WINDOW, hu_protocol, protocols
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.evaluation.scoring import Truth, calibration_scores, score_slice
@@ -73,11 +73,11 @@ def test_the_unchanged_slice_is_perfect_in_every_column(truth):
         described = column(name)
         if "contrast_medium" in name and math.isnan(value):
             continue  # the phantom's vessels hold none
-        if described.best == "high":
+        if described.sense == "high":
             assert value == (math.inf if "psnr" in name else pytest.approx(1.0)), name
         # A(truth) - LR is the noise of the input: nobody is better than that without seeing it.
-        elif described.best and not name.startswith(("consistency_", "area_")):
-            assert value == best[described.best], name
+        elif described.sense and not name.startswith(("consistency_", "area_")):
+            assert value == best[described.sense], name
     assert perfect["consistency_mae_hu"] == perfect["truth_consistency_mae_hu"]
     assert perfect["consistency_excess_hu"] == 0.0
     area_means = truth.hu.reshape(64, 4, 64, 4).mean(axis=(1, 3))
@@ -120,7 +120,7 @@ def test_every_column_belongs_to_a_table(scores):
     assert {one.name for one in groups["network"]} == {"psnr_db", "ssim", "ms_ssim", "psnr_body_db", "ssim_body"}
     assert "mae_hu" in {one.name for one in groups["hu"]}
     assert "consistency_mae_hu" in {one.name for one in groups["fidelity"]}
-    assert column("lpips_squeeze").best == column("paper_lpips_alex").best == "low"
+    assert column("lpips_squeeze").sense == column("paper_lpips_alex").sense == "low"
 
 
 class MeanDifference:
@@ -150,4 +150,32 @@ def test_raw_and_calibrated_coverage_stand_side_by_side(truth):
     assert (scores["sample_std_hu"], scores["calibrated_std_hu"]) == pytest.approx((5.0, 30.0))
     assert "coverage_95_calibrated" not in calibration_scores(Restored(guess, std_hu=raw, samples=8), truth)
     assert calibration_scores(Restored(guess), truth) == {}
-    assert column("coverage_95_calibrated").best == column("calibrated_std_hu").best == ""
+    assert column("coverage_95_calibrated").sense == column("calibrated_std_hu").sense == ""
+
+
+def test_what_is_scored_is_what_is_described(truth):
+    """Every column has its line in the table of columns, and every line its score."""
+    guess = noisier(truth.hu, 30.0)
+    spread = np.full(guess.shape, 30.0, dtype=np.float32)
+    leaves = np.ones(truth.case.low_hu.shape, dtype=bool)
+    scored = set(calibration_scores(Restored(guess, leaves, std_hu=spread, samples=8, calibrated_std_hu=spread), truth))
+    for net in ("squeeze", "alex"):
+        lpips = MeanDifference()
+        lpips.column = f"lpips_{net}"
+        scored |= score_slice(guess, truth, INTENSITY, perceptual=lpips).keys()
+    assert scored == COLUMNS.keys()
+
+
+def test_an_unknown_column_is_an_error_and_not_low_is_better():
+    with pytest.raises(DataError, match="column 'sharpness' is unknown to this version"):
+        grouped(["psnr_db", "sharpness"])
+
+
+def test_every_limit_holds_what_is_best():
+    best = {"high": 1.0, "low": 0.0, "zero": 0.0, "one": 1.0}
+    limited = [one for one in COLUMNS.values() if one.limit]
+    assert len(limited) == 11
+    for one in limited:
+        assert not one.limit.broken_by(best[one.sense]), one.name
+        assert not one.limit.broken_by(math.nan)
+        assert one.limit.broken_by(one.limit.high + 1e-3)

@@ -104,7 +104,7 @@ def test_every_degradation_has_its_share_of_the_batches(store, trained, monkeypa
 
 
 def test_shares_of_more_than_the_whole_are_refused():
-    with pytest.raises(ConfigError, match="benchmark_share and scanner_share"):
+    with pytest.raises(ConfigError, match="benchmark_share, scanner_share and clinical_share"):
         DenoiserTrainingConfig(benchmark_share=0.7, scanner_share=0.4)
 
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import IntensityMap
+from qdm_med.keys import recorded
 
 Range = tuple[float, float]
 
@@ -145,7 +146,7 @@ def _sampled(image: NDArray[np.float32], params: ClinicalParams) -> NDArray[np.f
 
 def clinical_noise(shape: tuple[int, ...], params: ClinicalParams) -> NDArray[np.float32]:
     """Noise of ``shape`` in HU, with exactly the standard deviation that ``params`` says."""
-    white = np.random.default_rng(params.noise_seed).standard_normal(shape, dtype=np.float32)
+    white = recorded(params.noise_seed).standard_normal(shape, dtype=np.float32)
     shaped = np.fft.irfft2(np.fft.rfft2(white) * noise_amplitude((shape[-2], shape[-1]), params), s=shape[-2:])
     deviation = shaped.std()
     return np.asarray(shaped * (params.noise_hu / deviation if deviation else 0.0), dtype=np.float32)

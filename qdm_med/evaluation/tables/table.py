@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qdm_med.evaluation.columns import Column, grouped
-from qdm_med.evaluation.measures.alarms import LIMITS
+from qdm_med.evaluation.columns import COLUMNS, Column, column, grouped
 from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.tables.published import PUBLISHED
 from qdm_med.evaluation.tables.statistics import Summary, differences, summarise
@@ -41,8 +39,7 @@ def result_tables(rows: Sequence[SliceScore], titles: Mapping[str, str]) -> list
         rows: Results.
         titles: Group -> title, which names the data range.
     """
-    # Mean HU of the truth belong to Bland-Altman plots; in a table they would be the same for all methods.
-    summaries = [one for one in summarise(rows) if not re.fullmatch(r"truth_(?!consistency).*", one.metric)]
+    summaries = [one for one in summarise(rows) if column(one.metric).in_tables]
     methods = _methods(rows)
     return [
         Table(titles.get(group, group), ("mean over patients (95 %)", *methods), _measures(summaries, methods, columns))
@@ -58,7 +55,7 @@ def difference_table(rows: Sequence[SliceScore], baseline: str) -> Table:
         one
         for members in grouped(summary.metric for summary in summaries).values()
         for one in members
-        if one.best in ("high", "low")
+        if one.sense in ("high", "low")
     ]
     title = f"Paired differences to {baseline} on the same slices"
     return Table(title, ("mean over patients (95 %)", *methods), _measures(summaries, methods, columns, signed=True))
@@ -68,13 +65,13 @@ def alarm_table(rows: Sequence[SliceScore]) -> Table:
     """On how many slices each limit of fidelity is broken."""
     methods = _methods(rows)
     body = []
-    for limit in LIMITS:
+    for name, limit in ((one.name, one.limit) for one in COLUMNS.values() if one.limit):
         cells = []
-        for name in methods:
-            values = [row.scores[limit.column] for row in rows if row.method == name and limit.column in row.scores]
+        for method in methods:
+            values = [row.scores[name] for row in rows if row.method == method and name in row.scores]
             measured = [value for value in values if math.isfinite(value)]
             cells.append(f"{sum(map(limit.broken_by, measured))} of {len(measured)}")
-        body.append((f"{limit.meaning} ({limit.column} not in {limit.low:g} to {limit.high:g})", *cells))
+        body.append((f"{limit.meaning} ({name} not in {limit.low:g} to {limit.high:g})", *cells))
     return Table("Alarms: slices beyond a limit of fidelity", ("alarm", *methods), tuple(body))
 
 

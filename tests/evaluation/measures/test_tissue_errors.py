@@ -31,5 +31,5 @@ def test_all_of_them_stand_in_the_table_of_hu():
     found = tissue_errors(np.zeros((4, 4)), np.zeros((4, 4)), np.ones((4, 4), bool))
     assert {column(name).group for name in found} == {"hu"}
     assert column("bias_bone_hu").group == "hu"
-    assert column("bias_bone_hu").best == "zero"
-    assert column("bone_rmse_hu").best == "low"
+    assert column("bias_bone_hu").sense == "zero"
+    assert column("bone_rmse_hu").sense == "low"
