@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("store", "backbone", "out"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--checkpoint", type=Path, default=default_checkpoint())
+    parser.add_argument("--checkpoint", type=Path, default=default_checkpoint("benchmark"))
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--latent", default="")
     parser.add_argument("--consistency", default="")

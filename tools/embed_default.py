@@ -1,6 +1,7 @@
-"""Make a trained checkpoint the package's default: its name, half precision, default steps, training domain in its card.
+"""Embed a trained checkpoint in the package: its name, half precision, default steps, training domain in its card.
 
-Usage: python -m tools.embed_default CHECKPOINT STORE STEPS_X4 STEPS_X8, and tools.calibrate_uncertainty after it.
+It takes the place of the embedded model of its purpose. Usage: python -m tools.embed_default CHECKPOINT STORE STEPS_X4
+STEPS_X8, and tools.calibrate_uncertainty after it.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ def domain(store: SliceStore, scales: tuple[int, ...]) -> dict[str, list[float]]
 
 
 def main(checkpoint: Path, store: Path, steps: tuple[int, ...]) -> None:
-    """Write the package's default checkpoint."""
+    """Write the package's checkpoint of the model's purpose."""
     model = load_checkpoint(checkpoint)
-    training = {**model.card.training, "domain": domain(SliceStore.open(store), model.card.scales)}
-    card = replace(model.card, name=default_checkpoint().stem, steps=steps, training=training)
-    sha256 = save_checkpoint(default_checkpoint(), card, model.autoencoder, model.denoiser, dtype=torch.float16)
-    print(f"{default_checkpoint()}: {default_checkpoint().stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
+    target = default_checkpoint(model.card.purpose)
+    # A clinical model is bound by noise and point spread, which its training recorded, not by millimetres.
+    known = model.card.training.get("domain") or domain(SliceStore.open(store), model.card.scales)
+    card = replace(model.card, name=target.stem, steps=steps, training={**model.card.training, "domain": known})
+    sha256 = save_checkpoint(target, card, model.autoencoder, model.denoiser, dtype=torch.float16)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {sha256}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ from qdm_med.uncertainty import SpreadCalibration
 
 FORMAT = "qdm-med/1"
 
+Purpose = Literal["benchmark", "clinical"]
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -43,6 +46,8 @@ class ModelCard:
         threshold: Default quadtree threshold s, of the default quadtree.
         quadtree: Default quadtree.
         steps: Default number of sampling steps for each scale, in the order of ``scales``.
+        purpose: What slices the model is for, ``"benchmark"`` (the paper's degradation) or ``"clinical"``; what its modes are
+            and how it agrees with its source goes by it.
         training: Training data and figures, free of patient data.
         uncertainty: How the standard deviation of samples is calibrated, by scale; where a scale is missing it is not.
         version: Version of qdm-med that wrote the checkpoint.
@@ -57,6 +62,7 @@ class ModelCard:
     threshold: float = 0.15
     quadtree: QuadtreeKind = "paper"
     steps: tuple[int, ...] = (4, 8)
+    purpose: Purpose = "benchmark"
     training: Mapping[str, Any] = field(default_factory=dict)
     uncertainty: tuple[SpreadCalibration, ...] = ()
     version: str = __version__
@@ -207,6 +213,23 @@ def _load(path: Path, network: nn.Module, tensors: Mapping[str, Tensor], owner: 
         raise CheckpointError(f"{path}: its {owner} does not fit its card ({reason})") from None
 
 
-def default_checkpoint() -> Path:
-    """Path of the checkpoint that ships with the package."""
-    return Path(str(resources.files("qdm_med.weights") / "qdm-t.safetensors"))
+EMBEDDED: Mapping[Purpose, str] = MappingProxyType({"clinical": "qdm-c.safetensors", "benchmark": "qdm-t.safetensors"})
+"""Files of the checkpoints that ship with the package."""
+
+
+def default_checkpoint(purpose: Purpose = "clinical") -> Path:
+    """Path of a checkpoint that ships with the package."""
+    return Path(str(resources.files("qdm_med.weights") / EMBEDDED[purpose]))
+
+
+def find_checkpoint(given: Path | None, purpose: Purpose = "clinical") -> Path:
+    """Path of the checkpoint that a user means.
+
+    Args:
+        given: A file, or ``clinical`` or ``benchmark`` for the embedded model of that purpose; ``None``: that of ``purpose``.
+        purpose: What is meant where nothing is given.
+    """
+    if given is None:
+        return default_checkpoint(purpose)
+    named = [name for name in EMBEDDED if str(given) == name and not given.exists()]
+    return default_checkpoint(named[0]) if named else given

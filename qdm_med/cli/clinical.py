@@ -23,14 +23,14 @@ def judge_clinically(
     as_json: bool,
 ) -> None:
     """Run the clinical benchmark and print what it found; arguments are those of ``eval``."""
-    from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
+    from qdm_med.checkpoints.model import find_checkpoint, load_checkpoint
     from qdm_med.cli.progress import CountProgress
     from qdm_med.device import pick_device
     from qdm_med.evaluation.clinical.run import evaluate_clinically
 
     with CountProgress("slices") as progress:
         found = evaluate_clinically(
-            load_checkpoint(checkpoint or default_checkpoint()),
+            load_checkpoint(find_checkpoint(checkpoint)),
             options,
             device=pick_device(device),
             data=data,

@@ -122,7 +122,7 @@ def evaluate(
             out=out,
         )
         return
-    from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
+    from qdm_med.checkpoints.model import find_checkpoint, load_checkpoint
     from qdm_med.cli.progress import CountProgress
     from qdm_med.device import pick_device
     from qdm_med.evaluation.benchmarks import BenchmarkOptions
@@ -167,7 +167,7 @@ def evaluate(
         samples=samples,
         count_macs=macs,
     )
-    model = load_checkpoint(checkpoint or default_checkpoint())
+    model = load_checkpoint(find_checkpoint(checkpoint, "benchmark"))
     if export_inputs:
         with CountProgress("slices") as progress:
             count = export_benchmark(data, model, options, export_inputs, progress.update)

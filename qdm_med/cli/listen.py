@@ -22,13 +22,16 @@ def listen(
         float, typer.Option(min=0, help="Seconds without a new instance after which a series is complete.")
     ] = 5.0,
     scale: Annotated[int, typer.Option(help="Magnification of rows and columns: 4 or 8.")] = 4,
-    checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Trained model: a file, or an embedded one: clinical (default) or benchmark.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the model's for the scale.")] = None,
     consistency: Annotated[
-        ConsistencyName, typer.Option(help="How far results agree with their source in HU: off, local, soft or hard.")
-    ] = "local",
+        ConsistencyName | None,
+        typer.Option(help="Agreement with the source's HU: off, local, spread, soft or hard. Default: the model's."),
+    ] = None,
     transfer_syntax: Annotated[
         SyntaxName, typer.Option(help="Encoding of results: explicit, rle, jpeg-ls, jpeg-2000 or htj2k.")
     ] = "explicit",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qdm_med.inference.runs.preflight import Preflight
 
 ModeName = Literal["faithful", "balanced", "detailed"]
-ConsistencyName = Literal["off", "local", "soft", "hard"]
+ConsistencyName = Literal["off", "local", "spread", "soft", "hard"]
 QuadtreeName = Literal["paper", "adaptive"]
 PrecisionName = Literal["float32", "bfloat16"]
 QUALITY, SOURCE, DICOM, PERFORMANCE = "Quality", "Source and its units", "DICOM output", "Performance"
@@ -32,15 +32,19 @@ def upscale(
         Path | None, typer.Option(help="Folder or file to create. Default: SERIES with -srx4 or -srx8 added.")
     ] = None,
     scale: Annotated[int, typer.Option(help="Magnification of rows and columns: 4 or 8.")] = 4,
-    checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Trained model: a file, or an embedded one: clinical (default) or benchmark.")
+    ] = None,
     device: Annotated[str, typer.Option(rich_help_panel=PERFORMANCE, help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
     mode: Annotated[
-        ModeName,
+        ModeName | None,
         typer.Option(
-            rich_help_panel=QUALITY, help="faithful (least error and invention), balanced, or detailed (most detail)."
+            rich_help_panel=QUALITY,
+            help="faithful (least error and invention), balanced (one sample), or detailed (most texture). Default: the "
+            "model's.",
         ),
-    ] = "balanced",
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(rich_help_panel=QUALITY, help="Sampling steps. Default: the mode's.")
     ] = None,
@@ -51,12 +55,20 @@ def upscale(
         float | None, typer.Option(rich_help_panel=QUALITY, help="Factor on the noise. Default: the mode's.")
     ] = None,
     consistency: Annotated[
-        ConsistencyName,
+        ConsistencyName | None,
         typer.Option(
             rich_help_panel=QUALITY,
-            help="Agreement with the source's HU: off, local (neighbourhoods), soft or hard (every pixel).",
+            help="Agreement with the source's HU: off, local (neighbourhoods), spread (through its point spread), soft or hard "
+            "(every pixel). Default: the model's.",
         ),
-    ] = "local",
+    ] = None,
+    fwhm: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=QUALITY,
+            help="Full width at half maximum of the source's point spread in its pixels. Default: estimated.",
+        ),
+    ] = None,
     uncertainty: Annotated[
         bool,
         typer.Option(
@@ -209,6 +221,7 @@ def upscale(
         samples=samples,
         temperature=temperature,
         consistency=consistency,
+        fwhm=fwhm,
         quadtree=quadtree,
         threshold=threshold,
         noise_factor=noise_factor,

@@ -24,8 +24,8 @@ from qdm_med.evaluation.measures.tissue_errors import tissue_errors
 from qdm_med.evaluation.measures.tissues import TISSUES, body_mask
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Restored
-from qdm_med.inference.consistency import block_mean
 from qdm_med.intensity import IntensityMap
+from qdm_med.resample import block_mean
 from qdm_med.volume import BoolArray, FloatArray
 
 NAN = float("nan")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from typing import Any, TypeVar
-
 import numpy as np
 import torch
 from einops import rearrange
@@ -12,11 +9,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from qdm_med.data.noise_level import noise_hu
+from qdm_med.inference.forward_model import return_to_source
 from qdm_med.intensity import HU_MAX, HU_MIN
 from qdm_med.models.conditioning import upsample
+from qdm_med.resample import block_mean
 from qdm_med.volume import FloatArray
-
-Scalar = TypeVar("Scalar", bound=np.floating[Any])
 
 Bounds = tuple[FloatArray, FloatArray]
 """Lowest and highest HU, ``(rows, 1, scale columns)``: those of all the pixel rows that one source row becomes."""
@@ -30,22 +27,15 @@ REACH = 5
 OVERSHOOT_HU = 250.0
 """How far a slice may leave the HU range of its source as a whole."""
 
-BACK_PROJECTIONS = 4
-"""Smooth corrections before the exact one; each leaves a fraction of the difference."""
+BACK_PROJECTIONS = 12
+"""Smooth corrections before the exact one; each leaves a fraction of the difference, so that what the exact one shifts
+block by block is too little to be seen as dots along edges."""
 
 BISECTIONS = 40
 """Halvings of a bracket of at most some ten thousand HU: far below float32's resolution."""
 
 NOISE_BAND = 2.0
 """Standard deviations of its noise by which the source itself may be wrong."""
-
-
-def block_mean(fine: NDArray[Scalar], scale: int) -> NDArray[Scalar]:
-    """Mean of each ``scale`` by ``scale`` block, ``(scale rows, scale columns)`` -> ``(rows, columns)``."""
-    # Whole columns and rows are added: reducing over the blocks would take seven times as long.
-    by_column = reduce(np.add, (fine[:, offset::scale] for offset in range(scale)))
-    total = reduce(np.add, (by_column[offset::scale] for offset in range(scale)))
-    return np.asarray(total / scale**2, dtype=fine.dtype)
 
 
 def keep_local_mean(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
@@ -180,15 +170,19 @@ def _with_block_means(
     return matched
 
 
-def back_projected(fine: FloatArray, source: FloatArray, scale: int, how: str) -> FloatArray:
+def back_projected(
+    fine: FloatArray, source: FloatArray, scale: int, how: str, *, fwhm: float | None = None
+) -> FloatArray:
     """Make a super-resolved slice agree with its source as far as is asked.
 
     Args:
         fine: ``(scale rows, scale columns)`` super-resolved HU.
         source: ``(rows, columns)`` source HU, padding filled.
         scale: Magnification.
-        how: ``"off"``: bounded by the source's neighbourhoods only; ``"local"``: :func:`agree_with_source`; ``"soft"`` and
-            ``"hard"``: after that :func:`soft_consistency` and :func:`hard_consistency`.
+        how: ``"off"``: bounded by the source's neighbourhoods only; ``"local"``: :func:`agree_with_source`; ``"spread"``: that
+            and :func:`~qdm_med.inference.forward_model.return_to_source`; ``"soft"`` and ``"hard"``: after ``"local"``
+            :func:`soft_consistency` and :func:`hard_consistency`.
+        fwhm: For ``"spread"``: full width at half maximum of the source's point spread in its pixels; ``None``: estimated.
 
     Returns:
         ``(scale rows, scale columns)`` float32 HU.
@@ -196,8 +190,8 @@ def back_projected(fine: FloatArray, source: FloatArray, scale: int, how: str) -
     if how == "off":
         return limit_overshoot(fine, source, scale)
     agreed = agree_with_source(fine, source, scale)
-    return {"local": _as_it_is, "soft": soft_consistency, "hard": hard_consistency}[how](agreed, source, scale)
-
-
-def _as_it_is(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
-    return fine
+    if how == "local":
+        return agreed
+    if how == "spread":
+        return limit_overshoot(return_to_source(agreed, source, scale, fwhm), source, scale)
+    return {"soft": soft_consistency, "hard": hard_consistency}[how](agreed, source, scale)

@@ -25,11 +25,13 @@ class SliceFinisher:
         intensity: HU to [-1, 1].
         scale: Magnification.
         consistency: How far the slice agrees with its source.
+        fwhm: Of the source's point spread in its pixels, if it is known.
     """
 
     intensity: IntensityMap
     scale: int
     consistency: ConsistencyName
+    fwhm: float | None = None
 
     def finish(self, plan: SlicePlan, fine: Mapping[Tile, Tensor]) -> FloatArray:
         """``(scale rows, scale columns)`` float32 HU of a slice.
@@ -41,7 +43,7 @@ class SliceFinisher:
         low, high = self.intensity.hu_range
         inside = np.clip(plan.source, low, high)
         answer = self.intensity.to_hu(self._fuse(plan, fine).numpy())
-        hu = back_projected(answer, inside, self.scale, self.consistency)
+        hu = back_projected(answer, inside, self.scale, self.consistency, fwhm=self.fwhm)
         # Beyond the mapped range (metal on an extended scale) there is no network: those HU are magnified as they are.
         if (plan.source != inside).any():
             hu = hu + np.kron(plan.source - inside, np.ones((self.scale, self.scale), dtype=np.float32))

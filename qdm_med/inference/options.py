@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
-from qdm_med.checkpoints.model import ModelCard
+from qdm_med.checkpoints.model import ModelCard, Purpose
 from qdm_med.errors import ConfigError
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
@@ -17,7 +17,7 @@ from qdm_med.uncertainty import SpreadCalibration
 
 Precision = Literal["float32", "bfloat16"]
 ModeName = Literal["faithful", "balanced", "detailed"]
-ConsistencyName = Literal["off", "local", "soft", "hard"]
+ConsistencyName = Literal["off", "local", "spread", "soft", "hard"]
 
 
 class Mode(NamedTuple):
@@ -47,15 +47,30 @@ class Sampling(NamedTuple):
     temperature: float
 
 
-MODES: Mapping[str, Mode] = MappingProxyType(
+MODES: Mapping[Purpose, Mapping[ModeName, Mode]] = MappingProxyType(
     {
-        "faithful": Mode(steps=2, samples=4),
-        "balanced": Mode(),
-        "detailed": Mode(steps=8, threshold=0.0),
+        "benchmark": MappingProxyType(
+            {
+                "faithful": Mode(steps=2, samples=4),
+                "balanced": Mode(),
+                "detailed": Mode(steps=8, threshold=0.0),
+            }
+        ),
+        "clinical": MappingProxyType(
+            {
+                "faithful": Mode(steps=1, temperature=0.0),
+                "balanced": Mode(),
+                "detailed": Mode(steps=8, threshold=0.0),
+            }
+        ),
     }
 )
-"""Measured on the embedded model (its card has the curve): ``faithful`` comes near the mean of what is likely, and invents
-least; ``balanced`` is the default; ``detailed`` walks eight steps and refines every leaf, smooth tissue included."""
+"""What a mode is, by what the model is for. ``faithful`` is, or comes near, the mean of what is likely, and invents least;
+``balanced`` is one sample; ``detailed`` walks eight steps and refines every leaf, smooth tissue included. The models' cards have
+the figures of each."""
+
+DEFAULT_MODE: Mapping[Purpose, ModeName] = MappingProxyType({"benchmark": "balanced", "clinical": "faithful"})
+DEFAULT_CONSISTENCY: Mapping[Purpose, ConsistencyName] = MappingProxyType({"benchmark": "local", "clinical": "spread"})
 
 _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -67,6 +82,9 @@ _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Options that are names, and the names they know."""
 
+
+LARGEST_FWHM = 5.0
+"""Source pixels beyond which no scanner's point spread reaches."""
 
 WITHOUT_EFFECT: Mapping[str, str] = MappingProxyType(
     {"batch_leaves": "what is computed together; HU agree to within the rounding of float32"}
@@ -81,14 +99,19 @@ class UpscaleOptions:
     Attributes:
         scale: Magnification along rows and columns.
         seed: Key of the noise; the same seed gives the same images.
-        mode: Names a combination of steps, samples and temperature; each can be given by itself as well.
+        mode: Names a combination of steps, samples and temperature, each of which can be given by itself as well; ``None``:
+            the default of models for such slices.
         steps: Sampling steps; ``None``: the mode's.
         samples: Samples whose mean is taken; ``None``: the mode's. The more, the closer to what is expected of the source
             and the less invented detail; time grows with them.
         temperature: Factor on all noise of the sampler; ``None``: the mode's. Below 1 samples are smoother.
         consistency: How far the slice agrees with its source in HU, see :mod:`qdm_med.inference.consistency`: ``"off"`` (the
-            networks' answer within plausible bounds), ``"local"`` (the mean of every neighbourhood), ``"soft"`` (the mean
-            of every source pixel to within the source's noise) or ``"hard"`` (exactly, its noise included).
+            networks' answer within plausible bounds), ``"local"`` (the mean of every neighbourhood), ``"spread"`` (that, and
+            most of what the source says, seen through its point spread), ``"soft"`` (the mean of every source pixel to
+            within the source's noise) or ``"hard"`` (exactly, its noise included); ``None``: the default of models for
+            such slices.
+        fwhm: For ``"spread"``: full width at half maximum of the source's point spread in its pixels; ``None``: the one that
+            explains each slice best.
         quadtree: ``"paper"`` (one level, the whole slice) or ``"adaptive"`` (several levels, above the noise, in the
             patient only); ``None``: the checkpoint's default.
         threshold: Quadtree threshold s; ``None``: the mode's, else the checkpoint's default for its own quadtree, else the
@@ -104,11 +127,12 @@ class UpscaleOptions:
 
     scale: int = 4
     seed: int = 0
-    mode: ModeName = "balanced"
+    mode: ModeName | None = None
     steps: int | None = None
     samples: int | None = None
     temperature: float | None = None
-    consistency: ConsistencyName = "local"
+    consistency: ConsistencyName | None = None
+    fwhm: float | None = None
     quadtree: QuadtreeKind | None = None
     threshold: float | None = None
     noise_factor: float | None = None
@@ -126,6 +150,8 @@ class UpscaleOptions:
             raise ConfigError(f"samples must be at least 1, got {self.samples}")
         if self.temperature is not None and not 0 <= self.temperature <= 2:
             raise ConfigError(f"temperature must lie in [0, 2], got {self.temperature}")
+        if self.fwhm is not None and not 0 <= self.fwhm <= LARGEST_FWHM:
+            raise ConfigError(f"fwhm must lie in [0, {LARGEST_FWHM:g}] source pixels, got {self.fwhm}")
         for name, known in _NAMES.items():
             if (given := getattr(self, name)) not in known and given is not None:
                 raise ConfigError(f"{name} {given!r} is unknown; known: {', '.join(known)}")
@@ -141,6 +167,8 @@ class UpscaleOptions:
         quadtree = self.quadtree_for(card)
         return replace(
             self,
+            mode=self.mode_for(card),
+            consistency=self.consistency_for(card),
             steps=steps,
             samples=samples,
             temperature=temperature,
@@ -158,6 +186,21 @@ class UpscaleOptions:
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in WITHOUT_EFFECT}
         return tuple((name, _written(value)) for name, value in values.items() if value is not None)
 
+    def mode_for(self, card: ModelCard) -> ModeName:
+        """The mode that is asked of a model."""
+        return self.mode or DEFAULT_MODE[card.purpose]
+
+    def consistency_for(self, card: ModelCard) -> ConsistencyName:
+        """The agreement with the source that is asked of a model.
+
+        Raises:
+            ConfigError: If a point spread is given that nothing asks for.
+        """
+        consistency = self.consistency or DEFAULT_CONSISTENCY[card.purpose]
+        if self.fwhm is not None and consistency != "spread":
+            raise ConfigError(f"fwhm belongs to consistency spread, not {consistency}; leave it out or ask for spread")
+        return consistency
+
     def tiling_for(self, card: ModelCard) -> Tiling:
         """The tiles that these options ask of a model.
 
@@ -173,7 +216,7 @@ class UpscaleOptions:
         Raises:
             CheckpointError: If the model was not trained for the scale.
         """
-        mode = MODES[self.mode]
+        mode = MODES[card.purpose][self.mode_for(card)]
         default_steps = card.steps_for(self.scale)
         of_mode = None if mode.steps is None else min(mode.steps, card.schedule.steps)
         return Sampling(
@@ -192,7 +235,8 @@ class UpscaleOptions:
         """
         steps, _, temperature = self.sampling_for(card)
         fits = [one for one in card.uncertainty if (one.scale, one.steps) == (self.scale, steps)]
-        return fits[0] if fits and temperature == 1 and self.consistency == "local" else None
+        as_measured = temperature == 1 and self.consistency_for(card) == DEFAULT_CONSISTENCY[card.purpose]
+        return fits[0] if fits and as_measured else None
 
     def quadtree_for(self, card: ModelCard) -> Quadtree:
         """The quadtree that these options ask of a model.
@@ -212,7 +256,8 @@ class UpscaleOptions:
     def _quadtree(self, card: ModelCard) -> Quadtree:
         kind = self.quadtree or card.quadtree
         default = card.threshold if kind == card.quadtree else None
-        threshold = next((s for s in (self.threshold, MODES[self.mode].threshold, default) if s is not None), None)
+        of_mode = MODES[card.purpose][self.mode_for(card)].threshold
+        threshold = next((s for s in (self.threshold, of_mode, default) if s is not None), None)
         given = {"threshold": threshold, "noise_factor": self.noise_factor}
         numbers = {name: number for name, number in given.items() if number is not None}
         if kind == "adaptive":

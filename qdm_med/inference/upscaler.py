@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qdm_med.checkpoints.model import Checkpoint, default_checkpoint, load_checkpoint
+from qdm_med.checkpoints.model import Checkpoint, find_checkpoint, load_checkpoint
 from qdm_med.device import pick_device
 from qdm_med.errors import ConfigError
 from qdm_med.inference.finish import SliceFinisher
@@ -74,7 +74,8 @@ class Upscaler:
         intensity, tiling = self.card.intensity, options.tiling_for(self.card)
         self.planner = SlicePlanner(intensity, self.quadtree, tiling, self.scale, shape, options.seed)
         self._networks = TileNetworks(checkpoint, self.options, device)
-        self._finisher = SliceFinisher(intensity, self.scale, options.consistency)
+        consistency = self.options.consistency_for(self.card)
+        self._finisher = SliceFinisher(intensity, self.scale, consistency, self.options.fwhm)
 
     @property
     def scale(self) -> int:
@@ -175,11 +176,11 @@ def _shapes(plans: Sequence[SlicePlan]) -> list[tuple[int, int]]:
 def load_upscaler(
     checkpoint: Path | None = None, options: UpscaleOptions | None = None, *, device: str = "auto"
 ) -> Upscaler:
-    """Load a checkpoint, by default the one that ships with the package, ready to run.
+    """Load a checkpoint, by default the embedded one for clinical slices, ready to run; see :func:`find_checkpoint`.
 
     Raises:
         CheckpointError: If the file is missing, damaged or does not serve.
         ConfigError: If an option or the device does not serve.
     """
     target = pick_device(device)
-    return Upscaler(load_checkpoint(checkpoint or default_checkpoint()), options or UpscaleOptions(), device=target)
+    return Upscaler(load_checkpoint(find_checkpoint(checkpoint)), options or UpscaleOptions(), device=target)

@@ -190,7 +190,8 @@ class DenoiserTask:
             "autoencoder_sha256": self._vae_hash,
             "initial_sha256": self._initial_hash,
         }
-        card = replace(self._card, training={**data, **training})
+        data |= self._config.domain
+        card = replace(self._card, purpose=self._config.purpose, training={**data, **training})
         save_checkpoint(path, card, self._autoencoder, objective.denoiser)
 
 

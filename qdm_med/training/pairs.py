@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from qdm_med.checkpoints.model import Purpose
 from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, SCANNER, TRAINING, DegradationConfig
 from qdm_med.data.pairs import PairBatch, PairSampler, SlicePair
 from qdm_med.data.pipeline import TruthConfig
@@ -70,7 +71,19 @@ class PairTrainingConfig:
     @property
     def validation_degradation(self) -> DegradationConfig:
         """How validation slices are degraded: as clinical ones are where most of the training is, else as benchmarks are."""
-        return CLINICAL if self.clinical_share > 0.5 else BENCHMARK
+        return CLINICAL if self.purpose == "clinical" else BENCHMARK
+
+    @property
+    def purpose(self) -> Purpose:
+        """What slices the network is for: clinical ones where most of the training is."""
+        return "clinical" if self.clinical_share > 0.5 else "benchmark"
+
+    @property
+    def domain(self) -> dict[str, Any]:
+        """What a card records under ``domain``: ranges of noise and point spread that were trained on, if a slice shows them."""
+        if self.purpose != "clinical":
+            return {}
+        return {"domain": {"noise_hu": [0.0, CLINICAL.noise_hu[1]], "fwhm_pixels": [0.0, CLINICAL.fwhm[1]]}}
 
     @property
     def _families(self) -> tuple[tuple[float, DegradationConfig], ...]:

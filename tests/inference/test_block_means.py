@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from qdm_med.inference.consistency import block_mean, hard_consistency, noise_hu, soft_consistency
+from qdm_med.data.noise_level import noise_hu
+from qdm_med.inference.consistency import hard_consistency, soft_consistency
+from qdm_med.resample import block_mean
 
 RNG = np.random.default_rng(0)
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from qdm_med.cli import upscale as cli
+from qdm_med.data.noise_level import noise_hu
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference import options
-from qdm_med.inference.consistency import block_mean, noise_hu
 from qdm_med.inference.options import MODES, UpscaleOptions
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.models.qdm.quadtree import PaperQuadtree, QuadtreeKind
+from qdm_med.resample import block_mean
 from qdm_med.volume import CtSlice
 
 

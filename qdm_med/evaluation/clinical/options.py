@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from qdm_med.errors import ConfigError
-from qdm_med.inference.options import ModeName, UpscaleOptions
+from qdm_med.inference.options import DEFAULT_MODE, ModeName
 
 SCALES = (4, 8)
 """Magnifications that there are."""
@@ -28,7 +28,7 @@ class ClinicalOptions:
     """
 
     scales: tuple[int, ...] = SCALES
-    modes: tuple[ModeName, ...] = (UpscaleOptions().mode,)
+    modes: tuple[ModeName, ...] = (DEFAULT_MODE["clinical"],)
     seed: int = 0
     split: str = "val"
     per_patient: int = 1
@@ -57,4 +57,4 @@ def clinical_options(*, modes: tuple[str, ...], **others: Any) -> ClinicalOption
         ConfigError: If something is unknown.
     """
     known = cast("tuple[ModeName, ...]", modes)  # ClinicalOptions looks at them
-    return ClinicalOptions(modes=known or (UpscaleOptions().mode,), **others)
+    return ClinicalOptions(modes=known or (DEFAULT_MODE["clinical"],), **others)

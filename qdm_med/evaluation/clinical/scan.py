@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from qdm_med.inference.consistency import block_mean
 from qdm_med.intensity import HU_MAX, HU_MIN
+from qdm_med.resample import block_mean
 from qdm_med.volume import BoolArray, FloatArray
 
 Floats = NDArray[np.float64]

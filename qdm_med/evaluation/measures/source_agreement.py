@@ -8,8 +8,8 @@ import numpy as np
 
 from qdm_med.evaluation.measures.agreement import tissue_means
 from qdm_med.evaluation.measures.tissues import TISSUES
-from qdm_med.inference.consistency import block_mean
 from qdm_med.intensity import HU_MIN
+from qdm_med.resample import block_mean
 from qdm_med.volume import CtSlice, FloatArray
 
 

@@ -16,7 +16,7 @@ from qdm_med.checkpoints.model import Checkpoint
 from qdm_med.errors import CheckpointError
 from qdm_med.evaluation.measures.cost import CountedAutoencoder, count_macs
 from qdm_med.evaluation.methods.method import Restored
-from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.options import DEFAULT_CONSISTENCY, UpscaleOptions
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
@@ -100,7 +100,7 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
 def _consistency(upscaler: Upscaler) -> str:
     """What a name says of it: nothing, if it is what ``upscale`` does unasked."""
     consistency = upscaler.options.consistency
-    return "" if consistency == UpscaleOptions().consistency else f", consistency {consistency}"
+    return "" if consistency == DEFAULT_CONSISTENCY[upscaler.card.purpose] else f", consistency {consistency}"
 
 
 def dense(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *, counted: bool = False) -> Qdm:

@@ -10,8 +10,8 @@ from qdm_med.evaluation.clinical.details import Spot, matched_filter
 from qdm_med.evaluation.clinical.ring_correlation import resolution
 from qdm_med.evaluation.clinical.scan import FineGrid, Scan, kernel_noise, scanned
 from qdm_med.evaluation.clinical.transfer import insert_transfer
-from qdm_med.inference.consistency import block_mean
 from qdm_med.inference.noise_level import noise_hu
+from qdm_med.resample import block_mean
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0])
