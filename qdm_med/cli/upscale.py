@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ModeName = Literal["faithful", "balanced", "detailed"]
 ConsistencyName = Literal["off", "local", "spread", "soft", "hard"]
+FusionName = Literal["gaussian", "halo"]
 QuadtreeName = Literal["paper", "adaptive"]
 PrecisionName = Literal["float32", "bfloat16"]
 QUALITY, SOURCE, DICOM, PERFORMANCE = "Quality", "Source and its units", "DICOM output", "Performance"
@@ -101,7 +102,15 @@ def upscale(
     tile: Annotated[
         int | None,
         typer.Option(
-            rich_help_panel=PERFORMANCE, help="Side of a tile in source pixels. Default: 128 at x4, 64 at x8."
+            rich_help_panel=PERFORMANCE,
+            help="Largest side of a tile in source pixels. Default: the model's, for the scale.",
+        ),
+    ] = None,
+    fusion: Annotated[
+        FusionName | None,
+        typer.Option(
+            rich_help_panel=PERFORMANCE,
+            help="Fusion of tiles: gaussian (the paper's) or halo (few, large tiles). Default: the model's.",
         ),
     ] = None,
     precision: Annotated[
@@ -226,6 +235,7 @@ def upscale(
         threshold=threshold,
         noise_factor=noise_factor,
         tile=tile,
+        fusion=fusion,
         precision=precision,
     )
     target = out or default_output(series, scale)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor
 
 from qdm_med.inference.consistency import back_projected
-from qdm_med.inference.fusion import GaussianTileFusion, fade_in
-from qdm_med.inference.options import ConsistencyName
+from qdm_med.inference.fusion import TileFusion, fade_in, gaussian_profile, halo_profile
+from qdm_med.inference.options import ConsistencyName, FusionName
 from qdm_med.inference.plan import MARGIN, Region, SlicePlan, Tile
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.conditioning import upsample
@@ -26,12 +27,14 @@ class SliceFinisher:
         scale: Magnification.
         consistency: How far the slice agrees with its source.
         fwhm: Of the source's point spread in its pixels, if it is known.
+        fusion: How tiles are fused.
     """
 
     intensity: IntensityMap
     scale: int
     consistency: ConsistencyName
     fwhm: float | None = None
+    fusion: FusionName = "gaussian"
 
     def finish(self, plan: SlicePlan, fine: Mapping[Tile, Tensor]) -> FloatArray:
         """``(scale rows, scale columns)`` float32 HU of a slice.
@@ -63,7 +66,8 @@ class SliceFinisher:
 
     def _fuse_tiles(self, plan: SlicePlan, fine: Mapping[Tile, Tensor], plain: Tensor) -> Tensor:
         """``(h, w)`` float64 of the box; tiles without an active leaf are taken from ``plain``."""
-        fusion = GaussianTileFusion((1, *((side.stop - side.start) * self.scale for side in plan.box)))
+        profile = gaussian_profile if self.fusion == "gaussian" else partial(halo_profile, scale=self.scale)
+        fusion = TileFusion((1, *((side.stop - side.start) * self.scale for side in plan.box)), profile)
         for tile in plan.tiles:
             top, left = (side.start - start.start for side, start in zip(tile.region, plan.box, strict=True))
             added = fine[tile] if tile in fine else plain[self._on_output(tile.region)][None]

@@ -1,10 +1,14 @@
-"""Gaussian-weighted fusion of overlapping tiles in float64 (paper section 4.4)."""
+"""Weighted fusion of overlapping tiles in float64: by Gaussians, as in the paper (section 4.4), or by a short fade."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from qdm_med.inference.tiling import OVERLAP
 
 
 def gaussian_profile(length: int) -> Tensor:
@@ -21,21 +25,45 @@ def gaussian_profile(length: int) -> Tensor:
     return torch.from_numpy((kernel / kernel.sum())[odd - length :])
 
 
-class GaussianTileFusion:
-    """Average overlapping tiles, each weighted by a Gaussian that is centred on it.
+HALO = 4
+"""Outermost source pixels of a tile that miss their surroundings: they do not count where another tile has a say."""
+
+NEXT_TO_NOTHING = 1e-9
+"""Weight of these pixels."""
+
+
+def halo_profile(length: int, *, scale: int) -> Tensor:
+    """Weights along one side of a tile, ``(length,)`` float64: 1, and next to nothing on the halo, with a fade between.
+
+    Two tiles that share :data:`~qdm_med.inference.tiling.OVERLAP` source pixels fade into one another in the middle of them.
+    At the border of the slice no other tile has a say, and the fade is without effect: weights are relative.
+
+    Args:
+        length: Output pixels.
+        scale: Output pixels a source pixel.
+    """
+    pixel = torch.arange(length, dtype=torch.float64) + 0.5
+    from_end = torch.minimum(pixel, length - pixel) / scale
+    return ((from_end - HALO) / (OVERLAP - 2 * HALO)).clamp(NEXT_TO_NOTHING, 1.0)
+
+
+class TileFusion:
+    """Average overlapping tiles, each with weights of its own.
 
     Args:
         shape: ``(C, H, W)`` of the fused image.
+        profile: Weights along a side of a tile by its length; those of both sides are multiplied.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], profile: Callable[[int], Tensor] = gaussian_profile) -> None:
+        self._profile = profile
         self._sum = torch.zeros(shape, dtype=torch.float64)
         self._weight = torch.zeros(shape[-2:], dtype=torch.float64)
 
     def add(self, tile: Tensor, row: int, column: int) -> None:
         """Add a tile, ``(C, h, w)``, whose first pixel belongs at (``row``, ``column``)."""
         height, width = tile.shape[-2:]
-        weight = torch.outer(gaussian_profile(height), gaussian_profile(width))
+        weight = torch.outer(self._profile(height), self._profile(width))
         region = (..., slice(row, row + height), slice(column, column + width))
         self._sum[region] += tile.to("cpu", torch.float64) * weight
         self._weight[region] += weight

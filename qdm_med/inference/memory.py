@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import ConfigError
-from qdm_med.inference.tiling import OVERLAP, Tiling
+from qdm_med.inference.tiling import OVERLAP, AnyTiling
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
 from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.network import LatentNetworkConfig
@@ -45,7 +45,7 @@ def activations(autoencoder: AutoencoderConfig, network: LatentNetworkConfig | N
 
 
 def peak_bytes(
-    card: ModelCard, shape: tuple[int, int], tiling: Tiling, scale: int, *, uncertainty: bool = False
+    card: ModelCard, shape: tuple[int, int], tiling: AnyTiling, scale: int, *, uncertainty: bool = False
 ) -> int:
     """Largest memory of a run over slices of ``shape`` source pixels."""
     rows, columns = shape
@@ -58,17 +58,17 @@ def peak_bytes(
 
 
 def tile_within(
-    card: ModelCard, shape: tuple[int, int], tiling: Tiling, scale: int, limit: int, *, uncertainty: bool = False
-) -> Tiling:
+    card: ModelCard, shape: tuple[int, int], tiling: AnyTiling, scale: int, limit: int, *, uncertainty: bool = False
+) -> AnyTiling:
     """The largest tiles, up to the given ones, with which a run stays below ``limit`` bytes.
 
     Raises:
         ConfigError: If even the smallest tiles need more.
     """
     for tile in range(tiling.tile, 2 * OVERLAP - 1, -TILE_STEP):
-        if peak_bytes(card, shape, smaller := Tiling.of(tile), scale, uncertainty=uncertainty) <= limit:
-            return tiling if tile == tiling.tile else smaller
-    least = peak_bytes(card, shape, Tiling.of(2 * OVERLAP), scale, uncertainty=uncertainty)
+        if peak_bytes(card, shape, smaller := tiling.of_side(tile), scale, uncertainty=uncertainty) <= limit:
+            return smaller
+    least = peak_bytes(card, shape, tiling.of_side(2 * OVERLAP), scale, uncertainty=uncertainty)
     raise ConfigError(
         f"slices of {shape[0]}x{shape[1]} at x{scale} need {least / 2**30:.2f} GiB, the limit is {limit / 2**30:.2f}; "
         "raise --max-memory"

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 from qdm_med.checkpoints.model import ModelCard, Purpose
 from qdm_med.errors import ConfigError
-from qdm_med.inference.tiling import OVERLAP, Tiling
+from qdm_med.inference.tiling import OVERLAP, AnyTiling, HaloTiling, Tiling
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
@@ -17,6 +17,7 @@ from qdm_med.uncertainty import SpreadCalibration
 
 Precision = Literal["float32", "bfloat16"]
 ModeName = Literal["faithful", "balanced", "detailed"]
+FusionName = Literal["gaussian", "halo"]
 ConsistencyName = Literal["off", "local", "spread", "soft", "hard"]
 
 
@@ -78,10 +79,16 @@ _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "consistency": get_args(ConsistencyName),
         "quadtree": get_args(QuadtreeKind),
         "precision": get_args(Precision),
+        "fusion": get_args(FusionName),
     }
 )
 """Options that are names, and the names they know."""
 
+
+DEFAULT_FUSION: Mapping[Purpose, FusionName] = MappingProxyType({"benchmark": "gaussian", "clinical": "halo"})
+
+HALO_LATENTS = 288
+"""Side of a tile with ``"halo"`` in latent pixels: a 512 x 512 slice has four tiles at x4 and sixteen at x8."""
 
 LARGEST_FWHM = 5.0
 """Source pixels beyond which no scanner's point spread reaches."""
@@ -117,8 +124,12 @@ class UpscaleOptions:
         threshold: Quadtree threshold s; ``None``: the mode's, else the checkpoint's default for its own quadtree, else the
             quadtree's; 0 refines everything.
         noise_factor: Adaptive only: multiple of the range expected of noise alone; ``None``: the quadtree's default.
-        tile: Side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at x8.
+        tile: Largest side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at
+            x8, or, with ``"halo"``, 288 and 144.
             Slices that fit into one tile do not depend on it.
+        fusion: How tiles lie and are fused: ``"gaussian"`` (as in the paper) or ``"halo"`` (few, large ones with a short fade,
+            for networks whose answer hardly depends on what is further away); ``None``: the default of models for such
+            slices.
         precision: ``"bfloat16"`` computes the networks' layers in bfloat16 (:func:`torch.autocast`): faster on GPUs,
             much slower on CPUs, and HU differ a little.
         batch_leaves: Active leaves that are computed together, over tiles and slices; ``None``: what suits the device, on
@@ -137,6 +148,7 @@ class UpscaleOptions:
     threshold: float | None = None
     noise_factor: float | None = None
     tile: int | None = None
+    fusion: FusionName | None = None
     precision: Precision = "float32"
     batch_leaves: int | None = None
 
@@ -169,6 +181,7 @@ class UpscaleOptions:
             self,
             mode=self.mode_for(card),
             consistency=self.consistency_for(card),
+            fusion=self.fusion_for(card),
             steps=steps,
             samples=samples,
             temperature=temperature,
@@ -201,12 +214,19 @@ class UpscaleOptions:
             raise ConfigError(f"fwhm belongs to consistency spread, not {consistency}; leave it out or ask for spread")
         return consistency
 
-    def tiling_for(self, card: ModelCard) -> Tiling:
+    def fusion_for(self, card: ModelCard) -> FusionName:
+        """How the tiles of a model lie and are fused."""
+        return self.fusion or DEFAULT_FUSION[card.purpose]
+
+    def tiling_for(self, card: ModelCard) -> AnyTiling:
         """The tiles that these options ask of a model.
 
         Raises:
             ConfigError: If the side of a tile is out of range.
         """
+        if self.fusion_for(card) == "halo":
+            align = max(1, card.require_denoiser().window_size * DOWNSAMPLING // self.scale)
+            return HaloTiling(self.tile or HALO_LATENTS * DOWNSAMPLING // self.scale, align)
         trained = card.require_denoiser().trained_size * DOWNSAMPLING // self.scale
         return Tiling.of(max(2 * OVERLAP, trained) if self.tile is None else self.tile)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.inference.anatomy import anatomy_mask
 from qdm_med.inference.padding import fill_padding, in_whole_windows
-from qdm_med.inference.tiling import Tiling
+from qdm_med.inference.tiling import AnyTiling
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.conditioning import active_leaves, leaf_grid
 from qdm_med.models.network import LatentNetworkConfig
@@ -144,7 +144,7 @@ class SlicePlanner:
 
     intensity: IntensityMap
     quadtree: Quadtree
-    tiling: Tiling
+    tiling: AnyTiling
     scale: int
     denoiser: LatentNetworkConfig
     seed: int = 0
@@ -191,7 +191,7 @@ class SlicePlanner:
         return max(1, self.denoiser.window_size // per_latent)
 
 
-def _offset(tiling: Tiling, box: Region) -> Iterator[Region]:
+def _offset(tiling: AnyTiling, box: Region) -> Iterator[Region]:
     """Tiles that cover a box."""
     rows, columns = box
     if rows.stop == rows.start:

@@ -1,4 +1,4 @@
-"""Where the overlapping tiles of a large slice lie (paper section 4.4)."""
+"""Where the overlapping tiles of a large slice lie: as in the paper, or no more of them than the network's reach needs."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ class Tiling:
             raise ConfigError(f"tile must be at least {2 * OVERLAP} source pixels, got {tile}")
         return cls(tile, tile - OVERLAP)
 
+    def of_side(self, tile: int) -> Tiling:
+        """Tiles of another side with the same overlap."""
+        return Tiling.of(tile)
+
     def starts(self, length: int) -> list[int]:
         """Starts of the tiles that cover ``[0, length)``; the last is pulled back to fit.
 
@@ -57,3 +61,64 @@ class Tiling:
         for top in self.starts(rows):
             for left in self.starts(columns):
                 yield slice(top, min(top + self.tile, rows)), slice(left, min(left + self.tile, columns))
+
+
+@dataclass(frozen=True)
+class HaloTiling:
+    """Few, large tiles for networks whose answer hardly depends on what is further away than a short halo.
+
+    Tiles start on whole windows, so that the windows of a tile are those of the slice, and are as equal as that allows. They
+    are fused by :func:`qdm_med.inference.fusion.halo_profile`.
+
+    Attributes:
+        tile: Largest side of a tile in source pixels, a multiple of ``align``.
+        align: Source pixels of which starts are multiples: the side of a window.
+    """
+
+    tile: int = 288
+    align: int = 16
+
+    def __post_init__(self) -> None:
+        """Reject tiles that overlap along their whole side."""
+        if self.tile < 2 * OVERLAP or self.tile % self.align:
+            raise ConfigError(
+                f"tile must be at least {2 * OVERLAP} source pixels and a multiple of {self.align}, got {self.tile}"
+            )
+
+    def of_side(self, tile: int) -> HaloTiling:
+        """Tiles of another side."""
+        return HaloTiling(tile, self.align)
+
+    def side_for(self, length: int) -> int:
+        """Side of the tiles that cover ``[0, length)``: as few as the largest side allows, no larger than these few need.
+
+        >>> HaloTiling(288, 16).side_for(512), HaloTiling(288, 16).side_for(100), HaloTiling(144, 8).side_for(512)
+        (272, 100, 144)
+        """
+        if length <= self.tile:
+            return length
+        count = -(-(length - OVERLAP) // (self.tile - OVERLAP))
+        even = -(-(length + (count - 1) * OVERLAP) // count)
+        return min(self.tile, -(-even // self.align) * self.align)
+
+    def starts(self, length: int) -> list[int]:
+        """Starts of the tiles that cover ``[0, length)``; the last is cut off at the border.
+
+        >>> HaloTiling(288, 16).starts(512), HaloTiling(288, 16).starts(100), HaloTiling(144, 8).starts(512)
+        ([0, 256], [0], [0, 128, 256, 384])
+        """
+        side = self.side_for(length)
+        stride = (side - OVERLAP) // self.align * self.align
+        return list(range(0, max(1, length - OVERLAP), stride)) if side < length else [0]
+
+    def regions(self, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+        """Row and column ranges of every tile, row by row."""
+        for top in self.starts(rows):
+            for left in self.starts(columns):
+                yield (
+                    slice(top, min(top + self.side_for(rows), rows)),
+                    slice(left, min(left + self.side_for(columns), columns)),
+                )
+
+
+AnyTiling = Tiling | HaloTiling

@@ -18,7 +18,7 @@ from qdm_med.inference.networks import FineTiles, TileNetworks
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.plan import SlicePlan, SlicePlanner
 from qdm_med.inference.spread import RunningSpread
-from qdm_med.inference.tiling import Tiling
+from qdm_med.inference.tiling import AnyTiling
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
 
 
@@ -75,7 +75,9 @@ class Upscaler:
         self.planner = SlicePlanner(intensity, self.quadtree, tiling, self.scale, shape, options.seed)
         self._networks = TileNetworks(checkpoint, self.options, device)
         consistency = self.options.consistency_for(self.card)
-        self._finisher = SliceFinisher(intensity, self.scale, consistency, self.options.fwhm)
+        self._finisher = SliceFinisher(
+            intensity, self.scale, consistency, self.options.fwhm, self.options.fusion_for(self.card)
+        )
 
     @property
     def scale(self) -> int:
@@ -83,7 +85,7 @@ class Upscaler:
         return self.options.scale
 
     @property
-    def tiling(self) -> Tiling:
+    def tiling(self) -> AnyTiling:
         """Tiles of a large slice."""
         return self.planner.tiling
 

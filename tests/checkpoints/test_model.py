@@ -78,7 +78,7 @@ def test_a_network_without_a_mask_has_no_threshold(card):
 
 
 def test_the_embedded_card_is_that_of_the_tiny_preset():
-    embedded, _ = read_card(default_checkpoint())
+    embedded, _ = read_card(default_checkpoint("benchmark"))
     assert replace(embedded.denoiser, noise_everywhere=False) == PRESETS["t"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qdm_med.errors import ConfigError
-from qdm_med.inference.fusion import GaussianTileFusion, gaussian_profile
+from qdm_med.inference.fusion import TileFusion, gaussian_profile
 from qdm_med.inference.tiling import Tiling
 
 
@@ -27,7 +27,7 @@ def test_tile_starts_are_the_papers(golden, length):
 def test_fused_images_are_the_papers(golden, offsets):
     expected = golden("tile_fusion")
     image = expected["img"][0]
-    fusion = GaussianTileFusion((3, 88, 120))
+    fusion = TileFusion((3, 88, 120))
     for number, (rows, columns) in enumerate(Tiling(16, 12).regions(44, 60)):
         tile = image[:, rows, columns].repeat_interleave(2, 1).repeat_interleave(2, 2)
         fusion.add(tile + offsets * number, rows.start * 2, columns.start * 2)
@@ -39,14 +39,14 @@ def test_fused_images_are_the_papers(golden, offsets):
 @given(rows=st.integers(1, 90), columns=st.integers(1, 90), tile=st.integers(32, 64))
 def test_fusing_tiles_of_one_image_returns_the_image(rows, columns, tile):
     image = torch.rand(1, rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(rows))
-    fusion = GaussianTileFusion((1, rows, columns))
+    fusion = TileFusion((1, rows, columns))
     for region in Tiling.of(tile).regions(rows, columns):
         fusion.add(image[:, region[0], region[1]], region[0].start, region[1].start)
     torch.testing.assert_close(fusion.result(), image, atol=1e-12, rtol=0)
 
 
 def test_a_gap_between_tiles_is_an_error():
-    fusion = GaussianTileFusion((1, 4, 4))
+    fusion = TileFusion((1, 4, 4))
     fusion.add(torch.zeros(1, 4, 3), 0, 0)
     with pytest.raises(RuntimeError, match="4 pixels"):
         fusion.result()

@@ -21,14 +21,34 @@ from qdm_med.resample import block_mean
 from qdm_med.volume import CtSlice
 
 
-def test_a_mode_is_a_default_that_single_options_override(tiny_checkpoint):
-    card = replace(tiny_checkpoint.card, steps=(3, 5))
-    assert UpscaleOptions().sampling_for(card) == (3, 1, 1.0)
-    assert UpscaleOptions(scale=8).sampling_for(card) == (5, 1, 1.0)
-    for name, mode in MODES.items():
+@pytest.mark.parametrize("purpose", MODES)
+def test_a_mode_is_a_default_that_single_options_override(tiny_checkpoint, purpose):
+    card = replace(tiny_checkpoint.card, steps=(3, 5), purpose=purpose)
+    assert UpscaleOptions(mode="balanced").sampling_for(card) == (3, 1, 1.0)
+    assert UpscaleOptions(mode="balanced", scale=8).sampling_for(card) == (5, 1, 1.0)
+    for name, mode in MODES[purpose].items():
         assert UpscaleOptions(mode=name).sampling_for(card) == (mode.steps or 3, mode.samples, mode.temperature)
         chosen = UpscaleOptions(mode=name, steps=7, samples=2, temperature=0.5)
         assert chosen.sampling_for(card) == (7, 2, 0.5)
+
+
+def test_models_for_clinical_slices_are_asked_for_what_is_likely_and_agree_through_the_point_spread(tiny_checkpoint):
+    for purpose, expected in (
+        ("benchmark", ("balanced", "local", "gaussian")),
+        ("clinical", ("faithful", "spread", "halo")),
+    ):
+        settled = UpscaleOptions().settled_for(replace(tiny_checkpoint.card, purpose=purpose))
+        assert (settled.mode, settled.consistency, settled.fusion) == expected
+    assert settled.temperature == 0.0  # no invented texture
+
+
+def test_a_point_spread_belongs_to_the_agreement_that_uses_it(tiny_checkpoint):
+    clinical = replace(tiny_checkpoint.card, purpose="clinical")
+    assert UpscaleOptions(fwhm=1.4).settled_for(clinical).fwhm == 1.4
+    with pytest.raises(ConfigError, match="fwhm belongs to consistency spread, not local"):
+        UpscaleOptions(fwhm=1.4, consistency="local").settled_for(clinical)
+    with pytest.raises(ConfigError, match=r"fwhm must lie in \[0, 5\]"):
+        UpscaleOptions(fwhm=9.0)
 
 
 def test_a_mode_does_not_ask_for_more_steps_than_the_chain_has(tiny_checkpoint):
@@ -87,12 +107,14 @@ def test_numbers_and_names_out_of_range_are_refused(wrong):
 
 
 def test_a_scale_that_was_not_trained_is_refused_in_every_mode(tiny_checkpoint):
-    for mode in MODES:
+    for mode in MODES["benchmark"]:
         with pytest.raises(CheckpointError, match="x3"):
             UpscaleOptions(scale=3, mode=mode).sampling_for(tiny_checkpoint.card)
 
 
-@pytest.mark.parametrize(("consistency", "largest"), [("hard", 1e-2), ("soft", 1e3), ("local", 1e3), ("off", 1e3)])
+@pytest.mark.parametrize(
+    ("consistency", "largest"), [("hard", 1e-2), ("soft", 1e3), ("spread", 1e3), ("local", 1e3), ("off", 1e3)]
+)
 def test_consistency_is_as_asked(tiny_checkpoint, consistency, largest):
     hu = np.random.default_rng(0).uniform(-800, 400, (24, 24)).astype(np.float32)
     difference = np.abs(block_mean(upscaled(tiny_checkpoint, steps=1, consistency=consistency), 4) - hu)

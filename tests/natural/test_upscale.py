@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageCms
 
 from qdm_med.errors import CheckpointError, ConfigError, DataError, SeriesError
-from qdm_med.inference.fusion import GaussianTileFusion
+from qdm_med.inference.fusion import TileFusion
 from qdm_med.inference.tiling import Tiling
 from qdm_med.models.autoencoder.vq import VqAutoencoder
 from qdm_med.natural.band_fusion import BandFusion
@@ -56,7 +56,7 @@ def test_any_size_comes_out_four_times_as_large(upscaler, size, tmp_path):
 def test_bands_are_the_fused_tiles_of_the_whole_photograph():
     tiling, rows, columns = Tiling.of(32), 75, 50
     generator = torch.Generator().manual_seed(0)
-    fusion, expected = BandFusion(2, 64, columns * 2), GaussianTileFusion((2, rows * 2, columns * 2))
+    fusion, expected = BandFusion(2, 64, columns * 2), TileFusion((2, rows * 2, columns * 2))
     bands, tops = [], tiling.starts(rows)
     regions = list(tiling.regions(rows, columns))
     for number, top in enumerate(tops):
