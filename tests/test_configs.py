@@ -12,6 +12,7 @@ from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import HuWindow
 from qdm_med.models.autoencoder.kl_vae import PAPER_SIZE, KlVae
+from qdm_med.models.compared.image_network import ImageNetwork
 from qdm_med.models.qdm.config import PRESETS
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.natural.experiment import load_experiment
@@ -38,12 +39,13 @@ def test_configurations_describe_the_presets(preset):
 
 
 def test_the_baselines_on_latents_differ_from_each_other_in_the_chain_alone():
-    resshift, ldm = (
-        load_config(next(path for path in CONFIGS if path.stem == f"{name}_t")) for name in ("resshift", "ldm")
-    )
-    chain = {"name": "ldm-t", "schedule": DdpmConfig(), "steps": (15, 15)}
-    same_steps = replace(ldm.training, last_timestep_share=resshift.training.last_timestep_share)
-    assert replace(resshift, **chain) == replace(ldm, training=same_steps)
+    for size in ("t", "paper_x4", "paper_x8"):
+        resshift, ldm = (
+            load_config(next(path for path in CONFIGS if path.stem == f"{name}_{size}")) for name in ("resshift", "ldm")
+        )
+        chain = {"name": ldm.name, "schedule": DdpmConfig(), "steps": ldm.steps}
+        same_steps = replace(ldm.training, last_timestep_share=resshift.training.last_timestep_share)
+        assert replace(resshift, **chain) == replace(ldm, training=same_steps)
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem[:6] in ("qdm_s_", "qdm_b_", "qdm_l_")], ids=str)
@@ -59,6 +61,22 @@ def test_the_papers_configurations_are_the_papers(path):
     weights = config.training
     assert (weights.downstream_weight, weights.upstream_weight) == (1.0, 1.0)
     assert (weights.decoded_weight, weights.perceptual_weight, weights.benchmark_share) == (0.0, 0.0, 0.0)
+
+
+def test_methods_of_the_papers_size_are_trained_as_qdm_is():
+    for scale in (4, 8):
+        qdm = load_config(next(path for path in CONFIGS if path.stem == f"qdm_l_x{scale}"))
+        for name, steps in (("downstream_l", 50_000), ("resshift_paper", 50_000), ("ldm_paper", 50_000)):
+            other = load_config(next(path for path in CONFIGS if path.stem == f"{name}_x{scale}"))
+            assert other.loop == replace(qdm.loop, steps=steps)
+            same = {"thresholds": (0.15,), "upstream_weight": 1.0}
+            assert replace(other.training, **same) == qdm.training
+        for name, millions in (("rrdb_paper", 16.7), ("swinir_paper", 11.5)):
+            image = load_config(next(path for path in CONFIGS if path.stem == f"{name}_x{scale}"))
+            assert image.loop == replace(qdm.loop, steps=100_000)
+            assert image.intensity == HuWindow()
+            size = sum(one.numel() for one in ImageNetwork(image.image_network, scale).parameters())
+            assert size / 1e6 == pytest.approx(millions, rel=0.05)
 
 
 def test_the_papers_autoencoder_has_the_released_size_window_and_factor():

@@ -22,7 +22,6 @@ from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
-from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.qdm.quadtree import QuadtreeKind
 from qdm_med.uncertainty import SpreadCalibration
@@ -71,8 +70,8 @@ class ModelCard:
         """Check steps and calibrations against the scales, and that a network without a mask is asked for none."""
         if len(self.scales) != len(self.steps):
             raise ConfigError(f"steps {self.steps} must name one number for each of the scales {self.scales}")
-        if isinstance(self.denoiser, LatentUnetConfig) and self.threshold:
-            raise ConfigError(f"threshold of a U-Net must be 0, got {self.threshold}: it has no mask")
+        if self.denoiser is not None and not self.denoiser.has_mask and self.threshold:
+            raise ConfigError(f"threshold of {self.name} must be 0, got {self.threshold}: its network has no mask")
         calibrated = [one.scale for one in self.uncertainty]
         if len(set(calibrated)) < len(calibrated):
             raise ConfigError(f"uncertainty calibrates scales {calibrated}; name each at most once")

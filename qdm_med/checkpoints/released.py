@@ -114,6 +114,7 @@ def to_released(checkpoint: Path, denoiser: Path, autoencoder: Path) -> None:
         not isinstance(ours.denoiser, TwoStreamDenoiser)
         or ours.card.autoencoder.layout != "latent-diffusion"
         or ours.denoiser.config.trunk_channels
+        or not ours.denoiser.config.upstream
     ):
         raise CheckpointError(f"{checkpoint}: {ours.card.name} has no counterpart in the released layout")
     released = denoiser_to_released(ours.denoiser)

@@ -11,7 +11,6 @@ from qdm_med.checkpoints.model import ModelCard, Purpose
 from qdm_med.errors import ConfigError
 from qdm_med.inference.tiling import OVERLAP, AnyTiling, HaloTiling, Tiling
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
-from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
 from qdm_med.uncertainty import SpreadCalibration
 
@@ -266,7 +265,7 @@ class UpscaleOptions:
                 chosen for a network without a mask.
         """
         quadtree = self._quadtree(card)
-        if isinstance(card.denoiser, LatentUnetConfig) and quadtree.threshold:
+        if card.denoiser is not None and not card.denoiser.has_mask and quadtree.threshold:
             raise ConfigError(
                 f"model {card.name} has no mask, every leaf is active; leave quadtree and threshold out or set "
                 f"threshold to 0, not {quadtree.threshold:g}"

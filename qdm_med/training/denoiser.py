@@ -22,7 +22,6 @@ from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.plan import where_to_look
 from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
 from qdm_med.keys import rng, seed_initial_weights
-from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.qdm.config import DenoiserConfig
@@ -203,8 +202,8 @@ def _serving(card: ModelCard, config: DenoiserTrainingConfig, base: Checkpoint) 
             f"latent_channels is {shape.latent_channels}, but the autoencoder {base.card.name} has "
             f"{base.card.autoencoder.latent_channels}; set latent_channels to that"
         )
-    if isinstance(shape, LatentUnetConfig) and (any(config.thresholds) or config.withheld_share):
-        raise ConfigError("a U-Net has no mask; set training.thresholds to [0.0] and training.withheld_share to 0")
+    if not shape.has_mask and (any(config.thresholds) or config.withheld_share):
+        raise ConfigError(f"{card.name} has no mask; set training.thresholds to [0.0] and training.withheld_share to 0")
     return shape
 
 

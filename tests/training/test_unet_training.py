@@ -13,6 +13,7 @@ from qdm_med.data.store.slices import SliceRecord, slice_checksum
 from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
+from qdm_med.evaluation.methods.qdm import qdm
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.models.autoencoder.kl_vae import KlVae
@@ -22,7 +23,7 @@ from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.runs import Start, run_denoiser
 from qdm_med.volume import CtSlice
-from tests.shapes import TINY_AUTOENCODER
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 AUTOENCODER = TINY_AUTOENCODER
 RESSHIFT = ExperimentConfig(
@@ -34,6 +35,12 @@ RESSHIFT = ExperimentConfig(
     ),
     threshold=0.0,
     steps=(2, 2),
+)
+DOWNSTREAM = replace(
+    RESSHIFT,
+    name="downstream",
+    unet=None,
+    denoiser=replace(TINY_DENOISER, upstream=False, noise_everywhere=True),
 )
 LDM = replace(RESSHIFT, name="ldm", schedule=DdpmConfig(steps=100))
 CONFIGS = {"resshift": RESSHIFT, "ldm": LDM}
@@ -122,6 +129,15 @@ def test_the_configuration_survives_the_run_folder(tmp_path):
         assert load_config(tmp_path / "config.yaml") == config
 
 
+def test_the_downstream_alone_is_trained_run_and_named_without_a_threshold(train, tmp_path):
+    train(DOWNSTREAM, model="qdm")
+    checkpoint = load_checkpoint(tmp_path / "run" / CHECKPOINT_FILE)
+    assert not checkpoint.card.denoiser.upstream
+    method = qdm(checkpoint, UpscaleOptions(scale=4), torch.device("cpu"))
+    assert method.name == "downstream, 2 steps"
+    assert method.restore(np.zeros((16, 16), dtype=np.float32), 4).leaves.all()
+
+
 @pytest.mark.parametrize(
     ("config", "model", "said"),
     [
@@ -130,7 +146,9 @@ def test_the_configuration_survives_the_run_folder(tmp_path):
         (RESSHIFT, "ldm", "needs a schedule with kind: ddpm"),
         (LDM, "resshift", "needs a schedule with no kind"),
         (RESSHIFT, "rrdb", "'rrdb' is not trained on latents; known: qdm, resshift, ldm"),
-        (replace(LDM, threshold=0.15), "ldm", "threshold of a U-Net must be 0"),
+        (replace(LDM, threshold=0.15), "ldm", "threshold of .* must be 0.*: its network has no mask"),
+        (replace(DOWNSTREAM, training=DenoiserTrainingConfig()), "qdm", r"set training.thresholds to \[0.0\]"),
+        (replace(DOWNSTREAM, threshold=0.15), "qdm", "its network has no mask"),
         (replace(RESSHIFT, training=DenoiserTrainingConfig()), "resshift", r"set training.thresholds to \[0.0\]"),
         (replace(RESSHIFT, unet=replace(RESSHIFT.unet, latent_channels=3)), "resshift", "latent_channels is 3"),
     ],

@@ -18,7 +18,6 @@ from qdm_med.evaluation.measures.cost import CountedAutoencoder, count_macs
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.inference.options import DEFAULT_CONSISTENCY, UpscaleOptions
 from qdm_med.inference.upscaler import Upscaler
-from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.volume import CtSlice, FloatArray
 
@@ -90,7 +89,7 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
     upscaler = Upscaler(checkpoint, options, device=device)
     samples = "" if upscaler.samples == 1 else f"mean of {upscaler.samples}, "
     name = f"{checkpoint.card.name}, {samples}{upscaler.steps} steps"
-    if not isinstance(checkpoint.card.denoiser, LatentUnetConfig):  # which has no mask, no threshold
+    if checkpoint.require_denoiser().config.has_mask:
         kind = "" if upscaler.quadtree.kind == "paper" else f"{upscaler.quadtree.kind}, "
         name = f"{name}, {kind}s = {upscaler.quadtree.threshold:g}"
     counting = Counting.of(checkpoint, options, device) if counted else None

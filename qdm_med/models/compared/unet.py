@@ -53,6 +53,7 @@ class LatentUnetConfig:
     """It sees ``z_t`` and ``z_y`` side by side."""
     noise_everywhere: ClassVar[bool] = True
     """There is no mask that could keep noise out."""
+    has_mask: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check what the layers would only find out later."""

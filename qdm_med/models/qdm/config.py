@@ -45,6 +45,8 @@ class DenoiserConfig:
         attend_to_active_only: Whether tokens of inactive leaves are hidden from the attention inside a window, so that
             only active leaves need to be computed.
         rescale_positions: Whether positions of other sizes are rescaled to the trained extent.
+        upstream: Whether there is an upstream. Without it (the paper's Table 7) the downstream answers everywhere, every leaf
+            active, and attends to one learned token in place of the upstream's.
     """
 
     latent_channels: int = 3
@@ -69,6 +71,7 @@ class DenoiserConfig:
     noise_everywhere: bool = False
     attend_to_active_only: bool = False
     rescale_positions: bool = True
+    upstream: bool = True
 
     def __post_init__(self) -> None:
         """Check what the layers would only find out later."""
@@ -88,10 +91,17 @@ class DenoiserConfig:
             raise ConfigError("source_channels needs trunk_channels: the encoder of the source adds to the trunk")
         if (self.source_blocks or self.source_is_base) and not self.source_channels:
             raise ConfigError("source_blocks and source_is_base need source_channels")
+        if not self.upstream and not self.noise_everywhere:
+            raise ConfigError("without upstream every leaf is the downstream's; set noise_everywhere")
         if self.see_shift and not self.predict_shift:
             raise ConfigError("see_shift needs predict_shift")
         if self.source_sees not in ("latent", "contrast"):
             raise ConfigError(f"source_sees must be latent or contrast, got {self.source_sees!r}")
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the quadtree decides where the network is run."""
+        return self.upstream
 
     @property
     def window_size(self) -> int:

@@ -20,7 +20,7 @@ from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.conv_blocks import ConditionedConvBlock, SourceEncoder, zero_conv
 from qdm_med.models.qdm.embeddings import TimestepEmbedder
 from qdm_med.models.qdm.quadtree import on_finer_grid
-from qdm_med.models.qdm.streams import Downstream, StreamModulation, StreamShape, Upstream
+from qdm_med.models.qdm.streams import Downstream, NoUpstream, StreamModulation, StreamShape, Upstream
 from qdm_med.models.qdm.windows import WindowPlan
 
 
@@ -84,7 +84,9 @@ class TwoStreamDenoiser(nn.Module):
             mlp_ratio=config.mlp_ratio,
         )
         width = config.trunk_channels
-        self.upstream = Upstream(width or seen, width or latent, coarse)
+        self.upstream: Upstream | NoUpstream = NoUpstream(width or latent, config.hidden)
+        if config.upstream:
+            self.upstream = Upstream(width or seen, width or latent, coarse)
         self.downstream = Downstream(width or seen, width or latent, replace(coarse, patch=config.downstream_patch))
         if width:
             self.time = TimestepEmbedder(config.hidden)
@@ -189,7 +191,8 @@ class TwoStreamDenoiser(nn.Module):
         answers = (answer[..., :height, :width] for answer in (merged, upstream, downstream))
         if self.config.predict_shift:
             answers = (z_y + answer for answer in answers)
-        return Prediction(*answers)
+        said = Prediction(*answers)
+        return said if self.config.upstream else said._replace(upstream=said.downstream)
 
     def _with_trunk(self, seen: Tensor, source: Source | None, step: Step, plan: WindowPlan) -> tuple[Tensor, Tensor]:
         """Both streams' answers through the one head."""
@@ -209,7 +212,7 @@ class TwoStreamDenoiser(nn.Module):
         detail = self.downstream(features, step.downstream, context, plan)
         downstream = self._read_out(detail.add_(without_detail), step, base)
         # Only training asks for the upstream's own answer; the sampler uses the merged one.
-        upstream = self._read_out(without_detail, step, base) if self.training else downstream
+        upstream = self._read_out(without_detail, step, base) if self.training and self.config.upstream else downstream
         return upstream, downstream
 
     def _read_out(self, features: Tensor, step: Step, base: Tensor | None) -> Tensor:

@@ -158,6 +158,29 @@ class Upstream(Stream):
         return unpatch(patches, self.embed.patch), tokens
 
 
+class NoUpstream(nn.Module):
+    """Stands where the upstream would: its answer is nothing, its context one learned token.
+
+    Args:
+        channels_out: Channels of the answer.
+        hidden: Features of the token.
+    """
+
+    def __init__(self, channels_out: int, hidden: int) -> None:
+        super().__init__()
+        self._channels = channels_out
+        self.context = nn.Parameter(torch.zeros(1, 1, hidden))
+
+    def read_step(self, t: Tensor) -> StreamModulation:
+        """``(B,)`` timesteps -> nothing."""
+        return StreamModulation((), t.new_zeros(0, dtype=torch.float32))
+
+    def forward(self, x: Tensor, step: StreamModulation) -> tuple[Tensor, Tensor]:
+        """As :meth:`Upstream.forward`: zeros ``(B, C_out, H, W)``, and the token of each image."""
+        nothing = x.new_zeros(len(x), self._channels, *x.shape[-2:])
+        return nothing, self.context.expand(len(x), -1, -1)
+
+
 class Downstream(Stream):
     """Cross-attention blocks over fine patches, in windows, only where the quadtree is active."""
 
