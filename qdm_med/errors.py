@@ -16,6 +16,10 @@ class SeriesError(QdmMedError):
     """Image files that cannot be read as one CT series, or an output that cannot be written."""
 
 
+class NoSpaceError(SeriesError):
+    """An output for which the disk has no room."""
+
+
 class CheckpointError(QdmMedError):
     """A checkpoint that is damaged, foreign, or made for another task."""
 
@@ -30,3 +34,7 @@ class DataError(QdmMedError):
 
 class TransferError(QdmMedError):
     """Another DICOM node that cannot be reached, refuses, or fails to store."""
+
+
+class ClusterError(QdmMedError):
+    """A scheduler or workers that cannot be reached, do not match, or were lost."""

@@ -128,7 +128,7 @@ class DerivedSeriesWriter(ResumableWriter):
     @quiet()
     def _put_in_place(self) -> None:
         for index in range(len(self.volume)):
-            path = self._slice_path(index)
+            path = self.slice_path(index)
             written = read_dataset(path, tags=["SOPInstanceUID", "Rows"])
             if written.get("SOPInstanceUID") != self._series.instance_uid(index):
                 raise SeriesError(f"{shown(path)}: is not the slice that was written; run again")

@@ -119,7 +119,7 @@ class ParametricMapWriter(ResumableWriter):
 
     def _put_in_place(self) -> None:
         for index in range(len(self.volume)):
-            path = self._slice_path(index)
+            path = self.slice_path(index)
             if read_dataset(path, tags=["SOPInstanceUID"]).get("SOPInstanceUID") != _instance_uid(self._job.run, index):
                 raise SeriesError(f"{shown(path)}: is not the map that was written; run again")
         replace_folder(self._job.slices, self.out)

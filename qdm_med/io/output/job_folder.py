@@ -6,6 +6,7 @@ Each file appears at once or not at all.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from qdm_med.errors import SeriesError
+from qdm_med.errors import NoSpaceError, SeriesError
 from qdm_med.io.output.lock import OutputLock
 
 _STATE = "job.json"
@@ -50,7 +51,8 @@ def os_errors_as_series_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SeriesError(
+        kind = NoSpaceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else SeriesError
+        raise kind(
             f"{path}: cannot be written ({error.strerror or error}); choose another --out or free the place"
         ) from error
 
@@ -150,12 +152,12 @@ def require_space(folder: Path, needed: int) -> None:
         needed: Bytes.
 
     Raises:
-        SeriesError: If there is less space.
+        NoSpaceError: If there is less space.
     """
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise SeriesError(
+        raise NoSpaceError(
             f"{folder}: the output needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
             "free some or choose another --out"
         )

@@ -71,6 +71,18 @@ class OutputLock:
             self.release()
 
 
+def is_locked(out: Path) -> bool:
+    """Whether a run is making an output now; nothing is changed."""
+    try:
+        descriptor = os.open(lock_path(out), os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _is_free(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _is_free(descriptor: int) -> bool:
     """Take the lock of an open file if nobody has it."""
     if fcntl is None:

@@ -106,7 +106,8 @@ class ResumableWriter(ABC):
         self._job.remove()
         return self.out
 
-    def _slice_path(self, index: int) -> Path:
+    def slice_path(self, index: int) -> Path:
+        """Where a slice waits, in the format of the output, until all are there."""
         return self._job.slices / slice_name(index, self._suffix)
 
     @abstractmethod

@@ -265,7 +265,7 @@ class RasterWriter(ResumableWriter):
             self._weave_slices(file)
             return
         for index in range(len(self.volume)):
-            with self._slice_path(index).open("rb") as slice_file:
+            with self.slice_path(index).open("rb") as slice_file:
                 shutil.copyfileobj(slice_file, file)
 
     def _weave_slices(self, file: BinaryIO) -> None:

@@ -1,0 +1,210 @@
+"""Many independent items through a Dask cluster: a bounded number at a time, lost workers borne, every end told.
+
+The scheduler never holds more than a few items a worker, so that its memory and its time an item do not grow with the
+number of items. Items are anything that can be pickled; nothing here knows what is done with them.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from distributed import Client, Future, KilledWorker, get_worker
+
+from qdm_med.errors import ClusterError
+
+Item = TypeVar("Item")
+
+Tell = Callable[[Mapping[str, Any]], None]
+"""Given to the function on the worker: what it tells arrives here while the item is under way."""
+
+PER_THREAD = 2
+"""Items that are with the cluster for each of its threads: one that runs and one that waits."""
+
+BEAT_SECONDS = 0.5
+"""Time between two looks at the cluster where nothing happens."""
+
+RETRIES = 2
+"""How often an item is handed out again after the scheduler gave it up; it gives up after several lost workers each time."""
+
+
+@dataclass(frozen=True)
+class Finished(Generic[Item]):
+    """An item whose function returned.
+
+    Attributes:
+        item: The item.
+        result: What the function returned.
+    """
+
+    item: Item
+    result: Any
+
+
+@dataclass(frozen=True)
+class Retried(Generic[Item]):
+    """An item that is handed out again: too many workers were lost while they had it.
+
+    Attributes:
+        item: The item.
+    """
+
+    item: Item
+
+
+@dataclass(frozen=True)
+class GivenUp(Generic[Item]):
+    """An item that no worker survived, or whose function raised.
+
+    Attributes:
+        item: The item.
+        reason: Why, one line.
+    """
+
+    item: Item
+    reason: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a function told.
+
+    Attributes:
+        event: Its words.
+    """
+
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Time has passed.
+
+    Attributes:
+        workers: Workers of the cluster.
+        threads: Their threads, which is how many items can run at once.
+    """
+
+    workers: int
+    threads: int
+
+
+Happening = Finished[Item] | Retried[Item] | GivenUp[Item] | Told | Beat
+
+
+class Engine(Generic[Item]):
+    """Hands items to a cluster.
+
+    Args:
+        client: The cluster.
+        function: What a worker does with an item, ``function(item, tell)``. It is called again for an item whose worker
+            was lost.
+        needs: Dask resources that an item asks of its worker.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        function: Callable[[Item, Tell], Any],
+        needs: Callable[[Item], Mapping[str, float]] = lambda item: {},
+    ) -> None:
+        self._client = client
+        self._function = function
+        self._needs = needs
+        self._topic = f"qdm-med-{uuid.uuid4().hex}"
+        self._news: SimpleQueue[Future | Mapping[str, Any]] = SimpleQueue()
+        self._running: dict[str, tuple[Future, Item]] = {}
+        self._attempts: dict[str, int] = {}
+        self._threads = self._workers = 0
+
+    def work_through(self, items: Iterable[Item]) -> Iterator[Happening[Item]]:
+        """Yield what happens until every item has ended; close the iterator to leave the rest undone.
+
+        Raises:
+            ClusterError: If the scheduler is lost.
+        """
+        waiting = deque(items)
+        self._client.subscribe_topic(self._topic, self._hear)
+        try:
+            yield self._look()
+            last = time.monotonic()
+            while waiting or self._running:
+                while waiting and len(self._running) < PER_THREAD * max(1, self._threads):
+                    self._submit(waiting.popleft())
+                yield from self._next()
+                if time.monotonic() - last >= BEAT_SECONDS:
+                    last = time.monotonic()
+                    yield self._look()
+        finally:
+            self._leave()
+
+    def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        self._news.put(event[1])
+
+    def _submit(self, item: Item, attempt: int = 0) -> None:
+        key = f"{self._topic}-{uuid.uuid4().hex}"
+        future = self._client.submit(
+            _call, self._function, item, self._topic, key=key, resources=dict(self._needs(item)) or None, pure=False
+        )
+        self._running[key] = future, item
+        self._attempts[key] = attempt
+        future.add_done_callback(self._news.put)
+
+    def _next(self) -> Iterator[Happening[Item]]:
+        try:
+            news = self._news.get(timeout=BEAT_SECONDS)
+        except Empty:
+            return
+        if isinstance(news, Future):
+            yield self._ended(news)
+        else:
+            yield Told(news)
+
+    def _ended(self, future: Future) -> Happening[Item]:
+        _, item = self._running.pop(future.key)
+        attempt = self._attempts.pop(future.key)
+        if future.status == "finished":
+            return Finished(item, future.result())
+        if future.status != "error":
+            raise ClusterError("the scheduler was lost; what is finished is kept: start it and the same command again")
+        error = future.exception()
+        if not isinstance(error, KilledWorker):
+            return GivenUp(item, f"a worker could not run it ({type(error).__name__}); install the same version there")
+        if attempt < RETRIES:
+            self._submit(item, attempt + 1)
+            return Retried(item)
+        return GivenUp(item, "every worker that had it was lost, out of memory perhaps; give workers more memory")
+
+    def _look(self) -> Beat:
+        """Ask the scheduler who is there."""
+        if self._client.status == "running":
+            try:
+                threads = self._client.nthreads()
+            except (OSError, RuntimeError, TimeoutError):
+                threads = None
+            if threads is not None:
+                self._workers, self._threads = len(threads), sum(threads.values())
+                return Beat(self._workers, self._threads)
+        raise ClusterError("the scheduler was lost; what is finished is kept: start it and the same command again")
+
+    def _leave(self) -> None:
+        """Cancel what is with the cluster, if that is still there."""
+        if self._client.status != "running":
+            return
+        self._client.unsubscribe_topic(self._topic)
+        self._client.cancel([future for future, _ in self._running.values()])
+
+
+def _call(function: Callable[[Any, Tell], Any], item: Any, topic: str) -> Any:
+    return function(item, partial(_tell, topic))
+
+
+def _tell(topic: str, event: Mapping[str, Any]) -> None:
+    worker = get_worker()
+    worker.log_event(topic, {**event, "worker": worker.address})

@@ -1,0 +1,110 @@
+"""The plan of an archive: one line a series, made by one scan and read by every later command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from qdm_med.errors import DataError
+from qdm_med.io.output.job_folder import write_atomically
+from qdm_med.serialise import from_mapping, to_mapping
+
+FORMAT = "qdm-med-archive/1"
+
+
+@dataclass(frozen=True)
+class PlannedSeries:
+    """One series of a tree, or files that are none.
+
+    Attributes:
+        id: Digest that stands for the series whatever lies beside it; nothing in it names the patient.
+        source: Folder or file below the tree.
+        member: Path within ``source`` if that is a zip archive and the series is a volume file in it.
+        series_uid: SeriesInstanceUID of a DICOM series; empty otherwise.
+        out: Folder or file below the output that it becomes.
+        slices: Slices.
+        shape: Rows and columns.
+        spacing_mm: Distance between rows and between columns.
+        input_files: Files that it is read from.
+        input_bytes: Their bytes.
+        newest_ns: When the last of them was changed, in ns since 1970.
+        output_bytes: Pixels of the output, uncompressed.
+        memory_bytes: Upper bound of the memory that it takes.
+        seconds: Estimated time of one worker.
+        refused: Why it cannot be super-resolved; empty if it can.
+    """
+
+    id: str
+    source: str
+    member: str = ""
+    series_uid: str = ""
+    out: str = ""
+    slices: int = 0
+    shape: tuple[int, int] = (0, 0)
+    spacing_mm: tuple[float, float] = (0.0, 0.0)
+    input_files: int = 0
+    input_bytes: int = 0
+    newest_ns: int = 0
+    output_bytes: int = 0
+    memory_bytes: int = 0
+    seconds: float = 0.0
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one scan of a tree found.
+
+    Attributes:
+        tree: The tree, absolute.
+        scanned: When, in ISO 8601.
+        series: All series, refused ones too.
+    """
+
+    tree: Path
+    scanned: str
+    series: tuple[PlannedSeries, ...]
+
+    @property
+    def accepted(self) -> tuple[PlannedSeries, ...]:
+        """Series that can be super-resolved."""
+        return tuple(one for one in self.series if not one.refused)
+
+    def write(self, path: Path) -> None:
+        """Make the manifest appear whole at ``path``."""
+        head = {"format": FORMAT, "tree": str(self.tree), "scanned": self.scanned, "series": len(self.series)}
+        lines = (json.dumps(record) + "\n" for record in (head, *map(_without_defaults, self.series)))
+        write_atomically(path, lambda file: file.writelines(line.encode() for line in lines))
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            DataError: If it is missing or none.
+        """
+        try:
+            with path.open() as file:
+                head = json.loads(next(file))
+                series = tuple(_series(file))
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such manifest; make it with `qdm-med archive plan TREE --out OUT`") from None
+        except (ValueError, StopIteration, OSError) as error:
+            raise DataError(f"{path}: no manifest ({error}); make it again with `qdm-med archive plan`") from None
+        if head.get("format") != FORMAT or head.get("series") != len(series):
+            raise DataError(f"{path}: no whole manifest of format {FORMAT}; make it again with `qdm-med archive plan`")
+        return cls(Path(head["tree"]), head["scanned"], series)
+
+
+def _series(lines: Iterable[str]) -> Iterator[PlannedSeries]:
+    return (from_mapping(PlannedSeries, json.loads(line)) for line in lines)
+
+
+def _without_defaults(series: PlannedSeries) -> dict[str, Any]:
+    """A million lines: what says nothing is left out."""
+    defaults = {field.name: field.default for field in fields(series)}
+    record = {field.name: getattr(series, field.name) for field in fields(series)}
+    return {name: to_mapping(value) for name, value in record.items() if value != defaults[name]}
