@@ -69,6 +69,7 @@ def test_imports_point_towards_the_start_of_the_layer_list(path):
         ("typer", {"cli"}),
         ("dask", {"archive"}),
         ("distributed", {"archive"}),
+        ("dask_jobqueue", {"archive"}),
         ("torch.distributed", {"distributed"}),
     ],
 )

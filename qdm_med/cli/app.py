@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qdm_med._version import __version__
-from qdm_med.cli import convert, evaluate, info, listen, prepare, send, train, upscale
+from qdm_med.cli import archive, convert, evaluate, info, listen, prepare, send, train, upscale
 from qdm_med.errors import QdmMedError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ for command in (upscale.upscale, info.info, send.send, listen.listen, prepare.pr
     app.command()(command)
 app.command()(convert.convert)
 app.command(name="eval")(evaluate.evaluate)
+app.add_typer(archive.app, name="archive")
 
 
 def main() -> None:
