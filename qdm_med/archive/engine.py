@@ -6,10 +6,11 @@ number of items. Items are anything that can be pickled; nothing here knows what
 
 from __future__ import annotations
 
+import pickle
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -24,11 +25,15 @@ Item = TypeVar("Item")
 Tell = Callable[[Mapping[str, Any]], None]
 """Given to the function on the worker: what it tells arrives here while the item is under way."""
 
-PER_THREAD = 2
-"""Items that are with the cluster for each of its threads: one that runs and one that waits."""
+PER_THREAD = 1
+"""Items that are with the cluster for each of its threads. One that waited at a worker would be blamed for its loss, too."""
+
+_RESULT = "result"
 
 BEAT_SECONDS = 0.5
 """Time between two looks at the cluster where nothing happens."""
+
+LOST = "the scheduler was lost; what is finished is kept: start it and the same command again"
 
 RETRIES = 2
 """How often an item is handed out again after the scheduler gave it up; it gives up after several lost workers each time."""
@@ -123,7 +128,7 @@ class Engine(Generic[Item]):
         self._attempts: dict[str, int] = {}
         self._threads = self._workers = 0
 
-    def work_through(self, items: Iterable[Item]) -> Iterator[Happening[Item]]:
+    def work_through(self, items: Iterable[Item]) -> Generator[Happening[Item], None, None]:
         """Yield what happens until every item has ended; close the iterator to leave the rest undone.
 
         Raises:
@@ -150,7 +155,14 @@ class Engine(Generic[Item]):
     def _submit(self, item: Item, attempt: int = 0) -> None:
         key = f"{self._topic}-{uuid.uuid4().hex}"
         future = self._client.submit(
-            _call, self._function, item, self._topic, key=key, resources=dict(self._needs(item)) or None, pure=False
+            _call,
+            self._function,
+            item,
+            self._topic,
+            key,
+            key=key,
+            resources=dict(self._needs(item)) or None,
+            pure=False,
         )
         self._running[key] = future, item
         self._attempts[key] = attempt
@@ -162,20 +174,31 @@ class Engine(Generic[Item]):
         except Empty:
             return
         if isinstance(news, Future):
-            yield self._ended(news)
-        else:
+            yield from self._settled(news)
+        elif _RESULT not in news:
             yield Told(news)
+        elif news["key"] in self._running:  # once: a worker that was thought lost may answer, too
+            yield Finished(self._forget(news["key"])[0], pickle.loads(news[_RESULT]))
 
-    def _ended(self, future: Future) -> Happening[Item]:
-        _, item = self._running.pop(future.key)
-        attempt = self._attempts.pop(future.key)
-        if future.status == "finished":
-            return Finished(item, future.result())
+    def _settled(self, future: Future) -> Iterator[Happening[Item]]:
+        """What follows from the end of a future; its result has come by itself, before."""
+        if future.key not in self._running or future.status == "finished":
+            return
         if future.status != "error":
-            raise ClusterError("the scheduler was lost; what is finished is kept: start it and the same command again")
+            raise ClusterError(LOST)
         error = future.exception()
-        if not isinstance(error, KilledWorker):
-            return GivenUp(item, f"a worker could not run it ({type(error).__name__}); install the same version there")
+        if isinstance(error, KilledWorker):
+            yield self._hand_out_again(*self._forget(future.key))
+            return
+        reason = f"a worker could not run it ({type(error).__name__}); install the same version there"
+        yield GivenUp(self._forget(future.key)[0], reason)
+
+    def _forget(self, key: str) -> tuple[Item, int]:
+        """Item and attempt of a future that is done with."""
+        _, item = self._running.pop(key)
+        return item, self._attempts.pop(key)
+
+    def _hand_out_again(self, item: Item, attempt: int) -> Happening[Item]:
         if attempt < RETRIES:
             self._submit(item, attempt + 1)
             return Retried(item)
@@ -191,7 +214,7 @@ class Engine(Generic[Item]):
             if threads is not None:
                 self._workers, self._threads = len(threads), sum(threads.values())
                 return Beat(self._workers, self._threads)
-        raise ClusterError("the scheduler was lost; what is finished is kept: start it and the same command again")
+        raise ClusterError(LOST)
 
     def _leave(self) -> None:
         """Cancel what is with the cluster, if that is still there."""
@@ -201,8 +224,10 @@ class Engine(Generic[Item]):
         self._client.cancel([future for future, _ in self._running.values()])
 
 
-def _call(function: Callable[[Any, Tell], Any], item: Any, topic: str) -> Any:
-    return function(item, partial(_tell, topic))
+def _call(function: Callable[[Any, Tell], Any], item: Any, topic: str, key: str) -> None:
+    """Run on the worker; the result goes by way of the scheduler, so that it is not lost with the worker."""
+    result = function(item, partial(_tell, topic))
+    get_worker().log_event(topic, {"key": key, _RESULT: pickle.dumps(result)})
 
 
 def _tell(topic: str, event: Mapping[str, Any]) -> None:

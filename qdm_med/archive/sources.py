@@ -98,16 +98,16 @@ def _dicom_series(tree: Path, exclude: Path, reading: Mapping[str, Any]) -> Iter
 def _dicom(identity: str, headers: list[SliceHeader], tree: Path, reading: Mapping[str, Any]) -> PlannedSeries:
     first = headers[0]
     files = [header.path for header in headers]
-    return PlannedSeries(
+    planned = PlannedSeries(
         identity,
         source=_below(_folder_of(files), tree),
         series_uid=first.series_uid,
         slices=len(headers),
         shape=(first.rows or 0, first.columns or 0),
-        spacing_mm=first.spacing or (0.0, 0.0),
+        spacing_mm=(first.spacing[0], first.spacing[1]) if first.spacing else (0.0, 0.0),
         refused=_why_not(headers, reading),
-        **_stated(files),
     )
+    return _with_files(planned, files)
 
 
 def _why_not(headers: list[SliceHeader], reading: Mapping[str, Any]) -> str:
@@ -122,19 +122,20 @@ def _folder_of(files: Sequence[Path]) -> Path:
     return files[0].parent if len(files) == 1 else Path(os.path.commonpath([path.parent for path in files]))
 
 
-def _stated(files: Sequence[Path]) -> dict[str, int]:
-    """Number, bytes and age of the files of a source."""
+def _with_files(series: PlannedSeries, files: Sequence[Path]) -> PlannedSeries:
+    """Note number, bytes and age of the files of a source."""
     stats = [path.stat() for path in files]
-    return {
-        "input_files": len(stats),
-        "input_bytes": sum(stat.st_size for stat in stats),
-        "newest_ns": max(stat.st_mtime_ns for stat in stats),
-    }
+    return replace(
+        series,
+        input_files=len(stats),
+        input_bytes=sum(stat.st_size for stat in stats),
+        newest_ns=max(stat.st_mtime_ns for stat in stats),
+    )
 
 
 def _volume_file(path: Path, tree: Path, reading: Mapping[str, Any]) -> PlannedSeries:
     place = _below(path, tree)
-    series = PlannedSeries(digest(place), source=place, **_stated([path]))
+    series = _with_files(PlannedSeries(digest(place), source=place), [path])
     try:
         volume = read_volume(path, **reading)
     except QdmMedError as error:
@@ -155,16 +156,16 @@ def _in_zip(path: Path, tree: Path, scratch: Path, reading: Mapping[str, Any]) -
                 if file.name.lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)) and sniff(file) is Content.OTHER:
                     found.append(_volume_file(file, inside, reading))
     except QdmMedError as error:
-        return [PlannedSeries(digest(place), source=place, refused=str(error), **_stated([path]))]
+        return [_with_files(PlannedSeries(digest(place), source=place, refused=str(error)), [path])]
     if not found:
-        return [PlannedSeries(digest(place), source=place, refused="zip archive without CT", **_stated([path]))]
+        return [_with_files(PlannedSeries(digest(place), source=place, refused="zip archive without CT"), [path])]
     return [_of_zip(one, place, path) for one in found]
 
 
 def _of_zip(series: PlannedSeries, place: str, path: Path) -> PlannedSeries:
     is_volume = not series.series_uid
     identity = digest(place, series.source) if is_volume else series.id
-    return replace(series, id=identity, source=place, member=series.source, **_stated([path]))
+    return _with_files(replace(series, id=identity, source=place, member=series.source), [path])
 
 
 def _refuse_copies(found: list[PlannedSeries]) -> list[PlannedSeries]:
