@@ -156,8 +156,7 @@ class Engine(Generic[Item]):
         key = f"{self._topic}-{uuid.uuid4().hex}"
         future = self._client.submit(
             _call,
-            self._function,
-            item,
+            pickle.dumps((self._function, item)),
             self._topic,
             key,
             key=key,
@@ -224,8 +223,12 @@ class Engine(Generic[Item]):
         self._client.cancel([future for future, _ in self._running.values()])
 
 
-def _call(function: Callable[[Any, Tell], Any], item: Any, topic: str, key: str) -> None:
-    """Run on the worker; the result goes by way of the scheduler, so that it is not lost with the worker."""
+def _call(work: bytes, topic: str, key: str) -> None:
+    """Run on the worker; the result goes by way of the scheduler, so that it is not lost with the worker.
+
+    Function and item are unpickled here: where Dask does it a worker that lacks a module ends without a word.
+    """
+    function, item = pickle.loads(work)
     result = function(item, partial(_tell, topic))
     get_worker().log_event(topic, {"key": key, _RESULT: pickle.dumps(result)})
 

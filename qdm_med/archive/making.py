@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from qdm_med.archive.receipt import InputFile, Receipt, hashed_inputs, read_rece
 from qdm_med.archive.settings import Settings, machine
 from qdm_med.archive.sources import opened, source_files
 from qdm_med.errors import QdmMedError, SeriesError
-from qdm_med.inference.runs.series import Progress, UpscaleSummary, upscale_series
+from qdm_med.inference.runs.series import Progress, UpscaleSummary, upscale_volume
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import shown
 from qdm_med.io.output.job_folder import os_errors_as_series_errors, partial_path
@@ -33,6 +33,7 @@ from qdm_med.io.output.lock import OutputLock
 from qdm_med.io.pixel_digest import pixel_digests
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import uncertainty_output
+from qdm_med.volume import Volume
 
 PATIENCE_SECONDS = 24 * 3600.0
 """How long a series that another worker holds is waited for; its lock ends with that worker."""
@@ -83,30 +84,22 @@ class Maker:
             if receipt and receipt.made_from(series.input_files, series.input_bytes, series.newest_ns):
                 return Made(receipt, now=False)
             with opened(series, self.tree, self.folder.unpacked) as (source, options):
-                return self._make(series, source, options, receipt, progress)
+                volume = read_volume(source, **self.settings.reading, **options)
+                return self._make(series, volume, receipt, progress)
 
-    def _make(
-        self,
-        series: PlannedSeries,
-        source: Path,
-        options: dict[str, Any],
-        receipt: Receipt | None,
-        progress: Progress,
-    ) -> Made:
+    def _make(self, series: PlannedSeries, volume: Volume, receipt: Receipt | None, progress: Progress) -> Made:
         out, started = self.folder.out / series.out, time.time()
-        inputs = self._inputs(series, source, options)
+        inputs = hashed_inputs(source_files(series, self.tree, volume.provenance.files), self.tree)
         if receipt:
             return Made(_unchanged(receipt, inputs, out), now=False)
-        if self._begin(series, out, inputs):
-            record = self._record(series, inputs, None, started)
-        else:
+        summary = None
+        if not self._begin(series, out, inputs):
             try:
-                summary = self._upscale(source, out, options, progress)
+                summary = self._upscale(volume, out, progress)
             except QdmMedError:
                 self._ticket(series).unlink(missing_ok=True)
                 raise
-            record = self._record(series, inputs, summary, started)
-        made = Made(write_receipt(out, record), now=True)
+        made = Made(write_receipt(out, self._record(series, inputs, summary, started)), now=True)
         self._ticket(series).unlink()
         return made
 
@@ -117,10 +110,6 @@ class Maker:
         if receipt.key != self.settings.key:
             raise SeriesError(f"{shown(out)}: was made with other settings; move it and its receipt away")
         return receipt
-
-    def _inputs(self, series: PlannedSeries, source: Path, options: dict[str, Any]) -> tuple[InputFile, ...]:
-        volume = read_volume(source, **self.settings.reading, **options)
-        return hashed_inputs(source_files(series, self.tree, volume.provenance.files), self.tree)
 
     def _ticket(self, series: PlannedSeries) -> Path:
         return self.folder.tickets / f"{series.id}.json"
@@ -145,17 +134,19 @@ class Maker:
             write_json(path, ticket)
         return False
 
-    def _upscale(self, source: Path, out: Path, options: dict[str, Any], progress: Progress) -> UpscaleSummary:
-        return upscale_series(
-            source,
+    def _upscale(self, volume: Volume, out: Path, progress: Progress) -> UpscaleSummary:
+        settings = self.settings
+        if settings.max_memory is not None:
+            shape = volume.geometry.shape[1:]
+            self.upscaler.keep_below(settings.max_memory, shape, uncertainty=settings.uncertainty)
+        return upscale_volume(
+            volume,
             out,
             self.upscaler,
             progress=progress,
-            uncertainty=self.settings.uncertainty,
-            strict=self.settings.strict,
-            max_memory=self.settings.max_memory,
-            reader_options={**self.settings.reading, **options},
-            writer_options={**self.settings.writing, "overwrite": True},  # nothing foreign is there: see _begin
+            uncertainty=settings.uncertainty,
+            strict=settings.strict,
+            writing=replace(settings.writing, overwrite=True),  # nothing foreign is there: see _begin
         )
 
     def _record(

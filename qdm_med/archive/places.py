@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from qdm_med.archive.manifest import PlannedSeries
-from qdm_med.io.raster.itk import ITK_SUFFIXES
-from qdm_med.io.raster.nifti import NIFTI_SUFFIXES
+from qdm_med.io.find import VOLUME_SUFFIXES
 
 WRITTEN_AS = {".nhdr": ".nrrd", ".mhd": ".mha"}
 """Formats in two files become their one-file form."""
@@ -53,7 +52,7 @@ def _name(series: PlannedSeries, tree_name: str, scale: int) -> str:
 
 
 def _volume_suffix(name: str) -> str:
-    known = next((s for s in (*NIFTI_SUFFIXES, *ITK_SUFFIXES) if name.lower().endswith(s)), "")
+    known = next((s for s in VOLUME_SUFFIXES if name.lower().endswith(s)), "")
     return name[len(name) - len(known) :]
 
 

@@ -11,10 +11,10 @@ from qdm_med.archive.folder import ArchiveFolder
 from qdm_med.archive.manifest import Manifest, PlannedSeries
 from qdm_med.archive.places import with_places
 from qdm_med.archive.settings import Settings
-from qdm_med.archive.sources import find_series, opened
+from qdm_med.archive.sources import opened, series_under
 from qdm_med.errors import DataError, QdmMedError
+from qdm_med.inference.memory import peak_bytes
 from qdm_med.inference.runs.estimate import estimate_volume
-from qdm_med.inference.runs.memory import peak_bytes
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import shown
 from qdm_med.io.read import read_volume
@@ -38,7 +38,7 @@ def plan_archive(tree: Path, folder: ArchiveFolder, upscaler: Upscaler, settings
     """
     root = tree.resolve()
     earlier = _earlier_places(folder, root)
-    found = find_series(root, folder.unpacked, exclude=folder.out, reading=settings.reading)
+    found = series_under(root, folder.unpacked, exclude=folder.out, reading=settings.reading)
     placed = with_places(found, root.name, settings.options.scale, earlier)
     if all(one.refused for one in placed):
         raise DataError(f"{shown(tree)}: no CT series that can be super-resolved; {_refusals(placed)}")

@@ -56,10 +56,11 @@ class Request:
         """Make a request of options; ``others`` are fields of :class:`Settings`.
 
         Raises:
-            CheckpointError: If the model cannot be read.
+            CheckpointError: If the model cannot be read or was not trained for the scale.
+            ConfigError: If an option does not serve the model.
         """
         card, sha256 = read_card(checkpoint)
-        settings = Settings(options, card.name, sha256, device="", **others)
+        settings = Settings(options.settled_for(card), card.name, sha256, device="", **others)
         return cls(tree.resolve(), out.resolve(), checkpoint.resolve(), device, settings)
 
     def upscaler(self) -> Upscaler:

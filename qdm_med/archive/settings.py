@@ -14,6 +14,7 @@ import torch
 
 from qdm_med._version import __version__
 from qdm_med.inference.options import UpscaleOptions
+from qdm_med.io.options import DEFAULTS, WriterOptions
 from qdm_med.serialise import to_mapping
 
 RECORDED = ("numpy", "pydicom", "nibabel", "scipy", "dask", "distributed")
@@ -48,7 +49,7 @@ class Settings:
     """How every series of an archive is made.
 
     Attributes:
-        options: How the model is run.
+        options: How the model is run, every default filled in.
         model: Its name.
         model_sha256: Hash of its weights.
         device: Kind of device, ``"cpu"``, ``"cuda"`` or ``"mps"``: their pixels may differ in the last bit.
@@ -57,9 +58,7 @@ class Settings:
         max_memory: Bytes that a series may take; ``None``: no limit.
         force: Accept sources that this tool has made.
         skip_bad: Leave out slices that cannot be read.
-        private: Private DICOM elements, ``"keep"`` or ``"drop"``.
-        equipment: General Equipment of the output, ``"keep"`` or ``"standard"``.
-        transfer_syntax: Encoding of DICOM output.
+        writing: How outputs are written.
         versions: Versions that determine pixels.
     """
 
@@ -72,16 +71,14 @@ class Settings:
     max_memory: int | None = None
     force: bool = False
     skip_bad: bool = False
-    private: str = "keep"
-    equipment: str = "keep"
-    transfer_syntax: str = "explicit"
+    writing: WriterOptions = DEFAULTS
     versions: Mapping[str, str] = field(default_factory=versions)
 
     @property
     def stated(self) -> dict[str, Any]:
         """Every setting by its name, options among them, in JSON types."""
         record: dict[str, Any] = to_mapping(self)
-        return {**record.pop("options"), **record}
+        return {**record.pop("options"), **record.pop("writing"), **record}
 
     @property
     def key(self) -> str:
@@ -92,11 +89,6 @@ class Settings:
     def reading(self) -> dict[str, Any]:
         """Options of :func:`qdm_med.io.read.read_volume`."""
         return {"force": self.force, "skip_bad": self.skip_bad}
-
-    @property
-    def writing(self) -> dict[str, Any]:
-        """Options of :func:`qdm_med.io.write.open_writer`."""
-        return {"private": self.private, "equipment": self.equipment, "transfer_syntax": self.transfer_syntax}
 
 
 def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

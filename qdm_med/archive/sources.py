@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,19 +12,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from qdm_med.archive.manifest import PlannedSeries
-from qdm_med.archive.unpack import marker, unpack
 from qdm_med.errors import QdmMedError
-from qdm_med.io.dicom.checks import refusals
 from qdm_med.io.dicom.file import Content, shown, sniff
-from qdm_med.io.dicom.header import SliceHeader
-from qdm_med.io.dicom.series import scan
-from qdm_med.io.raster.itk import ITK_SUFFIXES
-from qdm_med.io.raster.nifti import NIFTI_SUFFIXES
+from qdm_med.io.find import FoundSeries, find_series
 from qdm_med.io.read import read_volume
+from qdm_med.io.unpack import marker, unpack
 from qdm_med.io.walk import walk_files
 
 
-def find_series(tree: Path, scratch: Path, *, exclude: Path, reading: Mapping[str, Any]) -> list[PlannedSeries]:
+def series_under(tree: Path, scratch: Path, *, exclude: Path, reading: Mapping[str, Any]) -> list[PlannedSeries]:
     """Find every series below a tree; what is damaged or no CT is listed with the reason, never fatal.
 
     Args:
@@ -40,13 +35,10 @@ def find_series(tree: Path, scratch: Path, *, exclude: Path, reading: Mapping[st
     Raises:
         SeriesError: If a folder or file below the tree may not be read.
     """
-    found = [*_dicom_series(tree, exclude, reading)]
+    found = [_planned(one, tree, reading) for one in find_series(tree, exclude=(exclude,))]
     for path in walk_files(tree, exclude=(exclude,)):
-        content = sniff(path)
-        if content is Content.ARCHIVE:
+        if sniff(path) is Content.ARCHIVE:
             found += _in_zip(path, tree, scratch, reading)
-        elif content is Content.OTHER and path.name.lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)):
-            found.append(_volume_file(path, tree, reading))
     return _refuse_copies(sorted(found, key=lambda one: (one.source, one.member, one.series_uid)))
 
 
@@ -86,40 +78,29 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _dicom_series(tree: Path, exclude: Path, reading: Mapping[str, Any]) -> Iterator[PlannedSeries]:
-    found = scan(tree, exclude=(exclude,))
-    for (study_uid, series_uid), headers in found.series().items():
-        slices = [header for header in headers if header.is_ct]
-        yield _dicom(digest(study_uid, series_uid), slices or headers, tree, reading)
-    for reason in found.damaged:
-        yield PlannedSeries(digest(reason), source=".", refused=reason)
+def _planned(found: FoundSeries, tree: Path, reading: Mapping[str, Any]) -> PlannedSeries:
+    place = found.path.relative_to(tree).as_posix()
+    if found.headers:
+        return _dicom(found, place, reading)
+    if found.refused:  # a damaged file
+        return PlannedSeries(digest(found.refused[0]), place, refused=found.refused[0])
+    return _volume_file(found.path, place, reading)
 
 
-def _dicom(identity: str, headers: list[SliceHeader], tree: Path, reading: Mapping[str, Any]) -> PlannedSeries:
-    first = headers[0]
-    files = [header.path for header in headers]
+def _dicom(found: FoundSeries, place: str, reading: Mapping[str, Any]) -> PlannedSeries:
+    first = found.headers[0]
+    tolerated = reading.get("skip_bad") and not found.made_by_us
+    reasons = () if tolerated or (found.made_by_us and reading.get("force")) else found.refused
     planned = PlannedSeries(
-        identity,
-        source=_below(_folder_of(files), tree),
+        digest(first.study_uid, first.series_uid),
+        place,
         series_uid=first.series_uid,
-        slices=len(headers),
+        slices=found.slices,
         shape=(first.rows or 0, first.columns or 0),
         spacing_mm=(first.spacing[0], first.spacing[1]) if first.spacing else (0.0, 0.0),
-        refused=_why_not(headers, reading),
+        refused=next(iter(reasons), ""),
     )
-    return _with_files(planned, files)
-
-
-def _why_not(headers: list[SliceHeader], reading: Mapping[str, Any]) -> str:
-    if not headers[0].is_ct:
-        return f"not a CT slice series: {headers[0].kind}"
-    if any(header.derived_by_us for header in headers) and not reading.get("force"):
-        return "the CT series was made by qdm-med; give the original or use --force"
-    return "" if reading.get("skip_bad") else next(refusals(headers), "")
-
-
-def _folder_of(files: Sequence[Path]) -> Path:
-    return files[0].parent if len(files) == 1 else Path(os.path.commonpath([path.parent for path in files]))
+    return _with_files(planned, [header.path for header in found.headers])
 
 
 def _with_files(series: PlannedSeries, files: Sequence[Path]) -> PlannedSeries:
@@ -133,32 +114,28 @@ def _with_files(series: PlannedSeries, files: Sequence[Path]) -> PlannedSeries:
     )
 
 
-def _volume_file(path: Path, tree: Path, reading: Mapping[str, Any]) -> PlannedSeries:
-    place = _below(path, tree)
-    series = _with_files(PlannedSeries(digest(place), source=place), [path])
+def _volume_file(path: Path, place: str, reading: Mapping[str, Any]) -> PlannedSeries:
+    series = _with_files(PlannedSeries(digest(place), place), [path])
     try:
         volume = read_volume(path, **reading)
     except QdmMedError as error:
         return replace(series, refused=str(error))
-    slices, *shape = volume.geometry.shape
-    return replace(series, slices=slices, shape=(shape[0], shape[1]), spacing_mm=volume.geometry.spacing[1:])
+    slices, rows, columns = volume.geometry.shape
+    return replace(series, slices=slices, shape=(rows, columns), spacing_mm=volume.geometry.spacing[1:])
 
 
 def _in_zip(path: Path, tree: Path, scratch: Path, reading: Mapping[str, Any]) -> list[PlannedSeries]:
     """Series of a zip archive, unpacked for a look; an archive in an archive is not opened."""
-    place = _below(path, tree)
+    place = path.relative_to(tree).as_posix()
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         with TemporaryDirectory(dir=scratch, prefix="look-") as folder:
             unpack(path, inside := Path(folder) / "files")
-            found = [*_dicom_series(inside, inside / "none", reading)]
-            for file in walk_files(inside):
-                if file.name.lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)) and sniff(file) is Content.OTHER:
-                    found.append(_volume_file(file, inside, reading))
+            found = [_planned(one, inside, reading) for one in find_series(inside)]
     except QdmMedError as error:
-        return [_with_files(PlannedSeries(digest(place), source=place, refused=str(error)), [path])]
+        return [_with_files(PlannedSeries(digest(place), place, refused=str(error)), [path])]
     if not found:
-        return [_with_files(PlannedSeries(digest(place), source=place, refused="zip archive without CT"), [path])]
+        return [_with_files(PlannedSeries(digest(place), place, refused="zip archive without CT"), [path])]
     return [_of_zip(one, place, path) for one in found]
 
 
@@ -179,7 +156,3 @@ def _refuse_copies(found: list[PlannedSeries]) -> list[PlannedSeries]:
             reason = f"the same series as {shown(known.source)}"
             kept.append(replace(one, id=digest(one.id, one.source, one.member), refused=reason))
     return kept
-
-
-def _below(path: Path, tree: Path) -> str:
-    return path.relative_to(tree).as_posix()

@@ -23,6 +23,7 @@ from qdm_med.errors import CheckpointError, ConfigError, DataError, QdmMedError
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.runs.series import derivation_of
 from qdm_med.inference.upscaler import Upscaler, load_upscaler
+from qdm_med.io.options import WriterOptions
 from qdm_med.io.pixel_digest import pixel_digests
 from qdm_med.io.raster.base import RasterWriter
 from qdm_med.io.read import read_volume
@@ -150,9 +151,9 @@ class _Check:
         upscaler, out = copy.copy(self.upscaler), self.folder.out / series.out
         if (limit := self.stated["max_memory"]) is not None:
             upscaler.keep_below(limit, volume.geometry.shape[1:], uncertainty=self.stated["uncertainty"])
-        own = {name: self.stated[name] for name in ("private", "equipment", "transfer_syntax")}
+        writing = from_mapping(WriterOptions, {one.name: self.stated[one.name] for one in fields(WriterOptions)})
         with TemporaryDirectory() as place:
-            writer = open_writer(volume, Path(place) / out.name, derivation_of(upscaler), **own)
+            writer = open_writer(volume, Path(place) / out.name, derivation_of(upscaler), writing)
             with writer:
                 for index in indices:
                     result = upscaler.upscale_slice(volume.slices[index], volume.provenance.series_key)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qdm_med.cli.upscale import ConsistencyName, ModeName, PrecisionName, QuadtreeName
+from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
 
 if TYPE_CHECKING:
     from qdm_med.archive.run import Request
@@ -44,9 +45,9 @@ MaxMemory = Annotated[float | None, typer.Option(help="GiB that a series may tak
 Force = Annotated[bool, typer.Option("--force", help="Accept sources that qdm-med has made.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse series unlike what the model was trained on.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out DICOM slices that cannot be read.")]
-Private = Annotated[str, typer.Option(help="Private DICOM elements: keep or drop.")]
-Equipment = Annotated[str, typer.Option(help="General Equipment of the outputs: keep or standard.")]
-TransferSyntax = Annotated[str, typer.Option(help="Encoding of DICOM output, see `upscale`; none loses.")]
+PrivateOption = Annotated[Private, typer.Option(help="Private DICOM elements: keep or drop.")]
+EquipmentOption = Annotated[Equipment, typer.Option(help="General Equipment of the outputs: keep or standard.")]
+TransferSyntax = Annotated[SyntaxName, typer.Option(help="Encoding of DICOM output, see `upscale`; none loses.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -141,8 +142,8 @@ def run(
     strict: Strict = False,
     skip_bad: SkipBad = False,
     force: Force = False,
-    private: Private = "keep",
-    equipment: Equipment = "keep",
+    private: PrivateOption = "keep",
+    equipment: EquipmentOption = "keep",
     transfer_syntax: TransferSyntax = "explicit",
     as_json: AsJson = False,
 ) -> None:
@@ -172,9 +173,7 @@ def run(
         "strict": strict,
         "skip_bad": skip_bad,
         "force": force,
-        "private": private,
-        "equipment": equipment,
-        "transfer_syntax": transfer_syntax,
+        "writing": WriterOptions(False, private, equipment, transfer_syntax),
     }
     wanted = Wanted(cluster, workers=workers, threads=threads, dashboard=dashboard, slurm=_pairs(slurm or []))
     with CountProgress("series") as progress:

@@ -30,7 +30,7 @@ def test_every_item_ends_once_though_a_worker_is_lost(client, tmp_path):
     names = [*(f"item-{number}" for number in range(6)), "unlucky"]
     happened = list(Engine(client, noted).work_through([(tmp_path, name) for name in names]))
     ended = {one.item[1]: one.result for one in happened if isinstance(one, Finished)}
-    assert ended == {name: name.upper() for name in names}
+    assert ended == {name: name.upper() for name in names}, happened
     assert sum(isinstance(one, Finished) for one in happened) == len(names)
     assert {one.item[1] for one in happened if isinstance(one, Retried)} == {"unlucky"}
     assert len((tmp_path / "unlucky").read_text().splitlines()) == 2

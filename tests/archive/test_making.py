@@ -9,7 +9,7 @@ import pytest
 from qdm_med.archive import making
 from qdm_med.archive.places import with_places
 from qdm_med.archive.receipt import read_receipt, receipt_path
-from qdm_med.archive.sources import find_series
+from qdm_med.archive.sources import series_under
 from qdm_med.errors import SeriesError
 from qdm_med.io.output.lock import OutputLock
 from tests.archive.trees import hidden, stored, write_series
@@ -20,7 +20,7 @@ class Killed(BaseException):
 
 
 def planned(maker):
-    found = find_series(maker.tree, maker.folder.unpacked, exclude=maker.folder.out, reading=maker.settings.reading)
+    found = series_under(maker.tree, maker.folder.unpacked, exclude=maker.folder.out, reading=maker.settings.reading)
     return with_places(found, "tree", 4, {})
 
 
@@ -57,7 +57,7 @@ def test_a_series_that_is_made_is_left_as_it_is(maker):
     assert again.receipt == first.receipt
 
 
-@pytest.mark.parametrize("moment", ["write_json", "upscale_series", "first slice", "write_receipt"])
+@pytest.mark.parametrize("moment", ["write_json", "upscale_volume", "first slice", "write_receipt"])
 def test_a_kill_at_any_point_is_mended_by_the_next_worker(maker, monkeypatch, moment):
     series = planned(maker)[0]
     whole = maker.make(planned(maker)[1], no_progress)
@@ -152,7 +152,7 @@ def test_a_failed_series_leaves_nothing(maker):
     folder = maker.tree / "p009" / "ct"
     write_series(folder, "cut")
     (series,) = (one for one in planned(maker) if one.source == "p009/ct")
-    (folder / "001.dcm").write_bytes((folder / "001.dcm").read_bytes()[:-100])
+    (folder / "001.dcm").write_bytes((folder / "001.dcm").read_bytes()[:-1400])
     with pytest.raises(SeriesError, match="cannot be decoded"):
         maker.make(series, no_progress)
     assert leftovers(maker) == hidden(maker.folder.out) == []

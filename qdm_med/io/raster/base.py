@@ -271,7 +271,7 @@ class RasterWriter(ResumableWriter):
     def _weave_slices(self, file: BinaryIO) -> None:
         """Write slices that lie along the first or the second axis of the file: its last axis counts their rows."""
         count, rows, columns = self.geometry.shape
-        slices = [np.memmap(self._slice_path(index), self.dtype, "r", shape=(rows, columns)) for index in range(count)]
+        slices = [np.memmap(self.slice_path(index), self.dtype, "r", shape=(rows, columns)) for index in range(count)]
         for row in range(rows):
             plane = np.stack([each[row] for each in slices])
             file.write((plane if self.axes[0] == 1 else plane.T).tobytes())
