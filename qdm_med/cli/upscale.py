@@ -277,7 +277,6 @@ def upscale(
             upscaler,
             progress=progress.slice_done,
             uncertainty=uncertainty,
-            strict=strict,
             writing=WriterOptions(overwrite, private, equipment, transfer_syntax),
             watch=watch,
             preflight=seen,

@@ -26,7 +26,7 @@ from qdm_med.natural.pairs import degraded_pair
 from qdm_med.natural.photos import PhotoStore, centre_crop
 from qdm_med.natural.tile import TileModel
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
-from qdm_med.training.task import Distance, Sample, Share, Validation, require_item_for_every_process
+from qdm_med.training.task import Run, Sample, Share, Validation, require_item_for_every_process
 
 SHOWN = 4
 """Validation photographs that the picture shows."""
@@ -85,40 +85,30 @@ class NaturalTask:
 
     def __init__(
         self,
-        store: PhotoStore,
-        base: NaturalCheckpoint,
-        shape: DenoiserConfig,
-        config: NaturalTrainingConfig,
         card: NaturalCard,
-        *,
-        batch: int,
-        seed: int,
-        device: torch.device,
-        perceptual: Distance | None = None,
+        config: NaturalTrainingConfig,
+        run: Run[PhotoStore],
+        base: NaturalCheckpoint,
         initial: NaturalCheckpoint | None = None,
     ) -> None:
-        _require_colour(shape, base)
+        shape = _serving(card, base)
         if config.crop % card.scale:
             raise ConfigError(f"crop {config.crop} must be a multiple of the scale, {card.scale}")
-        require_item_for_every_process(batch)
-        keys.seed_initial_weights(seed)
+        require_item_for_every_process(run.batch)
+        keys.seed_initial_weights(run.seed)
         self._schedule = ResidualShiftSchedule.from_config(card.schedule)
-        self._autoencoder = base.autoencoder.to(device).requires_grad_(False)
-        denoiser = TwoStreamDenoiser(shape).to(device)
+        self._autoencoder = base.autoencoder.to(run.device).requires_grad_(False)
+        denoiser = TwoStreamDenoiser(shape).to(run.device)
         if initial is not None:
             _start_from(denoiser, initial)
         self.objective = DenoiserObjective(
-            denoiser, self._schedule, config.objective, self._autoencoder.decode, perceptual
+            denoiser, self._schedule, config.objective, self._autoencoder.decode, run.perceptual
         )
         self.players: Mapping[str, nn.Module] = {"loss": denoiser}
-        self._store, self._config, self._perceptual = store, config, perceptual
-        self._batch, self._seed, self._device = batch, seed, device
-        self._card = replace(
-            card,
-            autoencoder=base.card.autoencoder,
-            denoiser=shape,
-            training={"autoencoder_sha256": base.sha256, "initial_sha256": initial.sha256 if initial else None},
-        )
+        self._store, self._config, self._perceptual = run.store, config, run.perceptual
+        self._batch, self._seed, self._device = run.batch, run.seed, run.device
+        hashes = {"autoencoder_sha256": base.sha256, "initial_sha256": initial.sha256 if initial else None}
+        self._card = replace(card, autoencoder=base.card.autoencoder, training=hashes)
 
     def size(self, step: int) -> int:
         """Items in every batch."""
@@ -183,7 +173,11 @@ class NaturalTask:
         save_natural(path, replace(self._card, training={**data, **training}), self._autoencoder, denoiser)
 
 
-def _require_colour(shape: DenoiserConfig, base: NaturalCheckpoint) -> None:
+def _serving(card: NaturalCard, base: NaturalCheckpoint) -> DenoiserConfig:
+    """Shape of the denoiser, if it fits the VQGAN and sees three channels."""
+    shape = card.denoiser
+    if shape is None:
+        raise ConfigError(f"experiment {card.name} has no denoiser; take one such as configs/natural_s_x4.yaml")
     if shape.latent_channels != base.card.autoencoder.latent_channels:
         raise ConfigError(
             f"latent_channels is {shape.latent_channels}, but the VQGAN {base.card.name} has "
@@ -191,6 +185,7 @@ def _require_colour(shape: DenoiserConfig, base: NaturalCheckpoint) -> None:
         )
     if shape.condition_channels != 3:
         raise ConfigError(f"condition_channels must be 3 for photographs, got {shape.condition_channels}")
+    return shape
 
 
 def _start_from(denoiser: TwoStreamDenoiser, initial: NaturalCheckpoint) -> None:

@@ -17,7 +17,7 @@ from qdm_med.natural.vqgan_training import VqganTask, VqganTrainingConfig
 from qdm_med.serialise import from_mapping
 from qdm_med.training.experiment import ExperimentConfig, read_yaml
 from qdm_med.training.loop import LoopConfig
-from qdm_med.training.runs import Start, join, read_perceptual, run_task
+from qdm_med.training.runs import Start, run_task
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,8 @@ def load_experiment(path: Path) -> ExperimentConfig | NaturalExperiment:
 
 def run_vqgan(experiment: NaturalExperiment, start: Start) -> None:
     """Train a VQGAN; ``start.data`` is as of :class:`qdm_med.natural.photos.PhotoStore`."""
-    target = join(start.device)
-    task = VqganTask(
-        PhotoStore(start.data),
-        experiment.autoencoder,
-        experiment.vqgan,
-        name=experiment.name,
-        batch=experiment.loop.batch,
-        seed=experiment.loop.seed,
-        device=target,
-        perceptual=read_perceptual(start.lpips_backbone, target),
-    )
+    card = NaturalCard(experiment.name, experiment.autoencoder)
+    task = VqganTask(card, experiment.vqgan, start.run_on(PhotoStore(start.data), experiment.loop))
     run_task(experiment, task, start)
 
 
@@ -83,26 +74,16 @@ def run_natural(experiment: NaturalExperiment, start: Start, vqgan: Path, *, ini
     """Train a denoiser in the latents of the checkpoint ``vqgan``, from the denoiser of ``initial`` if it is given."""
     if experiment.denoiser is None:
         raise ConfigError(f"experiment {experiment.name} has no denoiser; take one such as configs/natural_s_x4.yaml")
-    target = join(start.device)
     base = load_natural(vqgan)
     card = NaturalCard(
         experiment.name,
         base.card.autoencoder,
+        experiment.denoiser,
         schedule=experiment.schedule,
         scale=experiment.scale,
         threshold=experiment.threshold,
         steps=experiment.steps,
     )
-    task = NaturalTask(
-        PhotoStore(start.data),
-        base,
-        experiment.denoiser,
-        experiment.training,
-        card,
-        batch=experiment.loop.batch,
-        seed=experiment.loop.seed,
-        device=target,
-        perceptual=read_perceptual(start.lpips_backbone, target),
-        initial=load_natural(initial) if initial else None,
-    )
+    run = start.run_on(PhotoStore(start.data), experiment.loop)
+    task = NaturalTask(card, experiment.training, run, base, load_natural(initial) if initial else None)
     run_task(experiment, task, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from qdm_med import distributed, keys
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.metrics import psnr
-from qdm_med.models.autoencoder.vq import VqAutoencoder, VqConfig
+from qdm_med.models.autoencoder.vq import VqAutoencoder
 from qdm_med.natural.checkpoint import NaturalCard, save_natural
 from qdm_med.natural.photos import PhotoStore, centre_crop
 from qdm_med.training.adversary import PatchAdversary
-from qdm_med.training.task import Distance, Share, Validation, require_item_for_every_process
+from qdm_med.training.task import Distance, Run, Share, Validation, require_item_for_every_process
 
 STATISTICS_CROPS = 32
 """Training crops on which the latents' mean and deviation are measured."""
@@ -142,31 +142,20 @@ def place_codes(autoencoder: VqAutoencoder, image: Tensor) -> None:
 class VqganTask:
     """The VQGAN's batches, validation and checkpoint."""
 
-    def __init__(
-        self,
-        store: PhotoStore,
-        shape: VqConfig,
-        config: VqganTrainingConfig,
-        *,
-        name: str,
-        batch: int,
-        seed: int,
-        device: torch.device,
-        perceptual: Distance | None = None,
-    ) -> None:
-        require_item_for_every_process(batch)
-        keys.seed_initial_weights(seed)
-        autoencoder, adversary = VqAutoencoder(shape), None
+    def __init__(self, card: NaturalCard, config: VqganTrainingConfig, run: Run[PhotoStore]) -> None:
+        require_item_for_every_process(run.batch)
+        keys.seed_initial_weights(run.seed)
+        autoencoder, adversary = VqAutoencoder(card.autoencoder), None
         if config.adversarial_weight:
             adversary = PatchAdversary(3, config.discriminator_channels, config.discriminator_layers)
-        objective = VqganObjective(autoencoder, config, adversary, perceptual)
-        self.objective = objective.to(device).to(memory_format=torch.channels_last)
+        objective = VqganObjective(autoencoder, config, adversary, run.perceptual)
+        self.objective = objective.to(run.device).to(memory_format=torch.channels_last)
         self.players: Mapping[str, nn.Module] = {"loss": autoencoder}
         if adversary is not None:
             self.players = {"loss": autoencoder, "discriminator": adversary}
         self.may_skip_parameters = adversary is not None or config.quantised_from > 0
-        self._store, self._config, self._perceptual = store, config, perceptual
-        self._name, self._batch, self._seed, self._device = name, batch, seed, device
+        self._card, self._store, self._config, self._perceptual = card, run.store, config, run.perceptual
+        self._batch, self._seed, self._device = run.batch, run.seed, run.device
 
     def size(self, step: int) -> int:
         """Crops in every batch."""
@@ -206,7 +195,7 @@ class VqganTask:
         autoencoder = objective.autoencoder
         autoencoder.set_latent_statistics(*self._latent_statistics(autoencoder))
         data = {"task": "vqgan", "photographs": len(self._store.train)}
-        save_natural(path, NaturalCard(self._name, autoencoder.config, training={**data, **training}), autoencoder)
+        save_natural(path, replace(self._card, training={**data, **training}), autoencoder)
 
     @torch.no_grad()
     def _latent_statistics(self, autoencoder: VqAutoencoder) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard, save_checkpoint
 from qdm_med.data.pairs import SlicePair, full_pairs
+from qdm_med.data.store.slices import SliceStore
 from qdm_med.diffusion.chain import Chain, chain_of
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import trailing_timesteps
@@ -51,7 +52,7 @@ class DenoiserTask:
         self,
         card: ModelCard,
         config: DenoiserTrainingConfig,
-        run: Run,
+        run: Run[SliceStore],
         base: Checkpoint,
         initial: Checkpoint | None = None,
     ) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qdm_med.checkpoints.image_model import ImageModelCard, save_image_network
 from qdm_med.data.degradation.degrade import BENCHMARK
 from qdm_med.data.pairs import PairBatch, full_pairs
+from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.keys import seed_initial_weights
 from qdm_med.models.compared.image_network import ImageNetwork
@@ -88,7 +89,7 @@ class ImageTask:
 
     may_skip_parameters = False
 
-    def __init__(self, card: ImageModelCard, config: ImageTrainingConfig, run: Run) -> None:
+    def __init__(self, card: ImageModelCard, config: ImageTrainingConfig, run: Run[SliceStore]) -> None:
         self._pairs = PairBatches(run, config, scales=(card.scale,), intensity=card.intensity)
         seed_initial_weights(run.seed)
         objective = ImageObjective(ImageNetwork(card.network, card.scale), config, run.perceptual)

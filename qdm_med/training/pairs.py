@@ -118,7 +118,7 @@ class PairBatches:
     """
 
     def __init__(
-        self, run: Run, config: PairTrainingConfig, *, scales: tuple[int, ...], intensity: IntensityMap
+        self, run: Run[SliceStore], config: PairTrainingConfig, *, scales: tuple[int, ...], intensity: IntensityMap
     ) -> None:
         self._config, self._batch, self._seed = config, run.batch, run.seed
         require_item_for_every_process(min(self._size(crop) for crop in config.crops))

@@ -25,7 +25,7 @@ from qdm_med.training.experiment import ExperimentConfig, read_yaml, save_config
 from qdm_med.training.image import ImageTask
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Trainer
 from qdm_med.training.state import STATE_FILE
-from qdm_med.training.task import Distance, Objective, Run, Task
+from qdm_med.training.task import Distance, Objective, Run, Store, Task
 from qdm_med.training.vae import VaeTask
 
 CONFIG_FILE = "config.yaml"
@@ -67,15 +67,22 @@ class Start:
     report: Report = print
     lpips_backbone: Path | None = None
 
-    def run(self, loop: LoopConfig) -> Run:
-        """Open the data and meet the other processes, if there are any.
+    def run(self, loop: LoopConfig) -> Run[SliceStore]:
+        """Open the slices and meet the other processes, if there are any.
 
         Raises:
             QdmMedError: If data, device or backbone do not serve.
         """
+        return self.run_on(SliceStore.open(self.data), loop)
+
+    def run_on(self, store: Store, loop: LoopConfig) -> Run[Store]:
+        """Meet the other processes, with data that are open.
+
+        Raises:
+            QdmMedError: If device or backbone do not serve.
+        """
         device = join(self.device)
-        perceptual = read_perceptual(self.lpips_backbone, device)
-        return Run(SliceStore.open(self.data), loop.batch, loop.seed, device, perceptual)
+        return Run(store, loop.batch, loop.seed, device, read_perceptual(self.lpips_backbone, device))
 
 
 def run_vae(config: ExperimentConfig, start: Start) -> None:

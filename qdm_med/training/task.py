@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from qdm_med import distributed
-from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 
 Objective = TypeVar("Objective", bound=nn.Module)
+Store = TypeVar("Store")
 
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -22,18 +22,18 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[Store]):
     """What a run brings to whatever it trains.
 
     Attributes:
-        store: Slices to train and to validate on.
+        store: Slices, or photographs, to train and to validate on.
         batch: Items in a batch, over all processes.
         seed: Key of every draw and of the first weights.
         device: Where this process computes.
         perceptual: Distance of a perceptual term, if there is one.
     """
 
-    store: SliceStore
+    store: Store
     batch: int
     seed: int
     device: torch.device

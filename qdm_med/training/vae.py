@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qdm_med.checkpoints.model import ModelCard, save_checkpoint
+from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.evaluation.measures.metrics import mae_hu, psnr, ssim
 from qdm_med.evaluation.measures.tissues import SOFT_TISSUE_HU
@@ -151,7 +152,7 @@ class VaeTask:
         DataError: If the crop does not fit the slices.
     """
 
-    def __init__(self, card: ModelCard, config: VaeTrainingConfig, run: Run) -> None:
+    def __init__(self, card: ModelCard, config: VaeTrainingConfig, run: Run[SliceStore]) -> None:
         smallest = min(run.store.slice_shape)
         if config.crop % 4 or not 4 <= config.crop <= smallest:
             raise DataError(f"crop must be a multiple of 4 up to {smallest}, got {config.crop}")

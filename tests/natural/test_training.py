@@ -12,7 +12,7 @@ from PIL import Image
 
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.models.autoencoder.vq import VqAutoencoder
-from qdm_med.natural.checkpoint import load_natural
+from qdm_med.natural.checkpoint import NaturalCard, load_natural
 from qdm_med.natural.denoiser_training import NaturalTrainingConfig
 from qdm_med.natural.experiment import NaturalExperiment
 from qdm_med.natural.images import Photo, read_photo
@@ -29,7 +29,7 @@ from qdm_med.serialise import to_mapping
 from qdm_med.training.adversary import PatchAdversary
 from qdm_med.training.experiment import read_yaml
 from qdm_med.training.loop import LoopConfig, Trainer
-from qdm_med.training.task import Share
+from qdm_med.training.task import Run, Share
 from tests.natural.conftest import TINY_NATURAL, TINY_VQ
 
 LOOP = LoopConfig(steps=3, batch=2, learning_rate=1e-3, warmup=0, log_every=1, save_every=3, validate_every=3)
@@ -99,7 +99,7 @@ def test_the_track_trains_end_to_end(run, photos, tmp_path):
 def test_a_resumed_vqgan_is_the_uninterrupted_one(photos, tmp_path):
     def trainer(folder, steps):
         store, device = PhotoStore(photos), torch.device("cpu")
-        task = VqganTask(store, TINY_VQ, EXPERIMENT.vqgan, name="x", batch=2, seed=0, device=device)
+        task = VqganTask(NaturalCard("x", TINY_VQ), EXPERIMENT.vqgan, Run(store, 2, 0, device))
         (tmp_path / folder).mkdir(exist_ok=True)
         return Trainer(task, replace(LOOP, steps=steps), tmp_path / folder)
 
@@ -142,7 +142,7 @@ def test_codes_are_placed_on_what_the_encoder_says():
 
 def test_a_batch_is_a_function_of_its_step_however_it_is_shared(photos):
     store = PhotoStore(photos)
-    task = VqganTask(store, TINY_VQ, EXPERIMENT.vqgan, name="x", batch=4, seed=0, device=torch.device("cpu"))
+    task = VqganTask(NaturalCard("x", TINY_VQ), EXPERIMENT.vqgan, Run(store, 4, 0, torch.device("cpu")))
     whole = task.batch(2, Share(0, 1)).image
     assert torch.equal(task.batch(2, Share(1, 2)).image, whole[1::2])
     assert not torch.equal(task.batch(3, Share(0, 1)).image, whole)

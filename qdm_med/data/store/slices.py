@@ -118,7 +118,9 @@ def read_shard(path: Path) -> HuArray:
 class SliceStore:
     """Read-only view of a finished store; slices stay on disk until they are used."""
 
-    def __init__(self, path: Path, shards: Sequence[HuArray], records: Sequence[SliceRecord], header: dict[str, Any]):
+    def __init__(
+        self, path: Path, shards: Sequence[HuArray], records: Sequence[SliceRecord], header: dict[str, Any]
+    ) -> None:
         self.path = path
         self.records = tuple(records)
         self.header = header

@@ -124,15 +124,18 @@ def upscale_series(
         upscaler: Networks and options.
         progress: Told of every slice.
         uncertainty: Write the standard deviation of the samples, too.
-        strict: Refuse a source unlike what the model was trained on.
+        strict: Refuse a source that is not in HU, or unlike what the model was trained on, instead of warning.
         writing: How the output is written.
 
     Raises:
         QdmMedError: If source, output or options do not serve; nothing is then written.
     """
     volume = read_volume(source, exclude=out)
+    seen = look_at(volume, upscaler.card)
+    if strict:
+        seen.refuse(name_of(volume))
     return upscale_volume(
-        volume, out, upscaler, progress=progress, uncertainty=uncertainty, strict=strict, writing=writing
+        volume, out, upscaler, progress=progress, uncertainty=uncertainty, writing=writing, preflight=seen
     )
 
 
@@ -143,7 +146,6 @@ def upscale_volume(
     *,
     progress: Progress = _say_nothing,
     uncertainty: bool = False,
-    strict: bool = False,
     writing: WriterOptions = DEFAULTS,
     watch: Watch | None = None,
     preflight: Preflight | None = None,
@@ -158,7 +160,6 @@ def upscale_volume(
         upscaler: Networks and options.
         progress: Told of every slice.
         uncertainty: Write the standard deviation of the samples in HU beside ``out``, too.
-        strict: Refuse a source that is not in HU, or unlike what the model was trained on, instead of warning.
         writing: How the output is written.
         watch: Keeps slices of this run for a report.
         preflight: What was found by :func:`qdm_med.inference.runs.preflight.look_at`; ``None``: it is looked for now.
@@ -170,8 +171,6 @@ def upscale_volume(
     if uncertainty:
         upscaler.require_samples()
     seen = look_at(volume, upscaler.card) if preflight is None else preflight
-    if strict:
-        seen.refuse(name_of(volume))
     warnings = (*volume.provenance.warnings, *seen.warnings)
     derivation = derivation_of(upscaler).assuming((*volume.provenance.assumptions, *seen.parameters()))
     tally = _Tally()

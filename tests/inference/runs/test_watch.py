@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.runs.preflight import look_at
 from qdm_med.inference.runs.series import upscale_volume
 from qdm_med.inference.runs.watch import Watch
 from qdm_med.inference.upscaler import Upscaler
@@ -42,7 +43,9 @@ def volume(source, monkeypatch):
 def test_what_is_watched_is_read_and_computed_once(volume, upscaler, tmp_path):
     opened, reads = volume
     watch = Watch({0, 2})
-    upscale_volume(opened, tmp_path / "out", upscaler, watch=watch)
+    preflight = look_at(opened, upscaler.card)  # which looks at some slices
+    reads.clear()
+    upscale_volume(opened, tmp_path / "out", upscaler, watch=watch, preflight=preflight)
     seen = watch.complete(opened, upscaler)
     assert [one.number for one in seen] == [0, 2]
     assert reads == Counter(range(len(opened)))
