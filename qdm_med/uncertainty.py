@@ -6,9 +6,12 @@ the noise of a slice that nobody has seen. Both are measured on patients that th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from qdm_med.errors import ConfigError
 from qdm_med.volume import FloatArray
@@ -19,6 +22,35 @@ REACH = 1.96
 """The quantile (1 + 0.95) / 2 of the normal distribution."""
 
 
+def reach_of_samples(samples: int) -> float:
+    """Standard deviations of N samples on either side of their mean that hold 95 % of further draws.
+
+    If the truth is one more draw from the distribution of the samples, and that is normal, it lies within
+    ``t sqrt(1 + 1/N)`` sample standard deviations of their mean in 95 % of the cases, t being Student's with N - 1 degrees.
+
+    >>> round(reach_of_samples(8), 2), round(reach_of_samples(10**6), 2)
+    (2.51, 1.96)
+    """
+    return float(student.ppf((1 + COVERAGE) / 2, samples - 1) * np.sqrt(1 + 1 / samples))
+
+
+@dataclass(frozen=True)
+class TissueSpread:
+    """The calibration at one HU of the samples' mean; between two of them it is interpolated.
+
+    Attributes:
+        tissue: Name of what has such HU.
+        hu: HU of the samples' mean.
+        factor: Factor on the samples' standard deviation there.
+        floor_hu: Standard deviation in HU that is added in quadrature there.
+    """
+
+    tissue: str
+    hu: float
+    factor: float
+    floor_hu: float
+
+
 @dataclass(frozen=True)
 class SpreadCalibration:
     """What makes a standard deviation in HU of the samples' standard deviation.
@@ -27,10 +59,12 @@ class SpreadCalibration:
         scale: Magnification that it was measured at.
         steps: Sampling steps that it was measured at.
         samples: Samples that it was measured with.
-        factor: Factor on the samples' standard deviation.
-        floor_hu: Standard deviation in HU that is added in quadrature.
+        factor: Factor on the samples' standard deviation, where there is none by tissue.
+        floor_hu: Standard deviation in HU that is added in quadrature, likewise.
         coverage: Share of the body's pixels, on patients that had no part in the measurement, whose truth lies within
             :data:`REACH` calibrated standard deviations.
+        tissues: Factor and floor by the HU of the samples' mean, ascending: a network is wrong by other HU in lung and in
+            bone than in muscle, and one number for all hides it.
     """
 
     scale: int
@@ -39,20 +73,42 @@ class SpreadCalibration:
     factor: float
     floor_hu: float
     coverage: float
+    tissues: tuple[TissueSpread, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject what would make a map negative or nothing."""
-        if self.factor < 0 or self.floor_hu < 0:
-            raise ConfigError(f"factor and floor must not be negative, got {self.factor} and {self.floor_hu} HU")
+        for one in (self, *self.tissues):
+            if one.factor < 0 or one.floor_hu < 0:
+                raise ConfigError(f"factor and floor must not be negative, got {one.factor} and {one.floor_hu} HU")
+        places = [one.hu for one in self.tissues]
+        if sorted(set(places)) != places:
+            raise ConfigError(f"tissues of a calibration must ascend in HU, got {places}")
 
-    def apply(self, std_hu: FloatArray) -> FloatArray:
-        """``sqrt((factor std)^2 + floor^2)``, float32.
+    def apply(self, std_hu: FloatArray, hu: FloatArray) -> FloatArray:
+        """``sqrt((factor std)^2 + floor^2)``, float32, with the factor and the floor of each pixel's tissue.
 
         >>> calibration = SpreadCalibration(4, 2, 8, factor=2.0, floor_hu=3.0, coverage=0.95)
-        >>> calibration.apply(np.array([[0.0, 2.0]], dtype=np.float32)).tolist()
+        >>> std, hu = np.array([[0.0, 2.0]], dtype=np.float32), np.array([[40.0, 900.0]], dtype=np.float32)
+        >>> calibration.apply(std, hu).tolist()
         [[3.0, 5.0]]
+
+        Args:
+            std_hu: ``(rows, columns)`` standard deviation of the samples.
+            hu: ``(rows, columns)`` their mean.
         """
-        return np.hypot(np.float32(self.factor) * std_hu, np.float32(self.floor_hu))
+        if not self.tissues:
+            return np.hypot(np.float32(self.factor) * std_hu, np.float32(self.floor_hu))
+        factor, floor = (self._at(hu, [getattr(one, name) for one in self.tissues]) for name in ("factor", "floor_hu"))
+        return np.hypot(factor * std_hu, floor)
+
+    def _at(self, hu: FloatArray, values: Sequence[float]) -> NDArray[np.float32]:
+        return np.interp(hu, [one.hu for one in self.tissues], values).astype(np.float32)
+
+    def for_samples(self, samples: int) -> SpreadCalibration:
+        """The same for another number of samples, whose standard deviation is surer or less sure by Student's quantiles."""
+        share = reach_of_samples(samples) / reach_of_samples(self.samples)
+        tissues = tuple(replace(one, factor=one.factor * share) for one in self.tissues)
+        return replace(self, factor=self.factor * share, tissues=tissues)
 
     def description(self) -> str:
         """What was done to a map, in words for its header.
@@ -60,11 +116,32 @@ class SpreadCalibration:
         >>> SpreadCalibration(4, 2, 8, factor=2.61, floor_hu=28.44, coverage=0.947).description()
         'sqrt((2.61 std)^2 + (28.4 HU)^2) (measured with 8 samples of 2 steps, 1.96 of it hold 95% of pixels)'
         """
+        parts = [f"{one.tissue} {_formula(one.factor, one.floor_hu)}" for one in self.tissues]
         measured = f"measured with {self.samples} samples of {self.steps} steps"
         return (
-            f"sqrt(({self.factor:.2f} std)^2 + ({self.floor_hu:.1f} HU)^2) "
+            f"{', '.join(parts) or _formula(self.factor, self.floor_hu)} "
             f"({measured}, {REACH:g} of it hold {self.coverage:.0%} of pixels)"
         )
+
+
+def _formula(factor: float, floor_hu: float) -> str:
+    return f"sqrt(({factor:.2f} std)^2 + ({floor_hu:.1f} HU)^2)"
+
+
+def nearest_calibration(
+    calibrations: Sequence[SpreadCalibration], scale: int, steps: int, samples: int
+) -> SpreadCalibration | None:
+    """The calibration that was measured at a scale and a number of steps, with the nearest number of samples.
+
+    >>> known = [SpreadCalibration(4, 2, number, float(number), 0.0, 0.95) for number in (4, 8)]
+    >>> nearest_calibration(known, 4, 2, 8).factor, nearest_calibration(known, 4, 3, 8)
+    (8.0, None)
+    """
+    fits = [one for one in calibrations if (one.scale, one.steps) == (scale, steps)]
+    if not fits:
+        return None
+    best = min(fits, key=lambda one: abs(one.samples - samples))
+    return best if best.samples == samples or samples < 2 else best.for_samples(samples)
 
 
 NOT_CALIBRATED = "none, the spread of the samples as it is"

@@ -48,7 +48,7 @@ class ModelCard:
         purpose: What slices the model is for, ``"benchmark"`` (the paper's degradation) or ``"clinical"``; what its modes are
             and how it agrees with its source goes by it.
         training: Training data and figures, free of patient data.
-        uncertainty: How the standard deviation of samples is calibrated, by scale; where a scale is missing it is not.
+        uncertainty: How the standard deviation of samples is calibrated, by scale, steps and samples; where a scale is missing it is not.
         version: Version of qdm-med that wrote the checkpoint.
     """
 
@@ -72,9 +72,9 @@ class ModelCard:
             raise ConfigError(f"steps {self.steps} must name one number for each of the scales {self.scales}")
         if self.denoiser is not None and not self.denoiser.has_mask and self.threshold:
             raise ConfigError(f"threshold of {self.name} must be 0, got {self.threshold}: its network has no mask")
-        calibrated = [one.scale for one in self.uncertainty]
+        calibrated = [(one.scale, one.steps, one.samples) for one in self.uncertainty]
         if len(set(calibrated)) < len(calibrated):
-            raise ConfigError(f"uncertainty calibrates scales {calibrated}; name each at most once")
+            raise ConfigError(f"uncertainty calibrates {calibrated} (scale, steps, samples); name each at most once")
 
     def require_denoiser(self) -> LatentNetworkConfig:
         """Shape of the denoiser.

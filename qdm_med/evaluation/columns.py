@@ -191,6 +191,10 @@ _UNCERTAINTY = (
     Column("coverage_95", "fidelity", "", 4, "share of pixels whose error the samples' spread covers; 0.95 is right"),
     Column("coverage_95_leaves", "fidelity", "", 4, "the same, where detail was generated"),
     Column("coverage_95_calibrated", "fidelity", "", 4, "the same, with the model's calibration"),
+    *(
+        Column(f"coverage_95_{one.name}", "fidelity", "", 4, f"the same, in {_plain(one.name)} of the body")
+        for one in TISSUES
+    ),
     Column("sample_std_hu", "fidelity", "", 2, "mean standard deviation of the samples in HU"),
     Column("calibrated_std_hu", "fidelity", "", 2, "the same, as the model calibrates it"),
     Column(

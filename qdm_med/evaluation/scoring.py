@@ -11,7 +11,7 @@ from qdm_med.errors import DataError
 from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.cases import Case
 from qdm_med.evaluation.measures.agreement import tissue_means
-from qdm_med.evaluation.measures.calibration import calibration, reach_of_samples
+from qdm_med.evaluation.measures.calibration import calibration
 from qdm_med.evaluation.measures.data_consistency import Consistency, data_consistency
 from qdm_med.evaluation.measures.displacement import displacement
 from qdm_med.evaluation.measures.edge_response import EdgeResponse, EdgeSet, edge_response, find_edges
@@ -26,6 +26,7 @@ from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.intensity import IntensityMap
 from qdm_med.resample import block_mean
+from qdm_med.uncertainty import reach_of_samples
 from qdm_med.volume import BoolArray, FloatArray
 
 NAN = float("nan")
@@ -166,6 +167,10 @@ def calibration_scores(restored: Restored, truth: Truth) -> dict[str, float]:
         calibrated = calibration(restored.hu, restored.calibrated_std_hu, truth.hu, truth.body)
         scores["coverage_95_calibrated"] = calibrated.coverage if calibrated else NAN
         scores["calibrated_std_hu"] = calibrated.std_hu if calibrated else NAN
+        for tissue in TISSUES:
+            mask = truth.body & tissue.mask(truth.hu)
+            own = calibration(restored.hu, restored.calibrated_std_hu, truth.hu, mask)
+            scores[f"coverage_95_{tissue.name}"] = own.coverage if own else NAN
     if restored.leaves is not None:
         active = truth.body & np.kron(restored.leaves, np.ones((truth.case.scale,) * 2, dtype=bool))
         generated = calibration(restored.hu, restored.std_hu, truth.hu, active, reach=reach)

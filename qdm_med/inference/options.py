@@ -12,7 +12,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.inference.tiling import OVERLAP, AnyTiling, HaloTiling, Tiling
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
-from qdm_med.uncertainty import SpreadCalibration
+from qdm_med.uncertainty import SpreadCalibration, nearest_calibration
 
 Precision = Literal["float32", "bfloat16"]
 ModeName = Literal["faithful", "balanced", "detailed"]
@@ -247,15 +247,15 @@ class UpscaleOptions:
     def spread_calibration_for(self, card: ModelCard) -> SpreadCalibration | None:
         """The model's calibration of its samples' spread, if these options ask for what it was measured with.
 
-        That is, steps, temperature and consistency; quadtree and number of samples matter little to it.
+        That is, steps, temperature and consistency, and the nearest number of samples; the quadtree matters little to it.
 
         Raises:
             CheckpointError: If the model was not trained for the scale.
         """
-        steps, _, temperature = self.sampling_for(card)
-        fits = [one for one in card.uncertainty if (one.scale, one.steps) == (self.scale, steps)]
-        as_measured = temperature == 1 and self.consistency_for(card) == DEFAULT_CONSISTENCY[card.purpose]
-        return fits[0] if fits and as_measured else None
+        steps, samples, temperature = self.sampling_for(card)
+        if temperature != 1 or self.consistency_for(card) != DEFAULT_CONSISTENCY[card.purpose]:
+            return None
+        return nearest_calibration(card.uncertainty, self.scale, steps, samples)
 
     def quadtree_for(self, card: ModelCard) -> Quadtree:
         """The quadtree that these options ask of a model.

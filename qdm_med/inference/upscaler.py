@@ -165,7 +165,7 @@ class Upscaler:
         result = self._finished(plan, {tile: image / self.samples for tile, image in total.items()})
         # Where no network is asked all samples are the same.
         std = spread.std() if total else np.zeros(result.hu.shape, dtype=np.float32)
-        return replace(result, std_hu=self.spread_calibration.apply(std) if self.spread_calibration else std)
+        return replace(result, std_hu=self.spread_calibration.apply(std, result.hu) if self.spread_calibration else std)
 
     def _finished(self, plan: SlicePlan, fine: FineTiles) -> UpscaledSlice:
         return UpscaledSlice(self._finisher.finish(plan, fine), plan.leaves, plan.windows, plan.windows_in_all)

@@ -108,7 +108,7 @@ def test_a_calibration_is_carried_and_a_card_of_before_there_were_any_is_read(pa
 
 def test_calibrations_that_mean_nothing_are_refused(card):
     one = SpreadCalibration(4, 4, 8, 2.6, 28.4, 0.947)
-    with pytest.raises(ConfigError, match=r"calibrates scales \[4, 4\]; name each at most once"):
+    with pytest.raises(ConfigError, match=r"calibrates \[\(4, 4, 8\), \(4, 4, 8\)\].*name each at most once"):
         replace(card, uncertainty=(one, one))
     with pytest.raises(ConfigError, match="must not be negative, got -1"):
         replace(one, factor=-1)

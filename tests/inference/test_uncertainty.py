@@ -56,7 +56,7 @@ def test_asking_for_it_changes_no_pixel_of_the_mean(tiny_checkpoint, batch_leave
         assert other.std_hu is None
 
 
-CALIBRATION = SpreadCalibration(4, 2, 8, factor=2.5, floor_hu=20.0, coverage=0.95)
+CALIBRATION = SpreadCalibration(4, 2, 2, factor=2.5, floor_hu=20.0, coverage=0.95)
 
 
 def calibrated(checkpoint):
@@ -64,7 +64,7 @@ def calibrated(checkpoint):
 
 
 def test_a_calibration_in_the_card_is_applied_to_the_map_and_to_nothing_else(tiny_checkpoint):
-    options = UpscaleOptions(samples=3, **BASE)
+    options = UpscaleOptions(samples=2, **BASE)
     raw = Upscaler(tiny_checkpoint, options, device=CPU).upscale_slice(ct_slice(), "series", uncertainty=True)
     upscaler = Upscaler(calibrated(tiny_checkpoint), options, device=CPU)
     result = upscaler.upscale_slice(ct_slice(), "series", uncertainty=True)
@@ -96,7 +96,7 @@ def test_a_map_says_how_it_was_calibrated_or_that_it_was_not(tiny_checkpoint, so
         (
             "out",
             calibrated(tiny_checkpoint),
-            "calibration sqrt((2.50 std)^2 + (20.0 HU)^2) (measured with 8 samples of 2",
+            "calibration sqrt((2.50 std)^2 + (20.0 HU)^2) (measured with 2 samples of 2",
         ),
     ):
         upscaler = Upscaler(checkpoint, UpscaleOptions(samples=2, **BASE), device=CPU)

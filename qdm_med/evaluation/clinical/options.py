@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from qdm_med.errors import ConfigError
-from qdm_med.inference.options import DEFAULT_MODE, ModeName
+from qdm_med.inference.options import ModeName
 
 SCALES = (4, 8)
 """Magnifications that there are."""
@@ -19,7 +19,7 @@ class ClinicalOptions:
 
     Attributes:
         scales: Magnifications.
-        modes: Modes of ``upscale``; each is a method.
+        modes: Modes of ``upscale``; each is a method. Empty: the default of models for such slices.
         seed: Of phantoms, noise and sampler.
         split: Split of the store.
         per_patient: Slices of each patient of the store.
@@ -28,7 +28,7 @@ class ClinicalOptions:
     """
 
     scales: tuple[int, ...] = SCALES
-    modes: tuple[ModeName, ...] = (DEFAULT_MODE["clinical"],)
+    modes: tuple[ModeName, ...] = ()
     seed: int = 0
     split: str = "val"
     per_patient: int = 1
@@ -42,8 +42,8 @@ class ClinicalOptions:
             raise ConfigError(f"mode {unknown[0]!r} is unknown; known: {', '.join(known)}")
         if unknown_scales := [scale for scale in self.scales if scale not in SCALES]:
             raise ConfigError(f"scale {unknown_scales[0]} is unknown; known: {', '.join(map(str, SCALES))}")
-        if not self.scales or not self.modes:
-            raise ConfigError("the clinical benchmark needs at least one scale and one mode")
+        if not self.scales:
+            raise ConfigError("the clinical benchmark needs at least one scale")
         if self.per_patient < 1:
             raise ConfigError(f"slices a patient must be at least 1, got {self.per_patient}")
         if (self.phantom is None) != (self.regions is None):
@@ -57,4 +57,4 @@ def clinical_options(*, modes: tuple[str, ...], **others: Any) -> ClinicalOption
         ConfigError: If something is unknown.
     """
     known = cast("tuple[ModeName, ...]", modes)  # ClinicalOptions looks at them
-    return ClinicalOptions(modes=known or (DEFAULT_MODE["clinical"],), **others)
+    return ClinicalOptions(modes=known, **others)

@@ -28,7 +28,7 @@ from qdm_med.evaluation.methods.back_projection import BackProjection
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.methods.qdm import qdm
 from qdm_med.evaluation.selection import benchmark_store, select_slices, store_sha256
-from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.options import DEFAULT_MODE, UpscaleOptions
 
 Progress = Callable[[int, int], None]
 """``(slices done, slices in all)``."""
@@ -143,7 +143,8 @@ def methods_at(checkpoint: Checkpoint, options: ClinicalOptions, scale: int, dev
     Raises:
         CheckpointError: If it does not serve the scale.
     """
-    ways = {mode: UpscaleOptions(scale=scale, seed=options.seed, mode=mode) for mode in options.modes}
+    modes = options.modes or (DEFAULT_MODE[checkpoint.card.purpose],)
+    ways = {mode: UpscaleOptions(scale=scale, seed=options.seed, mode=mode) for mode in modes}
     return {mode: qdm(checkpoint, how, device) for mode, how in ways.items()}
 
 

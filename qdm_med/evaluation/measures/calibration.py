@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.stats import t as student
 
 from qdm_med.uncertainty import COVERAGE, REACH
 from qdm_med.volume import BoolArray, FloatArray
@@ -30,18 +29,6 @@ class Calibration:
     correlation: float
 
 
-def reach_of_samples(samples: int) -> float:
-    """Standard deviations of N samples on either side of their mean that hold 95 % of further draws.
-
-    If the truth is one more draw from the distribution of the samples, and that is normal, it lies within
-    ``t sqrt(1 + 1/N)`` sample standard deviations of their mean in 95 % of the cases, t being Student's with N - 1 degrees.
-
-    >>> round(reach_of_samples(8), 2), round(reach_of_samples(10**6), 2)
-    (2.51, 1.96)
-    """
-    return float(student.ppf((1 + COVERAGE) / 2, samples - 1) * np.sqrt(1 + 1 / samples))
-
-
 def calibration(
     mean_hu: FloatArray, std_hu: FloatArray, reference_hu: FloatArray, mask: BoolArray, *, reach: float = REACH
 ) -> Calibration | None:
@@ -53,7 +40,7 @@ def calibration(
         reference_hu: ``(rows, columns)`` true HU.
         mask: Pixels that count.
         reach: Standard deviations on either side of the mean that should hold 95 %: of N samples, see
-            :func:`reach_of_samples`; of a calibrated map, the normal distribution's.
+            :func:`qdm_med.uncertainty.reach_of_samples`; of a calibrated map, the normal distribution's.
     """
     if not mask.any():
         return None

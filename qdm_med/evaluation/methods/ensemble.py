@@ -37,12 +37,12 @@ class Ensemble:
         cost = results[0].cost | {
             key: sum(one.cost[key] for one in results) for key in ("macs", "macs_diffusion") if key in results[0].cost
         }
-        std_hu = samples.std(axis=0, ddof=1).astype(np.float32)
+        mean_hu, std_hu = (made.astype(np.float32) for made in (samples.mean(axis=0), samples.std(axis=0, ddof=1)))
         return replace(
             results[0],
-            hu=samples.mean(axis=0).astype(np.float32),
+            hu=mean_hu,
             std_hu=std_hu,
-            calibrated_std_hu=self.calibration.apply(std_hu) if self.calibration else None,
+            calibrated_std_hu=self.calibration.apply(std_hu, mean_hu) if self.calibration else None,
             samples=len(samples),
             cost=cost,
             seconds=None,
@@ -58,5 +58,5 @@ def sampled(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.devic
     if samples < 2:
         raise ConfigError(f"samples must be at least 2 for a standard deviation, got {samples}")
     members = tuple(qdm(checkpoint, replace(options, seed=options.seed + number), device) for number in range(samples))
-    calibration = options.spread_calibration_for(checkpoint.card)
+    calibration = replace(options, samples=samples).spread_calibration_for(checkpoint.card)
     return Ensemble(f"{members[0].name}, mean of {samples} samples", members, calibration)

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from qdm_med.evaluation.measures.calibration import calibration, fit_spread, reach_of_samples
+from qdm_med.evaluation.measures.calibration import calibration, fit_spread
+from qdm_med.uncertainty import reach_of_samples
 
 MASK = np.ones((300, 300), dtype=bool)
 

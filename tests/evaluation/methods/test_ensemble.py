@@ -29,7 +29,7 @@ def test_mean_and_standard_deviation_of_the_samples_and_the_sum_of_their_cost():
 
 
 def test_the_models_calibration_goes_beside_the_raw_standard_deviation(checkpoint):
-    calibration = SpreadCalibration(4, 2, 8, factor=2.0, floor_hu=10.0, coverage=0.95)
+    calibration = SpreadCalibration(4, 2, 2, factor=2.0, floor_hu=10.0, coverage=0.95)
     members = tuple(map(Fixed, (1.0, 2.0, 6.0)))
     plain, calibrated = (Ensemble("e", members, one).restore(np.zeros((1, 1)), 4) for one in (None, calibration))
     assert plain.calibrated_std_hu is None
