@@ -1,15 +1,17 @@
-"""Calibrate the standard deviation of a checkpoint's samples and write the checkpoint with what was measured in its card.
+"""Calibrate the standard deviation of a checkpoint's samples by tissue and write the checkpoint with what was measured in its card.
 
-Usage: python -m tools.calibrate_uncertainty CHECKPOINT STORE WRITTEN [--samples 8] [--per-patient 1] [--threads 1]
+Usage: python -m tools.calibrate_uncertainty CHECKPOINT STORE WRITTEN [--mode balanced] [--samples 8] [--per-patient 1] [--threads 1]
 
-Every other patient of the validation split is measured on (qdm_med.evaluation.measures.calibration.fit_spread), at every
-scale, with the checkpoint's default steps; the others only tell how well it holds. Weights stay bit for bit; WRITTEN may
-be CHECKPOINT. Run it again whenever weights or default steps change.
+Both kinds of input are measured on: slices degraded as the paper's benchmark does it, and slices made coarse as scanners do it
+(qdm_med.evaluation.clinical.patients). Every other patient of the validation split is fitted
+(qdm_med.evaluation.measures.tissue_calibration), at every scale, with the steps of the mode; the others only tell how well it
+holds, apart in the body and in every tissue, on either kind. Weights stay bit for bit; WRITTEN may be CHECKPOINT. What the card
+holds for other steps or numbers of samples stays. Run it again whenever weights or steps change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,113 +22,122 @@ from qdm_med.checkpoints.file import save_with_card
 from qdm_med.checkpoints.model import Checkpoint, load_checkpoint
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.evaluation.cases import make_case
-from qdm_med.evaluation.measures.calibration import calibration, fit_spread, reach_of_samples
-from qdm_med.evaluation.measures.tissues import TISSUES
-from qdm_med.evaluation.methods.ensemble import sampled
-from qdm_med.evaluation.methods.method import Restored
-from qdm_med.evaluation.scoring import Truth
+from qdm_med.evaluation.clinical.patients import patient_cases
+from qdm_med.evaluation.measures.calibration import fit_spread
+from qdm_med.evaluation.measures.tissue_calibration import Pixels, coverage, fit_by_tissue
+from qdm_med.evaluation.measures.tissues import TISSUES, body_mask
+from qdm_med.evaluation.methods.ensemble import Ensemble, sampled
 from qdm_med.evaluation.selection import select_slices
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.uncertainty import REACH, SpreadCalibration
+from qdm_med.keys import keyed
+from qdm_med.uncertainty import SpreadCalibration
+from qdm_med.volume import FloatArray
 
-PIXELS_A_PATIENT = 20_000
-"""Pixels that a patient has a say with, however many slices there are of it."""
+PIXELS_A_SLICE = 4000
+"""Pixels of each tissue of a slice that have a say, so that a small patient counts as much as a large one."""
+
+FEWEST = 50
+"""Pixels of a tissue below which a slice says nothing about it."""
+
+CLINICAL_WAYS = ("spread", "noisy")
+"""How slices are made coarse as scanners do it."""
+
+Groups = Mapping[str, Pixels]
+"""``"bone, clinical"`` and the like -> pixels."""
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """One slice, sampled.
+class Input:
+    """A slice with its truth.
 
     Attributes:
-        truth: True slice.
-        restored: Mean and standard deviation of the samples.
+        kind: ``"benchmark"`` or ``"clinical"``.
+        low_hu: What the model is given.
+        truth_hu: What is true.
     """
 
-    truth: Truth
-    restored: Restored
-
-    def errors_and_spreads(self, pixels: int, rng: np.random.Generator) -> np.ndarray:
-        """``(2, pixels)`` absolute error and standard deviation of pixels drawn within the body, in HU."""
-        body = np.flatnonzero(self.truth.body)
-        drawn = rng.choice(body, size=pixels)
-        error = np.abs(self.restored.hu - self.truth.hu).ravel()[drawn]
-        return np.stack([error, self.restored.std_hu.ravel()[drawn]]).astype(np.float64)
-
-    def coverage(self, std_hu: np.ndarray, reach: float, low: float = -np.inf, high: float = np.inf) -> float:
-        """Share of the body's pixels, of true HU from ``low`` to ``high``, within ``reach`` standard deviations."""
-        mask = self.truth.body & (self.truth.hu >= low) & (self.truth.hu <= high)
-        found = calibration(self.restored.hu, std_hu, self.truth.hu, mask, reach=reach)
-        return found.coverage if found else float("nan")
+    kind: str
+    low_hu: FloatArray
+    truth_hu: FloatArray
 
 
-Patients = Sequence[Sequence[Sampled]]
+def inputs_of(store: SliceStore, index: int, scale: int, model: Checkpoint) -> Iterator[Input]:
+    """One slice, degraded in every way."""
+    case = make_case(store, index, scale, 0, model.card.intensity)
+    if case.reference_hu is not None:
+        yield Input("benchmark", case.low_hu, case.reference_hu)
+    for one in patient_cases(store, [index], scale, seed=0):
+        if one.way in CLINICAL_WAYS:
+            yield Input("clinical", one.low_hu, one.truth_hu)
 
 
-def sampled_patients(model: Checkpoint, store: SliceStore, scale: int, samples: int, per_patient: int) -> Patients:
-    """Samples of slices of every validation patient that the model was not trained on, in the order of their keys."""
-    method = sampled(model, UpscaleOptions(scale=scale), torch.device("cpu"), samples)
+def groups_of(one: Input, method: Ensemble, scale: int) -> Iterator[tuple[str, Pixels]]:
+    """Sample one slice, and draw pixels of the body and of every tissue in it."""
+    restored = method.restore(one.low_hu, scale)
+    assert restored.std_hu is not None
+    error = np.abs(restored.hu.astype(np.float64) - one.truth_hu)
+    body = body_mask(one.truth_hu)
+    masks = {"body": body} | {tissue.name: body & tissue.mask(one.truth_hu) for tissue in TISSUES}
+    for name, mask in masks.items():
+        places = np.flatnonzero(mask)
+        if len(places) >= FEWEST:
+            drawn = keyed("calibration", name, one.kind).choice(places, size=PIXELS_A_SLICE)
+            values = (image.ravel()[drawn].astype(np.float64) for image in (error, restored.std_hu, restored.hu))
+            yield f"{name}, {one.kind}", Pixels(*values)
+
+
+def measured_patients(
+    model: Checkpoint, store: SliceStore, method: Ensemble, scale: int, per_patient: int
+) -> list[list[tuple[str, Pixels]]]:
+    """Pixels of every validation patient that the model was not trained on, in the order of their keys."""
     allowed = set(select_slices(store, "val", 1, model.card).indices)
     patients = []
     for indices in store.spread_over_patients("val", per_patient).values():
-        cases = [make_case(store, each, scale, 0, model.card.intensity) for each in indices if each in allowed]
-        if cases:
-            patients.append([Sampled(Truth.of(case), method.restore(case.low_hu, scale)) for case in cases])
+        own = [one for index in indices if index in allowed for one in inputs_of(store, index, scale, model)]
+        if own:
+            patients.append([pair for one in own for pair in groups_of(one, method, scale)])
     return patients
 
 
-def over_patients(values: Sequence[Sequence[float]]) -> list[float]:
-    """Means within patients, where there is something to measure."""
-    means = [np.nanmean(own) for own in values if not np.isnan(own).all()]
-    return [float(mean) for mean in means]
+def pooled(patients: Sequence[Sequence[tuple[str, Pixels]]]) -> Groups:
+    """Pixels of all patients by group."""
+    found: dict[str, list[Pixels]] = {}
+    for name, pixels in (pair for patient in patients for pair in patient):
+        found.setdefault(name, []).append(pixels)
+    return {name: Pixels(*(np.concatenate(part) for part in zip(*own, strict=True))) for name, own in found.items()}
 
 
 def measure(
-    model: Checkpoint, patients: Patients, scale: int, samples: int
+    patients: Sequence[Sequence[tuple[str, Pixels]]], scale: int, steps: int, samples: int
 ) -> tuple[SpreadCalibration, dict[str, float]]:
-    """The calibration of a scale, and its figures on the patients that it was not measured on."""
-    fitted, held_out = patients[::2], patients[1::2]
-    rng = np.random.default_rng(0)
-    pixels = [one.errors_and_spreads(PIXELS_A_PATIENT // len(own), rng) for own in fitted for one in own]
-    factor, floor = fit_spread(*np.concatenate(pixels, axis=1))
-    steps = model.card.steps_for(scale)
-    found = SpreadCalibration(scale, steps, samples, round(factor, 3), round(floor, 2), coverage=0.0)
-
-    def covered(group: Patients, low: float = -np.inf, high: float = np.inf) -> list[float]:
-        return over_patients(
-            [[one.coverage(found.apply(one.restored.std_hu), REACH, low, high) for one in own] for own in group]
-        )
-
-    raw = over_patients(
-        [[one.coverage(one.restored.std_hu, reach_of_samples(samples)) for one in own] for own in held_out]
-    )
-    apart = covered(held_out)
-    figures = {
-        "factor": found.factor,
-        "floor_hu": found.floor_hu,
-        "patients": len(fitted),
-        "coverage there": float(np.mean(covered(fitted))),
-        "held-out patients": len(held_out),
-        "raw coverage": float(np.mean(raw)),
-        "coverage": float(np.mean(apart)),
-        "least": min(apart),
-        "most": max(apart),
-    }
-    for tissue in TISSUES:
-        figures[f"coverage of {tissue.name}"] = float(np.mean(covered(held_out, tissue.low, tissue.high)))
-    return replace(found, coverage=round(figures["coverage"], 3)), figures
+    """The calibration of a scale, and its coverage on the patients that it was not measured on."""
+    fitted, held_out = pooled(patients[::2]), pooled(patients[1::2])
+    body = [pixels for name, pixels in fitted.items() if name.startswith("body")]
+    factor, floor = fit_spread(*(np.concatenate([getattr(one, part) for one in body]) for part in ("error", "std")))
+    tissues = fit_by_tissue(fitted)
+    figures = {"patients": float(len(patients[::2])), "held-out patients": float(len(patients[1::2]))}
+    figures |= {f"coverage of {name}": coverage(pixels, tissues) for name, pixels in sorted(held_out.items())}
+    of_body = [figures[f"coverage of {name}"] for name in held_out if name.startswith("body")]
+    told = round(float(np.mean(of_body)), 3)
+    return SpreadCalibration(scale, steps, samples, round(factor, 3), round(floor, 2), told, tissues), figures
 
 
 def main() -> None:
     """Measure, print, write."""
-    given = arguments(__doc__, checkpoint=None, store=None, written=None, samples=8, per_patient=1)
+    given = arguments(__doc__, checkpoint=None, store=None, written=None, mode="balanced", samples=8, per_patient=1)
     model, store = load_checkpoint(given.checkpoint), SliceStore.open(given.store)
     found, told = [], {}
     for scale in model.card.scales:
-        patients = sampled_patients(model, store, scale, given.samples, given.per_patient)
-        one, told[f"x{scale}"] = measure(model, patients, scale, given.samples)
+        options = UpscaleOptions(scale=scale, mode=given.mode)
+        method = sampled(model, options, torch.device("cpu"), given.samples)
+        patients = measured_patients(model, store, method, scale, given.per_patient)
+        steps = options.sampling_for(model.card).steps
+        one, told[f"x{scale}"] = measure(patients, scale, steps, given.samples)
         found.append(one)
         tell({f"x{scale}": told[f"x{scale}"]}, None)
-    save_with_card(given.checkpoint, given.written, replace(model.card, uncertainty=tuple(found)))
+    measured = {(one.scale, one.steps, one.samples) for one in found}
+    kept = [one for one in model.card.uncertainty if (one.scale, one.steps, one.samples) not in measured]
+    save_with_card(given.checkpoint, given.written, replace(model.card, uncertainty=(*kept, *found)))
     print(f"{given.written}: {'; '.join(f'x{one.scale} {one.description()}' for one in found)}")
     if given.out is not None:
         tell(told, given.out)
