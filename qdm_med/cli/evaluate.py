@@ -9,8 +9,9 @@ from typing import Annotated, TypeVar, cast
 import typer
 
 from qdm_med.cli.clinical import judge_clinically
-from qdm_med.cli.photo import EVAL_OPTIONS, NATURAL_BENCHMARKS, evaluate_photographs, refuse_others
+from qdm_med.cli.photo import EVAL_OPTIONS, evaluate_photographs, refuse_others
 from qdm_med.cli.upscale import ConsistencyName, QuadtreeName
+from qdm_med.natural.formats import BENCHMARKS
 
 CLINICAL = "clinical"
 """The benchmark that draws its slices itself."""
@@ -105,7 +106,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="clinical: print JSON.")] = False,
 ) -> None:
     """Score a model: how good and how faithful on Med-SR4 or Med-SR8, or what a physicist would say of it (clinical)."""
-    if benchmark in NATURAL_BENCHMARKS:
+    if benchmark in BENCHMARKS:
         refuse_others(context, EVAL_OPTIONS, "benchmarks of photographs")
         sweep = numbers(sweep_threshold, float, "--sweep-threshold")
         evaluate_photographs(

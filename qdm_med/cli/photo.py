@@ -9,15 +9,11 @@ from pathlib import Path
 
 import typer
 
-PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-
 UPSCALE_OPTIONS = frozenset(
     {"series", "out", "scale", "checkpoint", "device", "seed", "steps", "threshold", "tile", "overwrite", "as_json"}
 )
 """Options of ``upscale`` that mean something on photographs."""
 
-
-NATURAL_BENCHMARKS = ("lsdir-test", "realsr", "realset80")
 
 EVAL_OPTIONS = frozenset(
     {
@@ -37,11 +33,6 @@ EVAL_OPTIONS = frozenset(
     }
 )
 """Options of ``eval`` that mean something on photographs."""
-
-
-def names_photo(path: Path) -> bool:
-    """Whether a path names a photograph, by its suffix."""
-    return path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
 
 
 def refuse_others(context: typer.Context, known: Collection[str], what: str) -> None:

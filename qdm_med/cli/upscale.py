@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qdm_med.cli.photo import UPSCALE_OPTIONS, names_photo, refuse_others, upscale_photograph
+from qdm_med.cli.photo import UPSCALE_OPTIONS, refuse_others, upscale_photograph
 from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
+from qdm_med.natural.formats import is_photo
 
 if TYPE_CHECKING:
     from qdm_med.inference.runs.preflight import Preflight
@@ -196,7 +197,7 @@ def upscale(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Super-resolve a CT series and write it as a new, derived series; or a photograph, with a checkpoint for those."""
-    if names_photo(series):
+    if is_photo(series):
         refuse_others(context, UPSCALE_OPTIONS, "photographs")
         upscale_photograph(
             series,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qdm_med.data.degradation.second_order_params import SecondOrderConfig
 from qdm_med.errors import ConfigError, DataError
+from qdm_med.natural.formats import BENCHMARKS
 from qdm_med.natural.images import Photo, list_photos, read_photo
 from qdm_med.natural.pairs import degraded_pair
 from qdm_med.natural.photos import centre_crop
@@ -72,8 +73,8 @@ def realset80(folder: Path, scale: int, seed: int) -> Iterator[NaturalCase]:
         yield NaturalCase(path.name, read_photo(path))
 
 
-BENCHMARKS: Mapping[str, Callable[[Path, int, int], Iterator[NaturalCase]]] = MappingProxyType(
-    {"lsdir-test": lsdir_test, "realsr": realsr, "realset80": realset80}
+_MAKERS: Mapping[str, Callable[[Path, int, int], Iterator[NaturalCase]]] = MappingProxyType(
+    dict(zip(BENCHMARKS, (lsdir_test, realsr, realset80), strict=True))
 )
 """Name -> what makes its cases of a folder, a scale and a seed."""
 
@@ -87,7 +88,7 @@ def cases_of(benchmark: str, folder: Path, *, scale: int, seed: int = 0, every: 
     """
     if benchmark not in BENCHMARKS:
         raise ConfigError(f"benchmark {benchmark!r} is unknown; known: {', '.join(BENCHMARKS)}")
-    for number, case in enumerate(BENCHMARKS[benchmark](folder, scale, seed)):
+    for number, case in enumerate(_MAKERS[benchmark](folder, scale, seed)):
         if number % every == 0:
             yield case
 

@@ -16,8 +16,9 @@ from qdm_med.evaluation.measures.cost import count_macs
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.tables.table import Table
 from qdm_med.models.conditioning import upsample
-from qdm_med.natural.benchmarks import BENCHMARKS, NaturalCase, cases_of
+from qdm_med.natural.benchmarks import NaturalCase, cases_of
 from qdm_med.natural.checkpoint import NaturalCheckpoint
+from qdm_med.natural.formats import BENCHMARKS
 from qdm_med.natural.metrics import HOW_TO_BLIND, MEASURES, Scorer, read_blind
 from qdm_med.natural.upscale import PhotoOptions, PhotoUpscaler
 

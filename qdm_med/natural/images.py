@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from qdm_med.errors import DataError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Of photographs, in lower case."""
+from qdm_med.natural.formats import SUFFIXES, is_photo
 
 ORIENTATION = 0x0112
 """EXIF tag: how a stored image is to be turned."""
@@ -77,11 +75,6 @@ class Photo:
         """A part of it as ``(3, h, w)`` float32 in [-1, 1]; grey is repeated to three channels."""
         part = self.colour[rows, columns].astype(np.float32) * np.float32(2 / self.white) - np.float32(1)
         return np.array(np.broadcast_to(part, (*part.shape[:2], 3)).transpose(2, 0, 1), order="C")
-
-
-def is_photo(path: Path) -> bool:
-    """Whether a path names a photograph, by its suffix."""
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def list_photos(folder: Path) -> list[Path]:

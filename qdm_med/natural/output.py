@@ -14,7 +14,8 @@ from PIL import Image
 
 from qdm_med.errors import DataError
 from qdm_med.io.output.place import check_file, sync_folder
-from qdm_med.natural.images import SUFFIXES, Photo
+from qdm_med.natural.formats import SUFFIXES
+from qdm_med.natural.images import Photo
 from qdm_med.natural.png import PngWriter
 
 SOFTWARE, WIDTH, HEIGHT, EXIF_BLOCK = 0x0131, 0xA002, 0xA003, 0x8769

@@ -45,6 +45,15 @@ class PhotoStore:
             self._cache.popitem(last=False)
         return photo
 
+    def require(self, count: int, side: int) -> None:
+        """Refuse the first ``count`` validation photographs that are smaller than ``side``, before hours of training.
+
+        Raises:
+            DataError: If one is, or cannot be read.
+        """
+        for path in self.val[:count]:
+            require_side(self.photo(path), side)
+
     def crop(self, rng: np.random.Generator, side: int, resized_share: float) -> Tensor:
         """Draw a crop of a training photograph, ``(3, side, side)`` in [-1, 1], half of the time mirrored.
 
@@ -79,7 +88,16 @@ def centre_crop(photo: Photo, side: int) -> Tensor:
     Raises:
         DataError: If it is smaller.
     """
-    if min(photo.size) < side:
-        raise DataError(f"{photo.path}: has {photo.size[0]}x{photo.size[1]} pixels, less than {side}; leave it out")
+    require_side(photo, side)
     row, column = ((length - side) // 2 for length in photo.size)
     return torch.from_numpy(photo.unit(slice(row, row + side), slice(column, column + side)))
+
+
+def require_side(photo: Photo, side: int) -> None:
+    """Refuse a photograph that is smaller.
+
+    Raises:
+        DataError: If it is.
+    """
+    if min(photo.size) < side:
+        raise DataError(f"{photo.path}: has {photo.size[0]}x{photo.size[1]} pixels, less than {side}; leave it out")

@@ -8,7 +8,8 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image, ImageCms, ImageOps
 
 from qdm_med.errors import DataError
-from qdm_med.natural.images import ORIENTATION, is_photo, list_photos, read_photo
+from qdm_med.natural.formats import is_photo
+from qdm_med.natural.images import ORIENTATION, list_photos, read_photo
 
 
 def pixels(*shape: int, dtype: type = np.uint8) -> np.ndarray:

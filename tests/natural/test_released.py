@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from qdm_med.checkpoints.released_names import denoiser_to_released
@@ -98,6 +99,29 @@ def test_conversion_there_and_back_is_exact(tmp_path):
         back = load_file(tmp_path / f"{name}.safetensors")
         assert back.keys() == expected.keys()
         assert all(torch.equal(back[key], value) for key, value in expected.items())
+
+
+def test_the_commands_convert_run_and_convert_back(run, tmp_path):
+    torch.manual_seed(0)
+    denoiser = denoiser_to_released(TwoStreamDenoiser(SMALL))
+    save_file(vq_model((32, 32, 64), 1, 3, 32), tmp_path / "vq.safetensors")
+    save_file({name: tensor.contiguous() for name, tensor in denoiser.items()}, tmp_path / "qdm.safetensors")
+    sources = ("--denoiser", tmp_path / "qdm.safetensors", "--autoencoder", tmp_path / "vq.safetensors")
+    ours = tmp_path / "ours.safetensors"
+    code, _, err = run("convert", *sources, "--heads", 2, "--out", ours)
+    assert (code, err) == (0, "")
+    Image.new("RGB", (9, 7), (200, 30, 90)).save(tmp_path / "photo.png")
+    code, _, err = run("upscale", "--series", tmp_path / "photo.png", "--checkpoint", ours, "--steps", 1)
+    assert (code, err) == (0, "")
+    with Image.open(tmp_path / "photo-srx4.png") as made:
+        assert made.size == (36, 28)
+    back = ("--out", tmp_path / "qdm2.safetensors", "--autoencoder", tmp_path / "vq2.safetensors")
+    code, _, err = run("convert", "--back", "--denoiser", ours, *back)
+    assert (code, err) == (0, "")
+    for name in ("vq", "qdm"):
+        released, again = (load_file(tmp_path / f"{each}.safetensors") for each in (name, f"{name}2"))
+        assert released.keys() == again.keys()
+        assert all(torch.equal(again[key], value) for key, value in released.items())
 
 
 def test_the_networks_answers_are_those_of_the_golden_autoencoder(golden, golden_path):

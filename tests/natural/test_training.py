@@ -193,6 +193,9 @@ def test_what_cannot_be_trained_is_refused(run, photos, natural_checkpoint, tmp_
         code, _, err = run("train", *common)
         assert code == 1
         assert reason in err
+    config.write_text(yaml.safe_dump(to_mapping(replace(EXPERIMENT, vqgan=replace(EXPERIMENT.vqgan, crop=104)))))
+    code, _, err = run("train-vae", "--data", photos, "--config", config, "--out", tmp_path / "out")
+    assert (code, "0.png: has 110x100 pixels, less than 104" in err) == (1, True)
     code, _, err = run("train", "--data", photos, "--config", config, "--out", tmp_path / "out")
     assert code == 2
     assert "give --vae" in err
