@@ -10,6 +10,7 @@ from PIL import Image, ImageCms, ImageOps
 from qdm_med.errors import DataError
 from qdm_med.natural.formats import is_photo
 from qdm_med.natural.images import ORIENTATION, list_photos, read_photo
+from tools import carried_photographs
 
 
 def pixels(*shape: int, dtype: type = np.uint8) -> np.ndarray:
@@ -120,3 +121,10 @@ def test_photographs_of_a_folder_are_found_by_suffix(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no photographs"):
         list_photos(tmp_path / "empty")
+
+
+def test_the_photographs_that_scikit_image_carries_can_be_trained_on(tmp_path):
+    carried_photographs.main(tmp_path / "train")
+    photos = [read_photo(path) for path in list_photos(tmp_path / "train")]
+    assert len(photos) == len(carried_photographs.NAMES)
+    assert min(min(photo.size) for photo in photos) >= 300
