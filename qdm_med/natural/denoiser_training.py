@@ -95,7 +95,7 @@ class NaturalTask:
         if config.crop % card.scale:
             raise ConfigError(f"crop {config.crop} must be a multiple of the scale, {card.scale}")
         require_item_for_every_process(run.batch)
-        run.data.require(config.validation_photos, config.crop)
+        run.store.require(config.validation_photos, config.crop)
         keys.seed_initial_weights(run.seed)
         self._schedule = ResidualShiftSchedule.from_config(card.schedule)
         self._autoencoder = base.autoencoder.to(run.device).requires_grad_(False)

@@ -144,7 +144,7 @@ class VqganTask:
 
     def __init__(self, card: NaturalCard, config: VqganTrainingConfig, run: Run[PhotoStore]) -> None:
         require_item_for_every_process(run.batch)
-        run.data.require(config.validation_photos, config.crop)
+        run.store.require(config.validation_photos, config.crop)
         keys.seed_initial_weights(run.seed)
         autoencoder, adversary = VqAutoencoder(card.autoencoder), None
         if config.adversarial_weight:
