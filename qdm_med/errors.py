@@ -20,6 +20,14 @@ class NoSpaceError(SeriesError):
     """An output for which the disk has no room."""
 
 
+class SeveralSeriesError(SeriesError):
+    """A folder that holds more than the one series that was asked for."""
+
+
+class NoSeriesError(SeriesError):
+    """A folder that holds no DICOM CT series."""
+
+
 class CheckpointError(QdmMedError):
     """A checkpoint that is damaged, foreign, or made for another task."""
 

@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
 
-def subpixel_centre(scale: int) -> float:
+def subpixel_centre(scale: float) -> float:
     """Centre of the first of ``scale`` sub-pixels, in source pixels from the source pixel's centre.
 
     The outer edge of a pixel stays where it is when the pixel is divided; its first centre does not:
@@ -72,14 +72,16 @@ class Geometry:
         """
         if scale < 1:
             raise GeometryError(f"scale must be at least 1, got {scale}")
-        to_coarse_index = np.diag([1.0, 1 / scale, 1 / scale, 1.0])
-        to_coarse_index[1:3, 3] = subpixel_centre(scale)
+        _, rows, columns = self.shape
+        return self.with_matrix((rows * scale, columns * scale))
+
+    def with_matrix(self, matrix: tuple[int, int]) -> Geometry:
+        """The same field of view with other rows and columns; the outer edges stay put."""
         slices, rows, columns = self.shape
-        return replace(
-            self,
-            shape=(slices, rows * scale, columns * scale),
-            affine=self.affine @ to_coarse_index,
-        )
+        factors = matrix[0] / rows, matrix[1] / columns
+        to_coarse_index = np.diag([1.0, 1 / factors[0], 1 / factors[1], 1.0])
+        to_coarse_index[1:3, 3] = [subpixel_centre(factor) for factor in factors]
+        return replace(self, shape=(slices, *matrix), affine=self.affine @ to_coarse_index)
 
 
 @dataclass(frozen=True)

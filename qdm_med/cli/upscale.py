@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from qdm_med.cli.photo import UPSCALE_OPTIONS, refuse_others, upscale_photograph
 from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
 from qdm_med.natural.formats import is_photo
-
-if TYPE_CHECKING:
-    from qdm_med.inference.runs.preflight import Preflight
 
 ModeName = Literal["faithful", "balanced", "detailed"]
 ConsistencyName = Literal["off", "local", "spread", "soft", "hard"]
@@ -34,6 +29,19 @@ def upscale(
         Path | None, typer.Option(help="Folder or file to create. Default: SERIES with -srx4 or -srx8 added.")
     ] = None,
     scale: Annotated[int, typer.Option(help="Magnification of rows and columns: 4 or 8.")] = 4,
+    matrix: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Pixels along the longer side: super-resolved by 4 or 8, then averaged by area to it."
+        ),
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Pixel spacing in mm, instead of --matrix; met as whole pixels allow.")
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="Label file on the source's grid to carry along (nearest): OUT-labels beside OUT."),
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Trained model: a file, or an embedded one: clinical (default) or benchmark.")
     ] = None,
@@ -137,6 +145,12 @@ def upscale(
     series_uid: Annotated[
         str | None, typer.Option(rich_help_panel=SOURCE, help="SeriesInstanceUID, if the folder holds several.")
     ] = None,
+    series_number: Annotated[
+        int | None, typer.Option(rich_help_panel=SOURCE, help="SeriesNumber, to choose of several series.")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option(rich_help_panel=SOURCE, help="Part of SeriesDescription, to choose of several series.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")] = False,
     force: Annotated[
         bool, typer.Option("--force", rich_help_panel=SOURCE, help="Accept a source that qdm-med has made.")
@@ -213,15 +227,8 @@ def upscale(
             as_json=as_json,
         )
         return
-    from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
+    from qdm_med.cli.upscale_run import Asked, Choice, UpscaleRun
     from qdm_med.inference.options import UpscaleOptions
-    from qdm_med.inference.runs.estimate import estimate_volume
-    from qdm_med.inference.runs.explain import explain_volume
-    from qdm_med.inference.runs.preflight import look_at
-    from qdm_med.inference.runs.series import name_of, upscale_volume
-    from qdm_med.inference.upscaler import load_upscaler
-    from qdm_med.io.read import read_volume
-    from qdm_med.io.write import default_output
 
     options = UpscaleOptions(
         scale=scale,
@@ -239,57 +246,27 @@ def upscale(
         fusion=fusion,
         precision=precision,
     )
-    target = out or default_output(series, scale)
-    if report is not None:
-        from qdm_med.evaluation.report.of_series import check_report_place, report_volume, slices_to_show
-
-        check_report_place(report, series, target, overwrite=overwrite)
-    upscaler = load_upscaler(checkpoint, options, device=device)
-    if uncertainty:
-        upscaler.require_samples()
-    volume = read_volume(
-        series,
-        series_uid=series_uid,
-        exclude=target,
-        force=force,
-        skip_bad=skip_bad,
-        axis=axis,
-        hu_offset=hu_offset,
-        rescale_type_is_hu=rescale_type_is_hu,
+    asked = Asked(
+        checkpoint=checkpoint,
+        device=device,
+        options=options,
+        writing=WriterOptions(overwrite, private, equipment, transfer_syntax),
+        reading={
+            "force": force,
+            "skip_bad": skip_bad,
+            "axis": axis,
+            "hu_offset": hu_offset,
+            "rescale_type_is_hu": rescale_type_is_hu,
+        },
+        matrix=matrix,
+        spacing=spacing,
+        uncertainty=uncertainty,
+        strict=strict,
+        max_memory=None if max_memory is None else int(max_memory * 2**30),
+        report=report,
+        explain_quadtree=explain_quadtree,
+        also=tuple(also or ()),
+        dry_run=dry_run,
+        as_json=as_json,
     )
-    seen = look_at(volume, upscaler.card)
-    warn_of(seen, refused_as=name_of(volume) if strict else None)
-    if max_memory is not None:
-        spread = uncertainty or (report is not None and upscaler.samples > 1)
-        upscaler.keep_below(int(max_memory * 2**30), volume.geometry.shape[1:], uncertainty=spread)
-    if explain_quadtree is not None:
-        with CountProgress("pictures") as pictures:
-            explain_volume(volume, explain_quadtree, upscaler, progress=pictures.update)
-    if dry_run:
-        estimate = estimate_volume(volume, upscaler, uncertainty=uncertainty)
-        told = asdict(estimate) | {"warnings": seen.warnings, "measured": seen.parameters()}
-        typer.echo(json.dumps(told) if as_json else estimate_line(estimate, seen.parameters()))
-        return
-    watch = None if report is None else slices_to_show(volume)
-    with SliceProgress() as progress:
-        summary = upscale_volume(
-            volume,
-            target,
-            upscaler,
-            progress=progress.slice_done,
-            uncertainty=uncertainty,
-            writing=WriterOptions(overwrite, private, equipment, transfer_syntax),
-            watch=watch,
-            preflight=seen,
-        )
-    if report is not None and watch is not None:
-        report_volume(volume, report, upscaler, summary, watch, options=asdict(options))
-    typer.echo(json.dumps(asdict(summary), default=str) if as_json else summary_line(summary, scale))
-
-
-def warn_of(seen: Preflight, *, refused_as: str | None) -> None:
-    """Say on stderr, before anything is computed, what may make one stop; refuse it if the source is named."""
-    if refused_as is not None:
-        seen.refuse(refused_as)
-    for line in seen.warnings:
-        typer.echo(f"warning: {line}", err=True)
+    UpscaleRun(asked).run(series, out, Choice(series_uid, series_number, description))

@@ -21,12 +21,15 @@ class Derivation:
         model: Name of the model.
         model_sha256: Hex digest of the model's file.
         parameters: Names and values of what else determines the pixels (steps, seed, ...).
+        matrix: Rows and columns of the output, to which the magnified slices are averaged by area; ``None``: they are
+            written as they are.
     """
 
     scale: int
     model: str
     model_sha256: str
     parameters: tuple[tuple[str, str], ...] = ()
+    matrix: tuple[int, int] | None = None
 
     def description(self) -> str:
         """One ASCII line for a person, the text of DerivationDescription (0008,2111).
@@ -35,11 +38,16 @@ class Derivation:
         'qdm-med 0.1.0: 4x4 in-plane super-resolution, model ct-small sha256:0123456789ab, steps 4, seed 0'
         """
         parameters = "".join(f", {name} {value}" for name, value in self.parameters)
+        averaged = f" averaged by area to {self.matrix[0]}x{self.matrix[1]}" if self.matrix else ""
         text = (
-            f"{TOOL} {__version__}: {self.scale}x{self.scale} in-plane super-resolution, "
+            f"{TOOL} {__version__}: {self.scale}x{self.scale} in-plane super-resolution{averaged}, "
             f"model {self.model_line()}{parameters}"
         )
         return ascii_text(text)
+
+    def matrix_of(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns that a slice of ``rows`` and ``columns`` becomes."""
+        return self.matrix or (rows * self.scale, columns * self.scale)
 
     def label(self) -> str:
         """A few words that tell results of one source apart in a list of series.
@@ -50,7 +58,8 @@ class Derivation:
         known = dict(self.parameters)
         mode = [known["mode"]] if "mode" in known else []
         seed = [f"seed {known['seed']}"] if "seed" in known else []
-        return ascii_text(" ".join([f"SRx{self.scale} AI", *mode, *seed]))
+        size = [f"{self.matrix[0]}x{self.matrix[1]}"] if self.matrix else []
+        return ascii_text(" ".join([f"SRx{self.scale} AI", *size, *mode, *seed]))
 
     def assuming(self, assumptions: tuple[tuple[str, str], ...]) -> Derivation:
         """The same run, on a source that was read with some assumptions."""

@@ -21,19 +21,21 @@ _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class WriterOptions:
-    """How an output is written; formats other than DICOM know ``overwrite`` alone.
+    """How an output is written; formats other than DICOM know ``overwrite`` and ``matrix`` alone.
 
     Attributes:
         overwrite: Replace an earlier output.
         private: ``"keep"`` private elements, but for large opaque ones, or ``"drop"`` them all.
         equipment: ``"keep"`` the scanner as General Equipment, or ``"standard"`` (PS3.3 C.12.1.1.5).
         transfer_syntax: How pixels are encoded; all ways are lossless.
+        matrix: Rows and columns to which magnified slices are averaged by area; ``None``: they are written as they are.
     """
 
     overwrite: bool = False
     private: Private = "keep"
     equipment: Equipment = "keep"
     transfer_syntax: SyntaxName = "explicit"
+    matrix: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no writer knows."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.dicom.derived_series import DerivedSeriesWriter
+from qdm_med.io.dicom.file import shown
 from qdm_med.io.options import DEFAULTS, WriterOptions
 from qdm_med.io.output.writer import ResumableWriter
-from qdm_med.io.raster.itk import ITK_SUFFIXES, ItkWriter
+from qdm_med.io.raster.base import RasterSlices
+from qdm_med.io.raster.foreign import ForeignSlices
+from qdm_med.io.raster.itk import ITK_SUFFIXES, OUTPUT_SUFFIXES, ItkWriter
 from qdm_med.io.raster.nifti import NIFTI_SUFFIXES, NiftiWriter
 from qdm_med.uncertainty import NOT_CALIBRATED
 from qdm_med.volume import Volume
@@ -18,11 +22,11 @@ from qdm_med.volume import Volume
 def open_writer(
     volume: Volume, out: Path, derivation: Derivation, options: WriterOptions = DEFAULTS
 ) -> ResumableWriter:
-    """Open a writer of the format that ``volume`` was read from.
+    """Open a writer of the format that the suffix of ``out`` names, else of the one that ``volume`` was read from.
 
     Args:
         volume: The source.
-        out: Folder (DICOM) or file to create.
+        out: Folder (DICOM) or file to create. A DICOM series can become a volume file, not the other way round.
         derivation: How the pixels are computed.
         options: How it is written.
 
@@ -31,13 +35,24 @@ def open_writer(
         ConfigError: If an encoder that is asked for is not installed.
     """
     source_format = volume.provenance.source_format
+    name = out.name.lower()
+    if name.endswith(NIFTI_SUFFIXES):
+        return NiftiWriter(_for_a_file(volume), out, derivation, overwrite=options.overwrite)
+    if name.endswith(ITK_SUFFIXES):
+        return ItkWriter(_for_a_file(volume), out, derivation, overwrite=options.overwrite)
     if source_format == "dicom":
         return DerivedSeriesWriter(volume, out, derivation, options)
-    if source_format == "nifti":
-        return NiftiWriter(volume, out, derivation, overwrite=options.overwrite)
-    if source_format == "itk":
-        return ItkWriter(volume, out, derivation, overwrite=options.overwrite)
-    raise SeriesError(f"a volume from {source_format} has no file format; read it from files to write it")
+    if source_format in ("nifti", "itk"):
+        known = " or ".join((*NIFTI_SUFFIXES, *OUTPUT_SUFFIXES))
+        raise SeriesError(f"{shown(out)}: must end in {known}: a volume file cannot become a DICOM series")
+    raise SeriesError(
+        f"a volume from {source_format} has no file format; name the output {' or '.join(NIFTI_SUFFIXES)}"
+    )
+
+
+def _for_a_file(volume: Volume) -> Volume:
+    """The volume as a volume file would hold it."""
+    return volume if isinstance(volume.slices, RasterSlices) else replace(volume, slices=ForeignSlices(volume))
 
 
 def open_uncertainty_writer(
@@ -70,9 +85,9 @@ def open_uncertainty_writer(
 
         return ParametricMapWriter(series, uncertainty_output(series.out), stated, overwrite=overwrite)
     if isinstance(series, NiftiWriter):
-        return NiftiWriter(volume, uncertainty_output(series.out), stated, overwrite=overwrite, spread=True)
+        return NiftiWriter(series.volume, uncertainty_output(series.out), stated, overwrite=overwrite, spread=True)
     if isinstance(series, ItkWriter):
-        return ItkWriter(volume, uncertainty_output(series.out), stated, overwrite=overwrite, spread=True)
+        return ItkWriter(series.volume, uncertainty_output(series.out), stated, overwrite=overwrite, spread=True)
     raise SeriesError(f"uncertainty of a volume from {volume.provenance.source_format} has no file format")
 
 

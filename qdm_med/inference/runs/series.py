@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from qdm_med.io.read import read_volume
 from qdm_med.io.options import DEFAULTS, WriterOptions
 from qdm_med.io.output.writer import ResumableWriter
 from qdm_med.io.write import open_uncertainty_writer, open_writer, uncertainty_output
+from qdm_med.resample import area_mean
 from qdm_med.uncertainty import NOT_CALIBRATED
-from qdm_med.volume import Volume
+from qdm_med.volume import FloatArray, Volume
 
 Progress = Callable[[int, int, UpscaledSlice | None], None]
 """``(slices done, slices in all, the slice just done)``; called first with no slice."""
@@ -68,10 +69,12 @@ class Outputs:
     Attributes:
         series: Writer of the series.
         spread: Writer of the standard deviation.
+        matrix: Rows and columns to which slices are averaged by area; ``None``: they are written as they are.
     """
 
     series: ResumableWriter
     spread: ResumableWriter | None = None
+    matrix: tuple[int, int] | None = None
 
     @property
     def finished(self) -> frozenset[int]:
@@ -80,9 +83,13 @@ class Outputs:
 
     def write(self, index: int, result: UpscaledSlice) -> None:
         """Write all that there is of a slice."""
-        self.series.write(index, result.hu)
+        self.series.write(index, self._averaged(result.hu))
         if self.spread is not None and result.std_hu is not None:
-            self.spread.write(index, result.std_hu)
+            # Neighbours err together: the mean of their standard deviations is that of their mean, and never too small.
+            self.spread.write(index, self._averaged(result.std_hu))
+
+    def _averaged(self, image: FloatArray) -> FloatArray:
+        return image if self.matrix is None else area_mean(image, self.matrix)
 
     def commit(self) -> tuple[Path, Path | None]:
         """Put everything in its place, the series last: where it is, nothing is missing."""
@@ -172,7 +179,7 @@ def upscale_volume(
         upscaler.require_samples()
     seen = look_at(volume, upscaler.card) if preflight is None else preflight
     warnings = (*volume.provenance.warnings, *seen.warnings)
-    derivation = derivation_of(upscaler).assuming((*volume.provenance.assumptions, *seen.parameters()))
+    derivation = replace(derivation_of(upscaler), matrix=writing.matrix).assuming((*volume.provenance.assumptions, *seen.parameters()))
     tally = _Tally()
     with ExitStack() as stack:
         calibration = calibration_of(upscaler) if uncertainty else None
@@ -231,8 +238,8 @@ def _open_outputs(
         )
     series = stack.enter_context(open_writer(volume, out, derivation, writing))
     if calibration is None:
-        return Outputs(series)
+        return Outputs(series, matrix=writing.matrix)
     spread = open_uncertainty_writer(
         volume, series, derivation, calibration=calibration, overwrite=writing.overwrite
     )
-    return Outputs(series, stack.enter_context(spread))
+    return Outputs(series, stack.enter_context(spread), writing.matrix)

@@ -92,7 +92,7 @@ def derive_header(source: Any, series: DerivedSeries, index: int, told: SliceHea
     header = as_explicit_little_endian(source, without=grid_bound_tags(source, private=series.private))
     _identify(header, series, index)
     _date(header, series.started)
-    _refine_grid(header, series.derivation.scale)
+    _refine_grid(header, series.derivation)
     if told is not None:
         _restate_rescale(header, told)
     if series.own_frame:
@@ -162,14 +162,17 @@ def _offset(text: str) -> tzinfo | None:
     return timezone(timedelta(minutes=-minutes if sign == "-" else minutes))
 
 
-def _refine_grid(header: Dataset, scale: int) -> None:
+def _refine_grid(header: Dataset, derivation: Derivation) -> None:
     """PS3.3 C.7.6.2.1.1: ImagePositionPatient is the centre of the first pixel, which moves; the edges stay."""
     row_spacing, column_spacing = (float(value) for value in header.PixelSpacing)
     row_direction, column_direction = np.array([float(x) for x in header.ImageOrientationPatient]).reshape(2, 3)
     first = np.array([float(x) for x in header.ImagePositionPatient])
-    first += subpixel_centre(scale) * (column_spacing * row_direction + row_spacing * column_direction)
-    header.Rows, header.Columns = header.Rows * scale, header.Columns * scale
-    header.PixelSpacing = [format_number_as_ds(spacing / scale) for spacing in (row_spacing, column_spacing)]
+    rows, columns = derivation.matrix_of(header.Rows, header.Columns)
+    down, right = rows / header.Rows, columns / header.Columns  # new pixels an old one
+    first += subpixel_centre(right) * column_spacing * row_direction
+    first += subpixel_centre(down) * row_spacing * column_direction
+    header.Rows, header.Columns = rows, columns
+    header.PixelSpacing = [format_number_as_ds(spacing) for spacing in (row_spacing / down, column_spacing / right)]
     header.ImagePositionPatient = [format_number_as_ds(float(x)) for x in first]
 
 

@@ -68,7 +68,7 @@ class DerivedSeriesWriter(ResumableWriter):
             raise SeriesError(f"a DICOM series cannot be derived from {volume.provenance.source_format} input")
         self._source = volume.slices
         self._syntax = TRANSFER_SYNTAXES[options.transfer_syntax]
-        slice_bytes = _slice_bytes(volume, derivation.scale)
+        slice_bytes = _slice_bytes(volume, derivation)
         place = partial(check_folder, out, volume.provenance.files, overwrite=options.overwrite)
         place()  # before the headers are derived, which takes a while
         number = free_series_number(
@@ -80,7 +80,7 @@ class DerivedSeriesWriter(ResumableWriter):
         super().__init__(
             volume,
             place,
-            scale=derivation.scale,
+            matrix=derivation.matrix_of(*volume.geometry.shape[1:]),
             key=_job_key(self._source, series, options.transfer_syntax),
             suffix="dcm",
             slice_bytes=slice_bytes,
@@ -203,12 +203,14 @@ def _encode_htj2k(derived: Dataset, pixels: NDArray[Any], syntax: UID) -> None:
     derived.file_meta.TransferSyntaxUID = syntax
 
 
-def _slice_bytes(volume: Volume, scale: int) -> int:
+def _slice_bytes(volume: Volume, derivation: Derivation) -> int:
     _, rows, columns = volume.geometry.shape
-    size = rows * columns * scale**2 * 2
-    if max(rows, columns) * scale > LARGEST_SIDE or size >= 2**32 - 2:
+    matrix = derivation.matrix_of(rows, columns)
+    size = matrix[0] * matrix[1] * 2
+    if max(matrix) > LARGEST_SIDE or size >= 2**32 - 2:
         raise SeriesError(
-            f"{rows}x{columns} pixels times {scale} do not fit a DICOM image (65535 a side, 4 GiB); use a smaller scale"
+            f"{rows}x{columns} pixels times {derivation.scale} do not fit a DICOM image (65535 a side, 4 GiB); use a smaller "
+            "scale or --matrix"
         )
     return size
 

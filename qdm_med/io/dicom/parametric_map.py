@@ -76,7 +76,7 @@ class ParametricMapWriter(ResumableWriter):
         self._derivation = derivation
         self._number = free_series_number(series.series.number, 1, series.taken_numbers)
         _, rows, columns = series.volume.geometry.shape
-        shape = (rows * series.scale, columns * series.scale)
+        shape = derivation.matrix_of(rows, columns)
         place = partial(check_folder, out, series.volume.provenance.files, overwrite=overwrite)
         self._map(
             0, np.zeros(shape, dtype=np.float32), uuid.uuid4()
@@ -84,7 +84,7 @@ class ParametricMapWriter(ResumableWriter):
         super().__init__(
             series.volume,
             place,
-            scale=series.scale,
+            matrix=shape,
             # A series that is begun afresh has other UIDs, and its map begins afresh with it.
             key=hashlib.sha256(json.dumps([series.series.run.hex, derivation.job_key("")]).encode()).hexdigest(),
             suffix="dcm",
@@ -92,7 +92,7 @@ class ParametricMapWriter(ResumableWriter):
         )
 
     def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
-        spread = np.where(magnified(self._of.padding(index), self.scale), np.float32(0), hu)
+        spread = np.where(magnified(self._of.padding(index), self.matrix), np.float32(0), hu)
         derived = self._map(index, spread, self._job.run)
         with quiet():
             pydicom.dcmwrite(file, derived, enforce_file_format=True)

@@ -102,27 +102,28 @@ def in_ranges(stored: Stored, ranges: Ranges) -> BoolArray:
     return inside
 
 
-def magnified(plane: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Every pixel as a block of ``scale`` x ``scale`` equal ones.
+def magnified(plane: NDArray[Any], matrix: tuple[int, int]) -> NDArray[Any]:
+    """A plane on a finer grid of the same field of view: every new pixel has the value at its centre.
 
-    >>> magnified(np.array([[1, 2]]), 2).tolist()
+    >>> magnified(np.array([[1, 2]]), (2, 4)).tolist()
     [[1, 1, 2, 2], [1, 1, 2, 2]]
     """
-    return plane.repeat(scale, axis=0).repeat(scale, axis=1)
+    for axis, (new, old) in enumerate(zip(matrix, plane.shape, strict=True)):
+        plane = plane.take((2 * np.arange(new) + 1) * old // (2 * new), axis=axis)
+    return plane
 
 
 def overwrite_blocks(fine: Stored, coarse: Stored, where: BoolArray) -> None:
-    """Fill the block of ``fine`` that belongs to a pixel of ``coarse`` with its value, for the pixels marked.
+    """Give pixels of ``fine`` the value of ``coarse`` at their centre, where that is marked.
 
     Args:
-        fine: ``(scale rows, scale columns)``, contiguous; changed.
-        coarse: ``(rows, columns)``.
-        where: ``(rows, columns)``, True for pixels to repeat.
+        fine: ``(rows, columns)`` of a finer grid; changed.
+        coarse: ``(rows, columns)`` on the same field of view.
+        where: As ``coarse``, True for pixels to repeat.
     """
-    rows, columns = coarse.shape
-    blocks = fine.reshape(rows, fine.shape[0] // rows, columns, fine.shape[1] // columns)
-    row, column = np.nonzero(where)
-    blocks[row, :, column, :] = coarse[row, column][:, None, None]
+    if where.any():
+        matrix = fine.shape[0], fine.shape[1]
+        np.copyto(fine, magnified(coarse, matrix), where=magnified(where, matrix))
 
 
 def _merged(ranges: list[tuple[int, int]]) -> Ranges:

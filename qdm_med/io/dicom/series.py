@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qdm_med.errors import SeriesError
+from qdm_med.errors import NoSeriesError, SeriesError, SeveralSeriesError
 from qdm_med.io.dicom.file import Content, shown, shown_value, sniff
 from qdm_med.io.dicom.glance import bare_kind
 from qdm_med.io.dicom.header import SliceHeader, read_slice_header
@@ -110,12 +110,14 @@ def choose_series(
         candidates = {key: group for key, group in candidates.items() if key[1] == series_uid}
     if not candidates:
         wanted = f" with SeriesInstanceUID {shown_value(series_uid)}" if series_uid is not None else ""
-        raise SeriesError(f"{shown(root)}: no CT series{wanted}; found {_listed(found.left_out(())) or 'no files'}")
+        raise NoSeriesError(f"{shown(root)}: no CT series{wanted}; found {_listed(found.left_out(())) or 'no files'}")
     others = {key: group for key, group in candidates.items() if force or not any(h.derived_by_us for h in group)}
     if not others:
         raise SeriesError(f"{shown(root)}: the CT series was made by qdm-med; give the original or use --force")
     if len(others) > 1:
-        raise SeriesError(f"{shown(root)}: {len(others)} CT series, choose one with --series-uid: {_uids(others)}")
+        raise SeveralSeriesError(
+            f"{shown(root)}: {len(others)} CT series, choose one with --series-uid: {_uids(others)}"
+        )
     return next(iter(others.values()))
 
 

@@ -32,7 +32,7 @@ class ResumableWriter(ABC):
     Args:
         volume: The source.
         place: Gives what to create, or refuses: asked again when no other run is at it any more.
-        scale: Magnification of rows and columns.
+        matrix: Rows and columns of the output.
         key: Identity of the job; a partial output of another job is begun afresh.
         suffix: File name suffix of one slice.
         slice_bytes: Bytes that one slice needs.
@@ -42,11 +42,18 @@ class ResumableWriter(ABC):
     """
 
     def __init__(
-        self, volume: Volume, place: Callable[[], Path], *, scale: int, key: str, suffix: str, slice_bytes: int
+        self,
+        volume: Volume,
+        place: Callable[[], Path],
+        *,
+        matrix: tuple[int, int],
+        key: str,
+        suffix: str,
+        slice_bytes: int,
     ) -> None:
         self.volume = volume
         self.out = place()
-        self.scale = scale
+        self.matrix = matrix
         self._suffix = suffix
         self._job = JobFolder(self.out, key, place)
         self.finished = self._job.finished() & frozenset(range(len(volume)))
@@ -75,16 +82,15 @@ class ResumableWriter(ABC):
 
         Args:
             index: Number of the slice in the source.
-            hu: ``(scale rows, scale columns)`` HU, finite.
+            hu: ``matrix`` HU, finite.
 
         Raises:
             SeriesError: If the image does not fit the slice, is not finite, or cannot be written.
         """
-        _, rows, columns = self.volume.geometry.shape
-        if not 0 <= index < len(self.volume) or hu.shape != (rows * self.scale, columns * self.scale):
+        if not 0 <= index < len(self.volume) or hu.shape != self.matrix:
             raise SeriesError(
                 f"slice {index} of shape {hu.shape} does not fit {len(self.volume)} slices of "
-                f"{rows * self.scale}x{columns * self.scale}"
+                f"{self.matrix[0]}x{self.matrix[1]}"
             )
         if not np.isfinite(hu).all():
             raise SeriesError(f"slice {index}: the model gave values that are not numbers; use another checkpoint")

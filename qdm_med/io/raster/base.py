@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.dicom.file import shown
-from qdm_med.io.dicom.rescale import PADDING_HU, PADDING_SHARE, PixelFormat, in_ranges, magnified, overwrite_blocks
+from qdm_med.io.dicom.rescale import PADDING_HU, PADDING_SHARE, PixelFormat, magnified, overwrite_blocks
 from qdm_med.io.output.job_folder import write_atomically
 from qdm_med.io.output.place import check_file, sync_folder
 from qdm_med.io.output.writer import ResumableWriter
@@ -216,12 +216,13 @@ class RasterWriter(ResumableWriter):
         self.dtype = np.dtype("<f4") if spread else self._source.dtype
         self.axes = self._source.axes
         self.derivation = derivation
-        self.geometry = volume.geometry.upscaled_in_plane(derivation.scale)
+        _, source_rows, source_columns = volume.geometry.shape
+        self.geometry = volume.geometry.with_matrix(derivation.matrix_of(source_rows, source_columns))
         _, rows, columns = self.geometry.shape
         super().__init__(
             volume,
             partial(check_file, out, volume.provenance.files, suffixes, overwrite=overwrite),
-            scale=derivation.scale,
+            matrix=(rows, columns),
             key=_job_key(volume, derivation),
             suffix="raw",
             slice_bytes=2 * rows * columns * self.dtype.itemsize,  # once by itself, once in the output
@@ -229,20 +230,20 @@ class RasterWriter(ResumableWriter):
 
     def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
         plane = np.asarray(self._source.read_plane(index))
-        fine = self._integers(plane, hu) if self.dtype.kind == "i" else self._floats(plane, hu, index)
+        fine = self._integers(plane, hu, index) if self.dtype.kind == "i" else self._floats(plane, hu, index)
         file.write(fine.astype(self.dtype).tobytes())
 
-    def _integers(self, plane: NDArray[Any], hu: FloatArray) -> NDArray[Any]:
+    def _integers(self, plane: NDArray[Any], hu: FloatArray, index: int) -> NDArray[Any]:
         stored = plane.astype(np.int32)
         pixel_format = PixelFormat(8 * self.dtype.itemsize, signed=True, slope=1.0, intercept=0.0)
         avoid = pixel_format.padding_ranges(stored)
         fine = pixel_format.to_stored(hu, avoid)
-        overwrite_blocks(fine, stored, in_ranges(stored, avoid) | no_hu(stored))
+        overwrite_blocks(fine, stored, self._source[index].padding)
         return fine
 
     def _floats(self, plane: NDArray[Any], hu: FloatArray, index: int) -> NDArray[Any]:
-        padding = magnified(self._source[index].padding, self.scale)
-        return np.where(padding, 0.0 if self._spread else magnified(plane, self.scale), hu)
+        padding = magnified(self._source[index].padding, self.matrix)
+        return np.where(padding, 0.0 if self._spread else magnified(plane, self.matrix), hu)
 
     def _put_in_place(self) -> None:
         assembled = self._job.path / "assembled"

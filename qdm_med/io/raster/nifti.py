@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from qdm_med.errors import SeriesError
 from qdm_med.io.derivation import TOOL, Derivation
 from qdm_med.io.dicom.file import shown
-from qdm_med.io.raster.axes import USUAL, Axes, choose_axes
+from qdm_med.io.raster.axes import USUAL, choose_axes
 from qdm_med.io.raster.base import RasterSlices, RasterWriter, ReadPlane, raster_volume, require_invertible
 from qdm_med.io.raster.suffix import require_honest_suffix
 from qdm_med.volume import Geometry, Volume, subpixel_centre
@@ -30,6 +30,8 @@ QUATERNION_ROUNDING = 1e-6
 """Excess of a quaternion's length over 1 that is rounding of its 32-bit numbers."""
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 """Millimetres of a unit of length; files that name none are in millimetres."""
+SCANNER = 1
+"""Code of a place in the coordinates of the scanner."""
 _COMMENT = "comment"
 
 
@@ -175,12 +177,30 @@ class NiftiWriter(RasterWriter):
     ) -> None:
         super().__init__(volume, out, derivation, suffixes=NIFTI_SUFFIXES, overwrite=overwrite, spread=spread)
         try:
-            self._header = _derived_header(
-                self._source.header, self.in_file_order(self.geometry.shape), self.dtype, derivation, self.axes
-            )
+            source = self._source.header
+            if not isinstance(source, Nifti1Header):  # of another format, or none
+                source = self._header_of(volume.geometry)
+            self._header = _derived_header(source, self.in_file_order(self.geometry.shape), self.dtype, derivation)
         except Exception as error:  # nibabel refuses sides over 32767 and whatever else does not fit its fields
             self._job.remove()
             raise SeriesError(f"{shown(out)}: the NIfTI header cannot hold the output ({error})") from error
+
+    def _header_of(self, geometry: Geometry) -> Nifti1Header:
+        """A header for the grid of a source that is no NIfTI file."""
+        header = Nifti1Header()
+        header.set_data_shape(self.in_file_order(geometry.shape))
+        affine = np.eye(4)
+        affine[:3, :3] = np.stack(self.in_file_order(geometry.affine[:3, :3].T), axis=1)
+        affine[:3, 3] = geometry.affine[:3, 3]
+        affine = RAS_TO_LPS @ affine  # the turn is its own inverse
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        header.set_zooms(spacing.tolist())
+        header.set_xyzt_units("mm")
+        header.set_sform(affine, SCANNER)
+        directions = affine[:3, :3] / spacing
+        if np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):  # a quaternion cannot hold a tilted gantry
+            header.set_qform(affine, SCANNER)
+        return header
 
     def _compressed(self) -> bool:
         return self.out.name.lower().endswith(".gz")
@@ -192,9 +212,7 @@ class NiftiWriter(RasterWriter):
         return self._header
 
 
-def _derived_header(
-    source: Any, sizes: Sequence[int], dtype: np.dtype[Any], derivation: Derivation, axes: Axes
-) -> bytes:
+def _derived_header(source: Any, sizes: Sequence[int], dtype: np.dtype[Any], derivation: Derivation) -> bytes:
     """The source's header for the new grid, up to the first voxel."""
     header = source.as_byteswapped("<")
     # The source's extensions are not taken over: they may describe the old grid, and nobody can tell.
@@ -203,20 +221,18 @@ def _derived_header(
     header.set_data_dtype(dtype)
     header.set_slope_inter(1.0, 0.0)
     header["descrip"] = derivation.description()[:79].encode()
-    _refine_grid(header, source, derivation.scale, axes)
+    _refine_grid(header, source, sizes)
     header["vox_offset"] = 0  # computed from the extensions when it is written
     buffer = io.BytesIO()
     header.write_to(buffer)
     return buffer.getvalue()
 
 
-def _refine_grid(header: Any, source: Any, scale: int, axes: Axes) -> None:
-    factor, shift = np.ones(3), np.zeros(3)
-    in_plane = list(axes[1:])
-    factor[in_plane], shift[in_plane] = 1 / scale, subpixel_centre(scale)
-    to_coarse = np.diag([*factor, 1.0])
-    to_coarse[:3, 3] = shift
-    header.set_zooms((np.array((*source.get_zooms(), 1.0)[:3]) * factor).tolist())
+def _refine_grid(header: Any, source: Any, sizes: Sequence[int]) -> None:
+    finer = np.array(sizes) / (*source.get_data_shape(), 1)[:3]  # new voxels an old one, along the axes of the file
+    to_coarse = np.diag([*(1 / finer), 1.0])
+    to_coarse[:3, 3] = [subpixel_centre(factor) for factor in finer]
+    header.set_zooms((np.array((*source.get_zooms(), 1.0)[:3]) / finer).tolist())
     for get, put in ((source.get_qform, header.set_qform), (source.get_sform, header.set_sform)):
         affine, code = get(coded=True)
         if code:

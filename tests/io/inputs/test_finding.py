@@ -35,16 +35,20 @@ def localizer(ds, index):
     ds.PixelData = 2 * ds.PixelData
 
 
-def test_two_series_in_one_folder_are_listed_and_either_can_be_chosen(phantom, attempt, refused, tmp_path):
+def test_two_series_in_one_folder_become_two_and_either_can_be_chosen(phantom, attempt, refused, tmp_path):
     folder = phantom().write()
     phantom(series=2, slices=2).write()
-    refusal = refused(folder, told="2 CT series, choose one with --series-uid")
+    both = attempt(folder)
+    assert both.code == 0
+    written = {place.name: sorted(place.iterdir()) for place in both.place.iterdir()}
+    assert {name: len(files) for name, files in written.items()} == {"series-1": 3, "series-2": 2}
+    for name, files in written.items():
+        assert {pydicom.dcmread(path).SeriesNumber for path in files} == {100 * int(name[-1]) + 4}
     for number, slices in (("1", 3), ("2", 2)):
         uid = phantom(series=int(number)).dataset(0).SeriesInstanceUID
-        assert uid in refusal.err
         outcome = attempt(folder, "--series-uid", uid, out=tmp_path / f"out{number}")
         assert [each.SeriesNumber for each in outcome.slices()] == [100 * int(number) + 4] * slices
-    refused(folder, "--series-uid", "1.2.3", told="no CT series with SeriesInstanceUID 1.2.3")
+    refused(folder, "--series-uid", "1.2.3", told="no CT series with SeriesInstanceUID 1.2.3", out=tmp_path / "none")
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["series of its own", "the same series"])

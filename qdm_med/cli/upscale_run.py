@@ -1,0 +1,231 @@
+"""What ``qdm-med upscale`` does with the options that it was given: one series, or one after the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+
+from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
+from qdm_med.errors import ConfigError, NoSeriesError, QdmMedError, SeriesError, SeveralSeriesError
+from qdm_med.io.options import WriterOptions
+
+if TYPE_CHECKING:
+    from qdm_med.inference.options import UpscaleOptions
+    from qdm_med.inference.runs.preflight import Preflight
+    from qdm_med.inference.upscaler import Upscaler
+    from qdm_med.io.find import FoundSeries
+    from qdm_med.volume import Volume
+
+
+class Choice(NamedTuple):
+    """Which series of a folder are meant; all that is given must hold."""
+
+    uid: str | None = None
+    number: int | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of one call of ``upscale``, as they stand in its signature."""
+
+    checkpoint: Path | None
+    device: str
+    options: UpscaleOptions
+    writing: WriterOptions
+    reading: Mapping[str, Any]
+    matrix: int | None = None
+    spacing: float | None = None
+    uncertainty: bool = False
+    strict: bool = False
+    max_memory: int | None = None
+    report: Path | None = None
+    explain_quadtree: Path | None = None
+    also: tuple[Path, ...] = ()
+    dry_run: bool = False
+    as_json: bool = False
+
+
+class UpscaleRun:
+    """One call of ``upscale``."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._options = asked.options
+
+    def run(self, source: Path, out: Path | None, choice: Choice) -> None:
+        """Super-resolve a series, or all that a folder holds and that are meant."""
+        from qdm_med.io.write import default_output
+
+        target = out or default_output(source, self._asked.options.scale)
+        if self._asked.report is not None:
+            from qdm_med.evaluation.report.of_series import check_report_place
+
+            check_report_place(self._asked.report, source, target, overwrite=self._asked.writing.overwrite)
+        if self._asked.matrix is None and self._asked.spacing is None:
+            _ = self._upscaler  # a checkpoint that does not serve is told before a long series is read
+        if choice.number is None and choice.description is None:
+            self._what_is_there(source, target, choice.uid)
+        else:
+            self._what_is_meant(source, target, choice)
+
+    def _what_is_there(self, source: Path, target: Path, uid: str | None) -> None:
+        from qdm_med.io.find import find_series
+
+        try:
+            volume = self._read(source, target, uid)
+        except (SeveralSeriesError, NoSeriesError):
+            several = [] if uid else list(find_series(source, exclude=(target,)))
+            if all(each.refused for each in several):
+                raise
+            self._many(several, source, target)
+        else:
+            self._one(volume, target)
+
+    def _what_is_meant(self, source: Path, target: Path, choice: Choice) -> None:
+        from qdm_med.io.find import chosen_series, find_series
+
+        meant = chosen_series(list(find_series(source, exclude=(target,))), **choice._asdict())
+        if not meant:
+            told = ", ".join(f"{name} {value}" for name, value in choice._asdict().items() if value is not None)
+            raise SeriesError(f"{source}: holds no series with {told}; see qdm-med info {source}")
+        if len(meant) == 1:
+            self._one(self._read(meant[0].path, target, meant[0].series_uid or None), target)
+        else:
+            self._many(meant, source, target)
+
+    @cached_property
+    def _upscaler(self) -> Upscaler:
+        from qdm_med.inference import upscaler
+
+        return upscaler.load_upscaler(self._asked.checkpoint, self._options, device=self._asked.device)
+
+    def _read(self, source: Path, target: Path, uid: str | None) -> Volume:
+        from qdm_med.io.read import read_volume
+
+        return read_volume(source, series_uid=uid, exclude=target, **self._asked.reading)
+
+    def _many(self, found: Sequence[FoundSeries], root: Path, out: Path) -> None:
+        """Super-resolve series one after the other; what fails does not stop the others."""
+        from qdm_med.inference.runs.tree import places_for
+
+        if self._asked.report or self._asked.explain_quadtree or self._asked.also:
+            raise ConfigError(
+                "--report, --explain-quadtree and --also are for one series; choose one with --series-number"
+            )
+        found = [each for each in found if self._asked.reading.get("force") or not each.made_by_us]
+        todo = [each for each in found if each.made_by_us or not each.refused]
+        failed = [f"{each.path}: {each.refused[0]}" for each in found if each not in todo]
+        for line in failed:
+            typer.echo(f"left out: {line}", err=True)
+        places = places_for(todo, root, out, self._options.scale)
+        for number, (each, place) in enumerate(zip(todo, places, strict=True), start=1):
+            if place.exists() and not self._asked.writing.overwrite:
+                typer.echo(f"[{number}/{len(todo)}] {place}: is there already", err=True)
+                continue
+            typer.echo(f"[{number}/{len(todo)}] {each.path} {each.description}", err=True)
+            try:
+                self._one(self._read(each.path, place, each.series_uid or None), place)
+            except QdmMedError as error:
+                failed.append(str(error))
+                typer.echo(f"failed: {' '.join(str(error).split())}", err=True)
+        if failed:
+            raise SeriesError(f"{len(failed)} of {len(found)} series were not super-resolved, first: {failed[0]}")
+
+    def _one(self, volume: Volume, target: Path) -> None:
+        from qdm_med.inference.runs.labels import read_labels
+        from qdm_med.inference.runs.preflight import look_at
+        from qdm_med.inference.runs.series import name_of
+
+        asked = self._asked
+        for labels in asked.also:  # told now rather than after all slices
+            read_labels(labels, volume)
+        writing = self._with_matrix(volume)
+        upscaler = self._upscaler
+        if asked.uncertainty:
+            upscaler.require_samples()
+        seen = look_at(volume, upscaler.card)
+        warn_of(seen, refused_as=name_of(volume) if asked.strict else None)
+        if asked.max_memory is not None:
+            spread = asked.uncertainty or (asked.report is not None and upscaler.samples > 1)
+            upscaler.keep_below(asked.max_memory, volume.geometry.shape[1:], uncertainty=spread)
+        if asked.explain_quadtree is not None:
+            from qdm_med.inference.runs.explain import explain_volume
+
+            with CountProgress("pictures") as pictures:
+                explain_volume(volume, asked.explain_quadtree, upscaler, progress=pictures.update)
+        if asked.dry_run:
+            self._estimate(volume, seen)
+        else:
+            self._compute(volume, target, writing, seen)
+
+    def _with_matrix(self, volume: Volume) -> WriterOptions:
+        """How to write on the matrix that was asked for; the magnification becomes the one that reaches it."""
+        from qdm_med.inference.runs.matrix import matrix_for, scale_for
+
+        asked = self._asked
+        if asked.matrix is None and asked.spacing is None:
+            return asked.writing
+        shape, spacing = volume.geometry.shape[1:], volume.geometry.spacing[1:]
+        matrix = matrix_for(shape, spacing, matrix=asked.matrix, spacing=asked.spacing)
+        scale = scale_for(shape, matrix)
+        if scale != self._options.scale:
+            self._options = replace(self._options, scale=scale)
+            self.__dict__.pop("_upscaler", None)
+        return replace(asked.writing, matrix=matrix)
+
+    def _estimate(self, volume: Volume, seen: Preflight) -> None:
+        from qdm_med.inference.runs.estimate import estimate_volume
+
+        estimate = estimate_volume(volume, self._upscaler, uncertainty=self._asked.uncertainty)
+        told = asdict(estimate) | {"warnings": seen.warnings, "measured": seen.parameters()}
+        typer.echo(json.dumps(told) if self._asked.as_json else estimate_line(estimate, seen.parameters()))
+
+    def _compute(self, volume: Volume, target: Path, writing: WriterOptions, seen: Preflight) -> None:
+        from qdm_med.inference.runs.series import upscale_volume
+
+        asked, watch = self._asked, None
+        if asked.report is not None:
+            from qdm_med.evaluation.report.of_series import report_volume, slices_to_show
+
+            watch = slices_to_show(volume)
+        with SliceProgress() as progress:
+            summary = upscale_volume(
+                volume,
+                target,
+                self._upscaler,
+                progress=progress.slice_done,
+                uncertainty=asked.uncertainty,
+                writing=writing,
+                watch=watch,
+                preflight=seen,
+            )
+        if asked.report is not None and watch is not None:
+            report_volume(volume, asked.report, self._upscaler, summary, watch, options=asdict(asked.options))
+        for labels in asked.also:
+            self._carry(labels, volume, target, writing)
+        text = json.dumps(asdict(summary), default=str)
+        typer.echo(text if asked.as_json else summary_line(summary, self._options.scale))
+
+    def _carry(self, labels: Path, volume: Volume, target: Path, writing: WriterOptions) -> None:
+        from qdm_med.inference.runs.labels import carry_labels
+        from qdm_med.inference.runs.series import derivation_of
+        from qdm_med.io.write import default_output
+
+        place = target.with_name(default_output(labels, self._options.scale).name)
+        derivation = replace(derivation_of(self._upscaler), matrix=writing.matrix)
+        carry_labels(labels, volume, place, derivation, writing)
+
+
+def warn_of(seen: Preflight, *, refused_as: str | None) -> None:
+    """Say on stderr, before anything is computed, what may make one stop; refuse it if the source is named."""
+    if refused_as is not None:
+        seen.refuse(refused_as)
+    for line in seen.warnings:
+        typer.echo(f"warning: {line}", err=True)
