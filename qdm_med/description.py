@@ -6,16 +6,30 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from qdm_med.checkpoints.image_model import read_image_card
 from qdm_med.checkpoints.model import read_card
 from qdm_med.data.store.slices import HEADER_FILE, SliceStore
 from qdm_med.errors import SeriesError
+from qdm_med.intensity import IntensityMap
 from qdm_med.io.describe import describe_tree
 from qdm_med.io.read import read_volume
 from qdm_med.natural.checkpoint import is_natural, load_natural
 from qdm_med.serialise import to_mapping
+
+TYPICAL_HU: Mapping[str, float] = MappingProxyType(
+    {
+        "lung": -850.0,
+        "fat": -100.0,
+        "soft tissue": 40.0,
+        "contrast medium": 300.0,
+        "spongy bone": 700.0,
+        "cortex": 1200.0,
+    }
+)
+"""HU at which a tissue is usually found."""
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -47,7 +61,22 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     if path.is_file() and (image_card := read_image_card(path)):
         return {"kind": "image network", "path": str(path), **to_mapping(image_card)}
     card, sha256 = read_card(path)
-    return {"kind": "checkpoint", "path": str(path), "sha256": sha256, **to_mapping(card)}
+    worth = {"hu_per_network_unit": hu_per_network_unit(card.intensity)}
+    return {"kind": "checkpoint", "path": str(path), "sha256": sha256, **to_mapping(card), **worth}
+
+
+def hu_per_network_unit(intensity: IntensityMap) -> dict[str, str]:
+    """What an error of one network unit is in HU, by tissue: what a figure in the network's range says there.
+
+    >>> from qdm_med.intensity import HuWindow
+    >>> hu_per_network_unit(HuWindow())["soft tissue (40 HU)"], hu_per_network_unit(HuWindow())["lung (-850 HU)"]
+    ('200', 'clipped')
+    """
+    low, high = intensity.hu_range
+    return {
+        f"{tissue} ({hu:g} HU)": f"{intensity.hu_per_unit(hu):.0f}" if low <= hu <= high else "clipped"
+        for tissue, hu in TYPICAL_HU.items()
+    }
 
 
 def _store(path: Path) -> dict[str, Any]:

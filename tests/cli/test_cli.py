@@ -142,6 +142,8 @@ def test_info_lays_series_out_in_a_table_for_people(run, series):
 def test_info_describes_a_checkpoint_and_a_series(run, series, checkpoint):
     _, told, _ = run("info", checkpoint)
     assert "tiny" in told
+    assert "soft tissue (40 HU): 419" in told
+    assert "contrast medium (300 HU): 6291" in told
     _, told, _ = run("info", series, "--json")
     described = json.loads(told)["series"]
     assert len(described) == 1
