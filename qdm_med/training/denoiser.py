@@ -65,6 +65,8 @@ class DenoiserTask:
         denoiser = build_network(shape).to(run.device)
         if initial is not None:
             _start_from(denoiser, initial, base)
+        if config.keep_source:
+            _keep_source(denoiser)
         self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, run.perceptual)
         self.players: Mapping[str, nn.Module] = {"loss": denoiser}
         self._store, self._device, self._seed = run.store, run.device, run.seed
@@ -206,6 +208,18 @@ def _serving(card: ModelCard, config: DenoiserTrainingConfig, base: Checkpoint) 
     if not shape.has_mask and (any(config.thresholds) or config.withheld_share):
         raise ConfigError(f"{card.name} has no mask; set training.thresholds to [0.0] and training.withheld_share to 0")
     return shape
+
+
+def _keep_source(denoiser: LatentNetwork) -> None:
+    """Take what the encoder of the source knows and answers out of the training.
+
+    Raises:
+        ConfigError: If there is no such encoder.
+    """
+    if not isinstance(denoiser.config, DenoiserConfig) or not denoiser.config.source_channels:
+        raise ConfigError("keep_source needs an encoder of the source; set source_channels or leave keep_source out")
+    for part in (denoiser.source.stem, denoiser.source.blocks, denoiser.source.shift):
+        part.requires_grad_(False)
 
 
 def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) -> None:

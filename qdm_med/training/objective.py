@@ -40,6 +40,8 @@ class DenoiserTrainingConfig(PairTrainingConfig):
         source_weight: Weight of the squared error, in the network's range, of the image decoded from what the encoder of
             the source expects by itself. Where it is the only weight, that encoder alone is trained, which takes a fraction
             of the time; what it has learnt is then there for every step.
+        keep_source: Whether the encoder of the source keeps what it has learnt, so that a step trains what the streams add to
+            it; how its features reach them is still trained.
         perceptual_until: Part of the chain, from its clean end, in which the perceptual term counts. Where the noise is
             strong the answer hardly follows it, and LPIPS draws the same regular pattern there as where there is none.
         l1_weight: Weight of the absolute error beside the squared one, wherever the image is compared. Small errors, such as
@@ -60,6 +62,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     decoded_weight: float = 0.0
     perceptual_weight: float = 0.0
     source_weight: float = 0.0
+    keep_source: bool = False
     perceptual_until: float = 1.0
     l1_weight: float = 0.0
     relative_floor: float = 0.0
