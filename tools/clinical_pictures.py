@@ -59,7 +59,9 @@ def main(arguments: argparse.Namespace) -> None:
     gap = np.full((GAP, rows[0].shape[1]), 255, np.uint8)
     picture = np.vstack([part for one in rows for part in (one, gap)][:-1])
     Image.fromarray(picture).save(arguments.out, optimize=True)
-    print(f"{arguments.out}: {picture.shape[1]} x {picture.shape[0]}, model {upscaler.card.name} {upscaler.sha256[:12]}")
+    print(
+        f"{arguments.out}: {picture.shape[1]} x {picture.shape[0]}, model {upscaler.card.name} {upscaler.sha256[:12]}"
+    )
 
 
 if __name__ == "__main__":

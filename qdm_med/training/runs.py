@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import torch
 
 from qdm_med import distributed
 from qdm_med.checkpoints.image_model import ImageModelCard
-from qdm_med.checkpoints.model import ModelCard, load_checkpoint
+from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.device import pick_device
 from qdm_med.diffusion.ddpm import DdpmConfig
@@ -24,6 +24,8 @@ from qdm_med.training.denoiser import DenoiserTask
 from qdm_med.training.experiment import ExperimentConfig, read_yaml, save_config
 from qdm_med.training.image import ImageTask
 from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Trainer
+from qdm_med.training.pairs import data_record
+from qdm_med.training.pixels import measured_autoencoder
 from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Distance, Objective, Run, Store, Task
 from qdm_med.training.vae import VaeTask
@@ -88,11 +90,25 @@ class Start:
 def run_vae(config: ExperimentConfig, start: Start) -> None:
     """Train an autoencoder, in one process or as one of the many that torchrun starts.
 
+    Of one that has no weights, of layout ``pixels``, only the latents' unit is measured, and there is nothing to resume.
+
     Raises:
         QdmMedError: If the data, the folder or the device do not serve.
     """
     card = ModelCard(config.name, config.autoencoder, intensity=config.intensity)
+    if config.autoencoder.layout == "pixels":
+        distributed.on_main(lambda: _measure_pixels(config, card, start))
+        return
     run_task(config, VaeTask(card, config.vae, start.run(config.loop)), start)
+
+
+def _measure_pixels(config: ExperimentConfig, card: ModelCard, start: Start) -> None:
+    store = SliceStore.open(start.data)
+    autoencoder = measured_autoencoder(store, config.autoencoder, config.intensity, config.scales)
+    start.out.mkdir(parents=True, exist_ok=True)
+    path = start.out / CHECKPOINT_FILE
+    save_checkpoint(path, replace(card, training=data_record(store)), autoencoder)
+    start.report(f"measured {config.name}: a latent is a pixel times {float(autoencoder.latent_scale[0]):.4g}; {path}")
 
 
 def run_denoiser(
