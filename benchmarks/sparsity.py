@@ -23,8 +23,9 @@ from qdm_med.data.store.slices import SliceStore
 from qdm_med.evaluation.measures.metrics import psnr, ssim
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscaler import Upscaler
-from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
+from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.qdm.quadtree import PaperQuadtree
+from qdm_med.resample import upsample
 from qdm_med.volume import CtSlice
 
 CPU = torch.device("cpu")

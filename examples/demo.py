@@ -21,7 +21,7 @@ from pydicom.data import get_testdata_file
 
 from qdm_med import UpscaleOptions, load_upscaler, read_volume
 from qdm_med.inference.runs.series import upscale_series
-from qdm_med.models.conditioning import upsample
+from qdm_med.resample import upsample
 
 SCALE = 4
 SOFT_TISSUE = (-160, 240)

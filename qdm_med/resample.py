@@ -1,4 +1,4 @@
-"""Resampling of images whose outer edges stay in place."""
+"""Resampling of images whose outer edges stay in place: the first coarse pixel covers the first fine ones."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qdm_med.volume import FloatArray
+
+LANCZOS_TAPS = 3
+"""Zero crossings of the Lanczos window on each side, in low-resolution pixels."""
 
 Scalar = TypeVar("Scalar", bound=np.floating[Any])
 
@@ -53,3 +59,31 @@ def block_mean(fine: NDArray[Scalar], scale: int) -> NDArray[Scalar]:
     by_column = reduce(np.add, (fine[:, offset::scale] for offset in range(scale)))
     total = reduce(np.add, (by_column[offset::scale] for offset in range(scale)))
     return np.asarray(total / scale**2, dtype=fine.dtype)
+
+
+def upsample(low_res: Tensor, scale: int) -> Tensor:
+    """Bicubic magnification that keeps the outer edges in place, ``(B, C, H, W)`` -> ``(B, C, scale H, scale W)``."""
+    return F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
+
+
+def bicubic(low_res: Tensor, scale: int) -> Tensor:
+    """Enlarge ``(B, C, H, W)`` in [-1, 1] by cubic convolution (a = -0.75, as in PyTorch and OpenCV), clamped."""
+    return upsample(low_res, scale).clamp(-1.0, 1.0)
+
+
+def lanczos(low_res: Tensor, scale: int) -> Tensor:
+    """Enlarge ``(B, C, H, W)`` in [-1, 1] by the three-lobed Lanczos kernel, clamped.
+
+    Taps beyond the border are left out and the others renormalised, as Pillow does.
+    """
+    rows = _lanczos_matrix(low_res.shape[-2], scale).to(low_res)
+    columns = _lanczos_matrix(low_res.shape[-1], scale).to(low_res)
+    return (rows @ low_res @ columns.T).clamp(-1.0, 1.0)
+
+
+def _lanczos_matrix(length: int, scale: int) -> Tensor:
+    """``(length * scale, length)`` float64 weights of the source pixels in every output pixel."""
+    centre = (np.arange(length * scale) + 0.5) / scale - 0.5
+    distance = centre[:, None] - np.arange(length)
+    weight = np.sinc(distance) * np.sinc(distance / LANCZOS_TAPS) * (np.abs(distance) < LANCZOS_TAPS)
+    return torch.from_numpy(weight / weight.sum(axis=1, keepdims=True))

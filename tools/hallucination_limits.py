@@ -12,11 +12,11 @@ import numpy as np
 
 from benchmarks.timing import arguments, tell
 from qdm_med.data.store.slices import SliceStore
-from qdm_med.evaluation.baselines import bicubic, lanczos
 from qdm_med.evaluation.cases import make_case
 from qdm_med.evaluation.measures.hallucination import FALSE_ALARMS, LIMIT_HU, scan
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.intensity import CompandedRange
+from qdm_med.resample import bicubic, lanczos
 
 INTENSITY = CompandedRange()
 

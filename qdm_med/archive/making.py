@@ -25,10 +25,12 @@ from qdm_med.archive.receipt import InputFile, Receipt, hashed_inputs, read_rece
 from qdm_med.archive.settings import Settings, machine
 from qdm_med.archive.sources import opened, source_files
 from qdm_med.errors import QdmMedError, SeriesError
-from qdm_med.inference.runs.series import Progress, UpscaleSummary, upscale_volume
+from qdm_med.files import partial_path
+from qdm_med.inference.runs.preflight import look_at
+from qdm_med.inference.runs.series import Progress, UpscaleSummary, name_of, upscale_volume
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import shown
-from qdm_med.io.output.job_folder import os_errors_as_series_errors, partial_path
+from qdm_med.io.output.job_folder import os_errors_as_series_errors
 from qdm_med.io.output.lock import OutputLock
 from qdm_med.io.pixel_digest import pixel_digests
 from qdm_med.io.read import read_volume
@@ -139,13 +141,16 @@ class Maker:
         if settings.max_memory is not None:
             shape = volume.geometry.shape[1:]
             self.upscaler.keep_below(settings.max_memory, shape, uncertainty=settings.uncertainty)
+        seen = look_at(volume, self.upscaler.card)
+        if settings.strict:
+            seen.refuse(name_of(volume))
         return upscale_volume(
             volume,
             out,
             self.upscaler,
             progress=progress,
             uncertainty=settings.uncertainty,
-            strict=settings.strict,
+            preflight=seen,
             writing=replace(settings.writing, overwrite=True),  # nothing foreign is there: see _begin
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qdm_med.errors import DataError
-from qdm_med.io.output.job_folder import write_atomically
+from qdm_med.files import write_whole
 from qdm_med.serialise import from_mapping, to_mapping
 
 FORMAT = "qdm-med-archive/1"
@@ -77,7 +77,7 @@ class Manifest:
         """Make the manifest appear whole at ``path``."""
         head = {"format": FORMAT, "tree": str(self.tree), "scanned": self.scanned, "series": len(self.series)}
         lines = (json.dumps(record) + "\n" for record in (head, *map(_without_defaults, self.series)))
-        write_atomically(path, lambda file: file.writelines(line.encode() for line in lines))
+        write_whole(path, lambda file: file.writelines(line.encode() for line in lines))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from qdm_med.archive.manifest import PlannedSeries
-from qdm_med.io.find import VOLUME_SUFFIXES
+from qdm_med.io.read import VOLUME_SUFFIXES
 
 WRITTEN_AS = {".nhdr": ".nrrd", ".mhd": ".mha"}
 """Formats in two files become their one-file form."""

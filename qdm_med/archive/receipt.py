@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qdm_med.errors import DataError
-from qdm_med.io.output.job_folder import write_atomically
+from qdm_med.files import write_whole
 
 SUFFIX = ".receipt.json"
 
@@ -99,7 +99,7 @@ def write_receipt(out: Path, record: dict[str, Any]) -> Receipt:
 
 def write_json(path: Path, record: Any) -> None:
     """Make a JSON file appear whole."""
-    write_atomically(path, lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))
+    write_whole(path, lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))
 
 
 def hashed_inputs(files: Sequence[Path], tree: Path) -> tuple[InputFile, ...]:

@@ -14,7 +14,8 @@ import jinja2
 from qdm_med.archive.books import Entry, entries, reasons
 from qdm_med.archive.folder import ArchiveFolder
 from qdm_med.errors import SeriesError
-from qdm_med.io.output.job_folder import os_errors_as_series_errors, write_atomically
+from qdm_med.files import write_whole
+from qdm_med.io.output.job_folder import os_errors_as_series_errors
 
 COLUMNS = (
     *("id", "source", "state", "reason", "slices", "rows", "columns", "row_spacing_mm", "column_spacing_mm"),
@@ -89,7 +90,7 @@ def _write(path: Path, text: str) -> None:
         raise SeriesError(f"{path}: a folder is in the way; choose another file")
     with os_errors_as_series_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _table(found: Sequence[Entry], folder: ArchiveFolder) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.files import whole_file
 from qdm_med.serialise import from_mapping, to_mapping
 
 Card = TypeVar("Card")
@@ -36,12 +36,10 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 def save_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file that is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.chmod(0o644)  # safetensors writes files that only their owner can read
-    partial.replace(path)
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as partial:
+        save_file(stored, partial, dict(metadata))
+        partial.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def save_weights(path: Path, kind: str, card: object, tensors: Mapping[str, Tensor]) -> str:

@@ -14,7 +14,6 @@ import torch
 from qdm_med.checkpoints.model import Checkpoint
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.baselines import bicubic, lanczos
 from qdm_med.evaluation.cases import Case, make_case
 from qdm_med.evaluation.evaluate import evaluate
 from qdm_med.evaluation.measures.perceptual import Lpips
@@ -32,6 +31,7 @@ from qdm_med.evaluation.selection import Selection
 from qdm_med.inference.options import ConsistencyName, ModeName, UpscaleOptions
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.qdm.quadtree import QuadtreeKind
+from qdm_med.resample import bicubic, lanczos
 
 BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8": 8})
 """Benchmark name -> magnification."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from qdm_med._version import __version__
 from qdm_med.errors import DataError
 from qdm_med.evaluation.cases import Case
+from qdm_med.files import whole_folder
 from qdm_med.io.plane import Plane, write_dicom_plane, write_nifti_plane
 from qdm_med.serialise import to_mapping
 
@@ -57,21 +57,17 @@ def export_inputs(
     """
     if out.exists():
         raise DataError(f"{out} exists; give another --export-inputs or remove it")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    entries = []
     try:
-        for kind in ("dicom", "nifti", "png"):
-            (partial / kind).mkdir(parents=True)
-        entries = []
-        for case in cases:
-            entries.append(_export_case(case, partial))
-            progress(len(entries))
-        _describe(partial, benchmark, case, entries)
-        partial.rename(out)
+        with whole_folder(out) as partial:
+            for kind in ("dicom", "nifti", "png"):
+                (partial / kind).mkdir()
+            for case in cases:
+                entries.append(_export_case(case, partial))
+                progress(len(entries))
+            _describe(partial, benchmark, case, entries)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}); give another --export-inputs") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return len(entries)
 
 

@@ -19,9 +19,10 @@ from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.methods.recorded import Recorded
-from qdm_med.evaluation.results import SliceScore, write_text
+from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.selection import Selection, store_sha256
 from qdm_med.evaluation.tables.statistics import agreements, differences, summarise
+from qdm_med.files import write_text
 from qdm_med.intensity import IntensityMap
 from qdm_med.serialise import to_mapping
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qdm_med.errors import ConfigError, DataError
+from qdm_med.files import write_text
 from qdm_med.serialise import from_mapping
 
 RECEIPT_FILE = "receipt.json"
@@ -103,13 +104,6 @@ class ResultsFolder:
         lines = file.read_text().split("\n")[:-1] if file.exists() else []
         rows = [_row(line, f"{file} line {number}") for number, line in enumerate(lines, start=1)]
         return rows[: len(rows) // methods * methods]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is either whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _line(row: SliceScore) -> str:

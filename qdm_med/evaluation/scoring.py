@@ -8,7 +8,6 @@ from functools import cached_property
 import numpy as np
 
 from qdm_med.errors import DataError
-from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.cases import Case
 from qdm_med.evaluation.measures.agreement import tissue_means
 from qdm_med.evaluation.measures.calibration import calibration
@@ -25,7 +24,7 @@ from qdm_med.evaluation.measures.tissues import TISSUES, body_mask
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.intensity import IntensityMap
-from qdm_med.resample import block_mean
+from qdm_med.resample import bicubic, block_mean
 from qdm_med.uncertainty import reach_of_samples
 from qdm_med.volume import BoolArray, FloatArray
 

@@ -11,8 +11,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 from qdm_med.data.noise_level import noise_hu
 from qdm_med.inference.forward_model import return_to_source
 from qdm_med.intensity import HU_MAX, HU_MIN
-from qdm_med.models.conditioning import upsample
-from qdm_med.resample import block_mean
+from qdm_med.resample import block_mean, upsample
 from qdm_med.volume import FloatArray
 
 Bounds = tuple[FloatArray, FloatArray]

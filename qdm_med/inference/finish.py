@@ -14,7 +14,7 @@ from qdm_med.inference.fusion import TileFusion, fade_in, gaussian_profile, halo
 from qdm_med.inference.options import ConsistencyName, FusionName
 from qdm_med.inference.plan import MARGIN, Region, SlicePlan, Tile
 from qdm_med.intensity import IntensityMap
-from qdm_med.models.conditioning import upsample
+from qdm_med.resample import upsample
 from qdm_med.volume import FloatArray
 
 

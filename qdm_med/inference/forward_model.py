@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from qdm_med.models.conditioning import upsample
-from qdm_med.resample import block_mean
+from qdm_med.resample import block_mean, upsample
 from qdm_med.volume import FloatArray
 
 RETURNED = 0.77

@@ -13,6 +13,7 @@ from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.network import LatentNetwork
 from qdm_med.models.qdm.quadtree import Quadtree, on_finer_grid
 from qdm_med.models.qdm.windows import WindowPlan
+from qdm_med.resample import upsample
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,6 @@ class Conditioning:
     leaves: Tensor
     mask: Tensor
     plan: WindowPlan
-
-
-def upsample(low_res: Tensor, scale: int) -> Tensor:
-    """Bicubic magnification that keeps the outer edges in place, ``(B, C, H, W)`` -> ``(B, C, scale H, scale W)``."""
-    return F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
 def leaf_grid(size: tuple[int, int], scale: int, patch: int) -> tuple[int, int]:

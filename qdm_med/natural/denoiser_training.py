@@ -17,7 +17,7 @@ from qdm_med.data.degradation.second_order_params import SecondOrderConfig
 from qdm_med.diffusion.schedule import ResidualShiftSchedule
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.metrics import psnr
-from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
+from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.models.qdm.quadtree import PaperQuadtree
@@ -25,6 +25,7 @@ from qdm_med.natural.checkpoint import NaturalCard, NaturalCheckpoint, save_natu
 from qdm_med.natural.pairs import degraded_pair
 from qdm_med.natural.photos import PhotoStore, centre_crop
 from qdm_med.natural.tile import TileModel
+from qdm_med.resample import upsample
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.task import Run, Sample, Share, Validation, require_item_for_every_process
 

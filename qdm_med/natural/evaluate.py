@@ -15,12 +15,13 @@ from qdm_med.errors import ConfigError, DataError
 from qdm_med.evaluation.measures.cost import count_macs
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.tables.table import Table
-from qdm_med.models.conditioning import upsample
+from qdm_med.files import write_text
 from qdm_med.natural.benchmarks import NaturalCase, cases_of
 from qdm_med.natural.checkpoint import NaturalCheckpoint
 from qdm_med.natural.formats import BENCHMARKS
 from qdm_med.natural.metrics import HOW_TO_BLIND, MEASURES, Scorer, read_blind
 from qdm_med.natural.upscale import PhotoOptions, PhotoUpscaler
+from qdm_med.resample import upsample
 
 BICUBIC = "bicubic"
 
@@ -120,9 +121,7 @@ class NaturalResult:
             ("scores.json", json.dumps([asdict(score) for score in self.scores], indent=1)),
             ("table.md", self.text()),
         ):
-            partial = folder / f".{name}.partial"
-            partial.write_text(f"{text}\n", encoding="utf-8")
-            partial.replace(folder / name)
+            write_text(folder / name, f"{text}\n")
 
 
 def _mean(scores: Sequence[NaturalScore], name: str) -> float:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qdm_med.errors import DataError
-from qdm_med.io.output.place import check_file, sync_folder
+from qdm_med.files import sync_folder
+from qdm_med.io.output.place import check_file
 from qdm_med.natural.formats import SUFFIXES
 from qdm_med.natural.images import Photo
 from qdm_med.natural.png import PngWriter

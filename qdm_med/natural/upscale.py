@@ -19,12 +19,12 @@ from qdm_med.device import pick_device
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.inference.tiling import OVERLAP, Tiling
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
-from qdm_med.models.conditioning import upsample
 from qdm_med.natural.band_fusion import BandFusion
 from qdm_med.natural.checkpoint import NaturalCheckpoint, load_natural
 from qdm_med.natural.images import Photo, read_photo
 from qdm_med.natural.output import PhotoWriter, default_photo_output
 from qdm_med.natural.tile import Region, TileCount, TileModel
+from qdm_med.resample import upsample
 
 GPU_TILES = 16
 """Tiles that go through an accelerator together; a CPU is full with one."""

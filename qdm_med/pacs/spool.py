@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Self
 
 from qdm_med.errors import SeriesError
+from qdm_med.files import sync_folder, write_whole
 from qdm_med.io.dicom.file import shown
 from qdm_med.io.dicom.header import read_slice_header
-from qdm_med.io.output.job_folder import os_errors_as_series_errors, write_atomically
-from qdm_med.io.output.place import sync_folder
+from qdm_med.io.output.job_folder import os_errors_as_series_errors
 
 try:
     import fcntl
@@ -167,7 +167,7 @@ class Spool:
     def fail(self, job: Job, reason: str) -> Path:
         """Put a job aside with the reason; moving its folder back into ``queue`` tries it again."""
         with suppress(OSError):  # of a full disk, perhaps, which is then the reason; the rename needs no room
-            write_atomically(job.folder / "reason.txt", lambda file: file.write(f"{reason}\n".encode()))
+            write_whole(job.folder / "reason.txt", lambda file: file.write(f"{reason}\n".encode()))
         aside = self._failed / job.folder.name
         job.folder.rename(aside)
         sync_folder(self._failed)

@@ -23,10 +23,11 @@ from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.plan import where_to_look
 from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
 from qdm_med.keys import rng, seed_initial_weights
-from qdm_med.models.conditioning import active_leaves, condition, leaf_grid, upsample
+from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree
+from qdm_med.resample import upsample
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.pairs import PairBatches, compare_with_bicubic, data_record, evenly_spaced
 from qdm_med.training.task import Run, Sample, Share, Validation

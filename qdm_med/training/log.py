@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qdm_med.files import write_text
+
 LOG_FILE = "log.jsonl"
 
 
@@ -31,6 +33,4 @@ class RunLog:
         """Drop lines that a killed run logged after its last state: those steps are trained again."""
         if self._path.is_file():
             kept = [line for line in self.lines() if line["step"] <= step]
-            partial = self._path.with_name(f".{LOG_FILE}.partial")
-            partial.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
-            partial.replace(self._path)
+            write_text(self._path, "".join(f"{json.dumps(line)}\n" for line in kept))

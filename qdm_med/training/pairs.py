@@ -15,11 +15,11 @@ from qdm_med.data.pairs import PairBatch, PairSampler, SlicePair
 from qdm_med.data.pipeline import TruthConfig
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
-from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.measures.metrics import psnr
 from qdm_med.evaluation.selection import store_sha256
 from qdm_med.intensity import IntensityMap
 from qdm_med.keys import rng
+from qdm_med.resample import bicubic
 from qdm_med.training.task import Run, Sample, Share, Validation, require_item_for_every_process
 
 SHOWN = 4

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qdm_med.files import write_whole
 from qdm_med.training.task import Sample
 
 CURVES_FILE = "curves.png"
@@ -110,6 +111,4 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=DPI)
-    partial.replace(path)
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=DPI))

@@ -9,13 +9,13 @@ import pytest
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.errors import DataError
-from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.cases import make_case, manifest_cases, rebuild_case
 from qdm_med.evaluation.evaluate import evaluate
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.receipt import manifest
 from qdm_med.intensity import CompandedRange
+from qdm_med.resample import bicubic
 
 INTENSITY = CompandedRange()
 

@@ -15,10 +15,10 @@ from qdm_med.checkpoints.file import read_tensors
 from qdm_med.checkpoints.image_model import ImageModelCard, read_image_card
 from qdm_med.data.store.slices import SliceStore, anonymous_key
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.evaluation.baselines import bicubic
 from qdm_med.evaluation.methods.image_model import load_image_model
 from qdm_med.intensity import CompandedRange, HuWindow
 from qdm_med.models.compared.image_network import ImageNetwork, ImageNetworkConfig
+from qdm_med.resample import bicubic
 from qdm_med.training.experiment import ExperimentConfig
 from qdm_med.training.image import ImageTask, ImageTrainingConfig
 from qdm_med.training.log import LOG_FILE

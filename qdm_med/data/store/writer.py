@@ -22,6 +22,7 @@ from qdm_med.data.store.slices import (
     slice_checksum,
 )
 from qdm_med.errors import DataError
+from qdm_med.files import write_text, write_whole
 
 _STARTED_FILE = "started.json"
 """Settings of a store that is not finished."""
@@ -75,7 +76,7 @@ class SliceStoreWriter:
         self.kept = tuple(self._kept_records())
         self._written = len(self.kept)
         # Lines without a whole shard behind them would be listed twice once the shard is written again.
-        _replace(self.path / INDEX_FILE, _lines(self.kept).encode())
+        write_text(self.path / INDEX_FILE, _lines(self.kept))
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -115,7 +116,7 @@ class SliceStoreWriter:
         if self._pending:
             self._flush()
         header = {**self._settings(), "slices": self._written}
-        _replace(self.path / HEADER_FILE, (json.dumps(header, indent=2) + "\n").encode())
+        write_text(self.path / HEADER_FILE, (json.dumps(header, indent=2) + "\n"))
         (self.path / _STARTED_FILE).unlink()
         self._finished = True
 
@@ -133,14 +134,11 @@ class SliceStoreWriter:
         settings = json.dumps(self._settings())
         if file.exists() and file.read_text() != settings:
             raise DataError(f"{self.path} was started with another split rule or shard size; delete it and start again")
-        _replace(file, settings.encode())
+        write_text(file, settings)
 
     def _flush(self) -> None:
         target = shard_path(self.path, self._written // self._shard_size)
-        partial = target.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.save(file, self._buffer[: len(self._pending)])
-        partial.replace(target)
+        write_whole(target, lambda file: np.save(file, self._buffer[: len(self._pending)]))
         with (self.path / INDEX_FILE).open("a") as index:
             index.write(_lines(self._pending))
         self._written += len(self._pending)
@@ -162,9 +160,3 @@ class SliceStoreWriter:
 
 def _lines(records: Sequence[SliceRecord]) -> str:
     return "".join(json.dumps(asdict(record), sort_keys=True) + "\n" for record in records)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -17,8 +17,8 @@ from qdm_med.evaluation.methods.back_projection import BackProjection
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.report.page import write_report
 from qdm_med.evaluation.report.pictures import INPUT, TRUTH, Picture, PictureCase, hu_png, mask_png
-from qdm_med.evaluation.results import write_text
 from qdm_med.evaluation.tables.table import Table
+from qdm_med.files import write_text
 
 JSON_FILE = "clinical.json"
 TITLE = "CT super-resolution by the tasks of a physicist"

@@ -9,8 +9,7 @@ import torch
 
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.intensity import HU_MAX, HU_MIN
-from qdm_med.models.conditioning import upsample
-from qdm_med.resample import block_mean
+from qdm_med.resample import block_mean, upsample
 from qdm_med.volume import FloatArray
 
 ROUNDS = 10

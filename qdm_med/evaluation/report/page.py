@@ -15,8 +15,8 @@ from markupsafe import Markup
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.report.figures import Drawing
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, TRUTH, PictureCase
-from qdm_med.evaluation.results import write_text
 from qdm_med.evaluation.tables.table import Table
+from qdm_med.files import write_text
 
 TITLE = "CT super-resolution: how good, and how faithful"
 

@@ -16,6 +16,7 @@ from qdm_med.evaluation.measures.metrics import mae_hu
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.report.regions import Region
 from qdm_med.evaluation.scoring import Truth
+from qdm_med.files import write_whole
 from qdm_med.volume import FloatArray
 
 TILE = 256
@@ -119,10 +120,8 @@ def save_sheet(png: bytes, path: Path) -> None:
     Raises:
         ConfigError: If the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(png)
-        partial.replace(path)
+        write_whole(path, lambda file: file.write(png))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}); give another --sheet") from None

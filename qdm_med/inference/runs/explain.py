@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from qdm_med.files import whole_folder
 from qdm_med.errors import SeriesError
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.inference.plan import SlicePlan
@@ -59,16 +60,11 @@ def explain_volume(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SeriesError(f"{folder}: not an empty folder; choose another --explain-quadtree")
-    partial = folder.resolve().with_name(f".{folder.resolve().name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for index, ct_slice in enumerate(volume, start=1):
-            Image.fromarray(overlay(upscaler.planner.plan(ct_slice))).save(partial / f"{index:05d}.png")
-            progress(index, len(volume))
-        partial.replace(folder)  # over an empty folder, too
+        with whole_folder(folder) as partial:
+            for index, ct_slice in enumerate(volume, start=1):
+                Image.fromarray(overlay(upscaler.planner.plan(ct_slice))).save(partial / f"{index:05d}.png")
+                progress(index, len(volume))
     except OSError as error:
         raise SeriesError(f"{folder}: {error.strerror or error}; choose another --explain-quadtree") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return len(volume)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 import uuid
@@ -16,19 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from qdm_med.errors import NoSpaceError, SeriesError
+from qdm_med.files import partial_path, write_whole
 from qdm_med.io.output.lock import OutputLock
 
 _STATE = "job.json"
 _SLICES = "slices"
 _SLICE_NAME = re.compile(r"(\d{5,})\.[a-z]+")
-
-
-def partial_path(out: Path) -> Path:
-    """Where an output grows: beside it, so that a rename finishes it."""
-    return out.with_name(f".{out.name}.partial")
 
 
 def is_job_folder(folder: Path) -> bool:
@@ -104,19 +98,19 @@ class JobFolder:
 
     def _just_begun(self) -> bool:
         """Whether the folder is what a run leaves that is killed before it can say which job it is."""
-        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {f"{_STATE}.tmp"}
+        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {partial_path(Path(_STATE)).name}
 
     def _begin(self, key: str) -> dict[str, str]:
         if self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
         state = {"key": key, "started": datetime.now(UTC).isoformat(), "run": uuid.uuid4().hex}
-        write_atomically(self.path / _STATE, lambda file: file.write(json.dumps(state).encode()))
+        write_whole(self.path / _STATE, lambda file: file.write(json.dumps(state).encode()))
         self.slices.mkdir()
         return state
 
     def _forget_unfinished(self) -> None:
-        for path in self.slices.glob("*.tmp"):
+        for path in self.slices.glob(".*.partial"):
             path.unlink()
 
     def finished(self) -> frozenset[int]:
@@ -132,16 +126,6 @@ class JobFolder:
     def leave(self) -> None:
         """Let another run take up what is here."""
         self._lock.release()
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Make a file appear whole: written under another name, flushed to disk, renamed."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def require_space(folder: Path, needed: int) -> None:

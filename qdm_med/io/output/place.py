@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qdm_med.errors import SeriesError
+from qdm_med.files import sync_folder
 from qdm_med.io.dicom.file import shown
 
 _OWN_FILE = re.compile(r"\d{5,}\.dcm")
@@ -80,16 +81,6 @@ def replace_folder(new: Path, out: Path) -> None:
     new.rename(out)
     shutil.rmtree(old, ignore_errors=True)
     sync_folder(out.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _check_parent(place: Path) -> None:

@@ -11,14 +11,9 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from qdm_med.errors import QdmMedError, SeriesError
+from qdm_med.files import write_whole
 from qdm_med.io.dicom.file import shown
-from qdm_med.io.output.job_folder import (
-    JobFolder,
-    os_errors_as_series_errors,
-    require_space,
-    slice_name,
-    write_atomically,
-)
+from qdm_med.io.output.job_folder import JobFolder, os_errors_as_series_errors, require_space, slice_name
 from qdm_med.volume import FloatArray, Volume
 
 
@@ -96,7 +91,7 @@ class ResumableWriter(ABC):
             raise SeriesError(f"slice {index}: the model gave values that are not numbers; use another checkpoint")
         path = self._job.slices / slice_name(index, self._suffix)
         with os_errors_as_series_errors(path):
-            write_atomically(path, lambda file: self._write_slice(file, index, hu))
+            write_whole(path, lambda file: self._write_slice(file, index, hu))
 
     def commit(self) -> Path:
         """Check that every slice is there, put the output in its place and return it.

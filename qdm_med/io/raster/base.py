@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdm_med.errors import SeriesError
+from qdm_med.files import sync_folder, write_whole
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.dicom.file import shown
 from qdm_med.io.dicom.rescale import PADDING_HU, PADDING_SHARE, PixelFormat, magnified, overwrite_blocks
-from qdm_med.io.output.job_folder import write_atomically
-from qdm_med.io.output.place import check_file, sync_folder
+from qdm_med.io.output.place import check_file
 from qdm_med.io.output.writer import ResumableWriter
 from qdm_med.io.raster.axes import USUAL, Axes
 from qdm_med.volume import BoolArray, CtSlice, FloatArray, Geometry, Provenance, Volume
@@ -247,7 +247,7 @@ class RasterWriter(ResumableWriter):
 
     def _put_in_place(self) -> None:
         assembled = self._job.path / "assembled"
-        write_atomically(assembled, self._assemble)
+        write_whole(assembled, self._assemble)
         assembled.replace(self.out)
         sync_folder(self.out.parent)
 

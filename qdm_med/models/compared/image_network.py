@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.conditioning import upsample
+from qdm_med.resample import upsample
 
 Architecture = Literal["rrdb", "swinir"]
 

@@ -65,7 +65,7 @@ def test_a_slice_file_under_a_temporary_name_is_not_finished(tmp_path):
     source = save(tmp_path / "ct.nii", values())
     interrupt_after_one(source, tmp_path / "out.nii")
     (raw,) = (tmp_path / ".out.nii.partial" / "slices").iterdir()
-    raw.rename(raw.with_name(f"{raw.name}.tmp"))
+    raw.rename(raw.with_name(f".{raw.name}.partial"))
     with NiftiWriter(read_nifti(source), tmp_path / "out.nii", DERIVATION) as writer:
         assert writer.finished == frozenset()
 

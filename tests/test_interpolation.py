@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from qdm_med.evaluation.baselines import bicubic, lanczos
+from qdm_med.resample import bicubic, lanczos
 
 LOW_RES = torch.rand(1, 1, 13, 17, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.6
 
