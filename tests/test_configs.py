@@ -16,11 +16,14 @@ from qdm_med.models.compared.image_network import ImageNetwork
 from qdm_med.models.qdm.config import PRESETS
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.natural.experiment import load_experiment
+from qdm_med.serialise import from_mapping
 from qdm_med.training.adversary import PatchAdversary
-from qdm_med.training.experiment import load_config
+from qdm_med.training.comparison import ComparisonConfig
+from qdm_med.training.experiment import load_config, read_yaml
 from qdm_med.training.vae import VaeBatch, VaeObjective, structural_distance
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
+COMPARISONS = sorted((Path(__file__).resolve().parent.parent / "configs" / "comparisons").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -119,6 +122,22 @@ def test_the_papers_autoencoder_and_its_discriminator_take_a_step():
     torch.testing.assert_close(losses["loss"].float(), terms.float())
     (losses["loss"] + losses["discriminator"]).backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in objective.parameters())
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_every_comparison_names_configurations_that_fit_its_models(path):
+    comparison = from_mapping(ComparisonConfig, read_yaml(path))
+    assert {member.model for member in comparison.members} == {"qdm", "resshift", "ldm", "rrdb", "swinir"}
+    for member in comparison.members:
+        config = load_config(path.parent / member.config)
+        if member.model in ("rrdb", "swinir"):
+            assert config.image_network.architecture == member.model
+            assert len(config.scales) == 1
+        else:
+            assert (config.denoiser or config.unet) is not None
+            assert isinstance(config.schedule, DdpmConfig) is (member.model == "ldm")
+    alone = load_config(path.parent / comparison.members[1].config)
+    assert not alone.denoiser.upstream
 
 
 def test_an_unknown_key_is_refused_by_name(tmp_path):

@@ -15,6 +15,7 @@ from qdm_med.errors import CheckpointError
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
 from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
+from qdm_med.models.qdm.streams import NoUpstream
 from qdm_med.models.qdm.windows import to_windows
 
 StateDict = dict[str, Tensor]
@@ -63,7 +64,13 @@ def denoiser_from_released(released: Mapping[str, Tensor]) -> StateDict:
 
 
 def denoiser_to_released(denoiser: TwoStreamDenoiser) -> StateDict:
-    """Rename our denoiser's weights to the released names and add the fixed position tables of the release."""
+    """Rename our denoiser's weights to the released names and add the fixed position tables of the release.
+
+    Raises:
+        CheckpointError: If it has no upstream, which the release always has.
+    """
+    if isinstance(denoiser.upstream, NoUpstream):
+        raise CheckpointError("a denoiser without upstream has no counterpart in the released layout")
     back = tuple((new, old) for old, new in _DENOISER_NAMES)
     released = {_rename(key, back): value for key, value in denoiser.state_dict().items()}
     coarse, fine = denoiser.upstream.embed.positions, denoiser.downstream.embed.positions

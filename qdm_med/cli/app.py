@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qdm_med._version import __version__
-from qdm_med.cli import archive, convert, evaluate, info, listen, prepare, send, train, upscale
+from qdm_med.cli import archive, compare, convert, evaluate, info, listen, prepare, send, train, upscale
 from qdm_med.errors import QdmMedError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def options(
 for command in (upscale.upscale, info.info, send.send, listen.listen, prepare.prepare, train.train_vae, train.train):
     app.command()(command)
 app.command()(convert.convert)
+app.command()(compare.compare)
 app.command(name="eval")(evaluate.evaluate)
 app.add_typer(archive.app, name="archive")
 

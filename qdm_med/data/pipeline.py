@@ -70,11 +70,11 @@ class KeyedCompose(Compose):
         super().__init__(transforms)
         self.seed = seed
         # A state takes longer to make than a small crop; ours draw from the item's generator and need none.
-        self._others_draw = any(
-            isinstance(one, Randomizable) and not isinstance(one, RandDegraded) for one in transforms
-        )
+        self._others_draw = any(map(_draws, transforms))
 
-    def __call__(self, input_: Mapping[Hashable, Any], *arguments: Any, **options: Any) -> Item:
+    def __call__(  # type: ignore[override]  # named as Compose names it, for items alone
+        self, input_: Mapping[Hashable, Any], *arguments: Any, **options: Any
+    ) -> Item:
         """Make one item.
 
         Raises:
@@ -94,6 +94,10 @@ class KeyedCompose(Compose):
     def __repr__(self) -> str:
         lines = "".join(f"    {transform!r},\n" for transform in self.transforms)
         return f"KeyedCompose([\n{lines}], seed={self.seed})"
+
+
+def _draws(transform: object) -> bool:
+    return isinstance(transform, Randomizable) and not isinstance(transform, RandDegraded)
 
 
 class RandLoadReferenced(Transform):

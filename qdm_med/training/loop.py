@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from qdm_med import distributed
 from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.training.averaging import fixed_average, warm_average
 from qdm_med.training.log import RunLog
 from qdm_med.training.pictures import CURVES_FILE, SAMPLES_FILE, draw_curves, draw_samples
 from qdm_med.training.state import STATE_FILE, Progress, load_state, save_state
@@ -93,24 +94,6 @@ class LoopConfig:
         return self.learning_rate * warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
 
-def warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential moving average whose memory grows with the run, ``min(decay, (1 + n) / (10 + n))`` at update n.
-
-    With a fixed decay the weights of the first steps outlive a short run.
-    """
-
-    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        count = float(updates)
-        return torch.lerp(current, averaged, min(decay, (1 + count) / (10 + count)))
-
-    return average
-
-
-def fixed_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential moving average with one decay from the first step on."""
-    return lambda averaged, current, updates: torch.lerp(current, averaged, decay)
-
-
 class Trainer(Generic[Objective]):
     """One run: its folder, its weights, its optimisers."""
 
@@ -152,7 +135,7 @@ class Trainer(Generic[Objective]):
             losses, norms = self._train_step(network)
             self.step += 1
             self.seconds += time.perf_counter() - started
-            self.cpu_seconds += self._of_all_processes(time.process_time() - spent)
+            self.cpu_seconds += self.of_all_processes(time.process_time() - spent)
             finished = self._is_finished()
             if self.step % self.config.log_every == 0:
                 self._log_losses(losses, norms)
@@ -162,11 +145,16 @@ class Trainer(Generic[Objective]):
                 distributed.on_main(partial(self._save, figures))
         return figures
 
+    def take_step(self) -> None:
+        """Take one step that is neither timed nor logged nor kept."""
+        self._train_step(self._distributed(self.task.objective))
+        self.step += 1
+
     def _is_finished(self) -> bool:
         time_is_up = 0 < self.config.cpu_minutes * 60 <= self.cpu_seconds
         return time_is_up or self.step >= self.config.steps
 
-    def _of_all_processes(self, seconds: float) -> float:
+    def of_all_processes(self, seconds: float) -> float:
         """The sum over all processes, the same in each: they must agree on when the time is up."""
         if distributed.world_size() == 1:
             return seconds
@@ -254,7 +242,7 @@ class Trainer(Generic[Objective]):
 
     def _save(self, figures: Mapping[str, float]) -> None:
         # The state comes last: whoever finds it finds the checkpoint of the same step or a newer one.
-        spent = {"hours": round(self.seconds / 3600, 3), "cpu_minutes": round(self.cpu_seconds / 60, 2)}
+        spent = {"hours": round(self.seconds / 3600, 3), "cpu_minutes": round(self.cpu_seconds / 60, 4)}
         training = {"step": self.step, **spent, "validation": dict(figures)}
         self.task.export(self._averaged, self.folder / CHECKPOINT_FILE, training)
         save_state(self.folder / STATE_FILE, *self._state, Progress(self.step, self.seconds, self.cpu_seconds))
@@ -276,6 +264,26 @@ class Trainer(Generic[Objective]):
                 broadcast_buffers=False,  # position tables and latent statistics do not change
                 find_unused_parameters=self.task.may_skip_parameters,
             )
+
+
+TRIAL_STEPS = 10
+"""Steps that tell how long one takes; the first, in which libraries wake up, does not count."""
+
+
+def cpu_seconds_per_step(task: Task[Objective], config: LoopConfig) -> float:
+    """Processor seconds of a step, measured on the first steps of a run that is not kept.
+
+    Args:
+        task: Its networks are trained by these steps: make it anew for the run itself.
+        config: How it would be trained.
+    """
+    trainer = Trainer(task, config, Path())
+    spent = []
+    for _ in range(1 + TRIAL_STEPS):
+        started = time.process_time()
+        trainer.take_step()
+        spent.append(trainer.of_all_processes(time.process_time() - started))
+    return sum(spent[1:]) / TRIAL_STEPS
 
 
 def _of(player: str, what: str) -> str:

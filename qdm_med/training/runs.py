@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -119,6 +119,12 @@ def run_denoiser(
     ``initial`` is a checkpoint whose denoiser the run starts from instead of from random weights; ``model`` is ``"qdm"``, or
     ``"resshift"`` (residual shifting without a mask, on a U-Net) or ``"ldm"`` (latent diffusion, on the same).
     """
+    run_task(config, _denoiser_task(config, start, vae, initial=initial, model=model), start)
+
+
+def _denoiser_task(
+    config: ExperimentConfig, start: Start, vae: Path, *, initial: Path | None = None, model: str = "qdm"
+) -> DenoiserTask:
     shape = _network_shape(config, model)
     run = start.run(config.loop)
     base = load_checkpoint(vae)
@@ -133,12 +139,15 @@ def run_denoiser(
         quadtree=config.quadtree,
         steps=config.steps,
     )
-    task = DenoiserTask(card, config.training, run, base, load_checkpoint(initial) if initial else None)
-    run_task(config, task, start)
+    return DenoiserTask(card, config.training, run, base, load_checkpoint(initial) if initial else None)
 
 
 def run_image_network(config: ExperimentConfig, start: Start, architecture: Architecture) -> None:
     """Train an image network of the ``architecture`` that the experiment must describe; else as :func:`run_vae`."""
+    run_task(config, _image_task(config, start, architecture), start)
+
+
+def _image_task(config: ExperimentConfig, start: Start, architecture: str) -> ImageTask:
     shape = config.image_network
     if shape is None or shape.architecture != architecture:
         described = f"describes {shape.architecture}" if shape else "has no section image_network"
@@ -152,7 +161,14 @@ def run_image_network(config: ExperimentConfig, start: Start, architecture: Arch
             "such as [4], and train another network for each other"
         )
     card = ImageModelCard(config.name, shape, config.scales[0], config.intensity)
-    run_task(config, ImageTask(card, config.image_training, start.run(config.loop)), start)
+    return ImageTask(card, config.image_training, start.run(config.loop))
+
+
+def task_of(config: ExperimentConfig, start: Start, model: str, vae: Path) -> Task[Any]:
+    """The task of ``train --model``; the autoencoder in ``vae`` is that of latent models."""
+    if model in ("rrdb", "swinir"):
+        return _image_task(config, start, model)
+    return _denoiser_task(config, start, vae, model=model)
 
 
 def _network_shape(config: ExperimentConfig, model: str) -> LatentNetworkConfig:

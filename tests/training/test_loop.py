@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from qdm_med.errors import ConfigError
+from qdm_med.training.averaging import fixed_average, warm_average
 from qdm_med.training.experiment import load_config
-from qdm_med.training.loop import LoopConfig, fixed_average, warm_average
+from qdm_med.training.loop import LoopConfig
 
 
 def test_an_unknown_precision_is_refused(tmp_path):

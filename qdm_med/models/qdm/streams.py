@@ -178,7 +178,8 @@ class NoUpstream(nn.Module):
     def forward(self, x: Tensor, step: StreamModulation) -> tuple[Tensor, Tensor]:
         """As :meth:`Upstream.forward`: zeros ``(B, C_out, H, W)``, and the token of each image."""
         nothing = x.new_zeros(len(x), self._channels, *x.shape[-2:])
-        return nothing, self.context.expand(len(x), -1, -1)
+        # A sum and no view: counters of operations follow what modules return, and a view of a weight has no history.
+        return nothing, self.context + x.new_zeros(len(x), 1, 1)
 
 
 class Downstream(Stream):

@@ -1,0 +1,43 @@
+"""``qdm-med compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qdm_med.cli.evaluate import names
+
+
+def compare(
+    comparison: Annotated[
+        Path, typer.Argument(help="Which networks, a YAML file such as those of configs/comparisons/.")
+    ],
+    data: Annotated[Path, typer.Option(help="Slice store made by `qdm-med prepare`.")],
+    vae: Annotated[Path, typer.Option(help="Checkpoint with the autoencoder of all latent models.")],
+    out: Annotated[Path, typer.Option(help="Folder of all runs and of the table; a killed command resumes there.")],
+    minutes: Annotated[
+        float | None, typer.Option(help="Processor minutes of each training. Default: the file's; 0: its steps.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split that is scored.")] = "val",
+    every: Annotated[int, typer.Option(help="Score every n-th slice only.")] = 1,
+    methods: Annotated[
+        str, typer.Option(help="Of the first network and interpolation, as for `eval`.")
+    ] = "bicubic,lanczos,qdm,faithful",
+    fidelity: Annotated[bool, typer.Option(help="Measure fidelity too, into the folders of the benchmarks.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    lpips_backbone: Annotated[
+        Path | None,
+        typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors): of perceptual terms and of LPIPS."),
+    ] = None,
+) -> None:
+    """Train several methods at equal processor time and make one table of them; what is done is not done again."""
+    from qdm_med.evaluation.benchmarks import BenchmarkOptions
+    from qdm_med.training.comparison import compare as scored
+    from qdm_med.training.comparison import train_members
+    from qdm_med.training.runs import Start
+
+    options = BenchmarkOptions("med-sr4", split=split, every=every, methods=names(methods), fidelity=fidelity)
+    start = Start(data, out, device, True, lambda line: typer.echo(line, err=True), lpips_backbone)
+    typer.echo(scored(train_members(comparison, start, vae, minutes), start, options))

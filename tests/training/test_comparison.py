@@ -1,0 +1,141 @@
+"""Several methods trained at equal processor time, and one table of them all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+
+import pytest
+import torch
+
+from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.errors import ConfigError
+from qdm_med.evaluation.benchmarks import BenchmarkOptions
+from qdm_med.models.autoencoder.kl_vae import KlVae
+from qdm_med.models.compared.image_network import ImageNetworkConfig
+from qdm_med.training import loop
+from qdm_med.training.comparison import TABLE_FILE, compare, train_members
+from qdm_med.training.experiment import ExperimentConfig, load_config, save_config
+from qdm_med.training.image import ImageTrainingConfig
+from qdm_med.training.loop import CHECKPOINT_FILE, TRIAL_STEPS, LoopConfig
+from qdm_med.training.objective import DenoiserTrainingConfig
+from qdm_med.training.runs import Start
+from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
+
+pytest.importorskip("spandrel", reason="spandrel is an extra")
+
+LOOP = LoopConfig(steps=2, batch=2, learning_rate=1e-3, warmup=1, log_every=1, save_every=2, validate_every=2)
+QDM = ExperimentConfig(
+    name="ours",
+    loop=LOOP,
+    denoiser=TINY_DENOISER,
+    training=DenoiserTrainingConfig(crops=(32,), validation_slices=1),
+    steps=(1, 1),
+)
+ALONE = replace(
+    QDM,
+    name="alone",
+    denoiser=replace(TINY_DENOISER, upstream=False, noise_everywhere=True),
+    training=replace(QDM.training, thresholds=(0.0,), upstream_weight=0.0),
+    threshold=0.0,
+)
+IMAGE = ExperimentConfig(
+    name="image-x4",
+    loop=LOOP,
+    image_network=ImageNetworkConfig("rrdb", features=4, blocks=1),
+    image_training=ImageTrainingConfig(crops=(32,), validation_slices=1),
+    scales=(4,),
+    steps=(1,),
+)
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vae") / "vae.safetensors"
+    save_checkpoint(path, ModelCard("vae", TINY_AUTOENCODER), KlVae(TINY_AUTOENCODER))
+    return path
+
+
+def written(folder, members, minutes=0.0):
+    for _, config in members:
+        save_config(config, folder / f"{config.name}.yaml")
+    lines = [f"  - {{model: {model}, config: {config.name}.yaml}}" for model, config in members]
+    path = folder / "comparison.yaml"
+    path.write_text("\n".join([f"minutes: {minutes}", "members:", *lines]) + "\n")
+    return path
+
+
+def start(store, folder, told=None):
+    return Start(store, folder, device="cpu", report=(told.append if told is not None else lambda line: None))
+
+
+def test_one_call_trains_all_and_makes_one_table_of_both_scales(store, vae, tmp_path):
+    path = written(tmp_path, [("qdm", QDM), ("qdm", ALONE), ("rrdb", IMAGE)])
+    begin = start(store, tmp_path / "out")
+    options = BenchmarkOptions("med-sr4", methods=("bicubic", "qdm"), fidelity=False)
+    trained = train_members(path, begin, vae)
+    assert [(one.name, one.scales) for one in trained] == [("ours", (4, 8)), ("alone", (4, 8)), ("image-x4", (4,))]
+    assert all(one.cpu_minutes > 0 for one in trained)
+    text = compare(trained, begin, options)
+    assert (tmp_path / "out" / TABLE_FILE).read_text() == text
+    head, _, *rows = [line.strip("| ").split(" | ") for line in text.split("\n\n")[1].splitlines()]
+    assert [(row[0], row[1].split(",")[0]) for row in rows] == [
+        *(("x4", name) for name in ("bicubic", "ours", "alone", "image-x4")),
+        *(("x8", name) for name in ("bicubic", "ours", "alone")),
+    ]
+    for wanted in (
+        "CPU min trained",
+        "s a slice",
+        "GMAC a slice",
+        "psnr_db",
+        "hu_psnr_db",
+        "paper_ssim",
+        "bone_mae_hu",
+    ):
+        assert wanted in head
+    ours = dict(zip(head, rows[1], strict=True))
+    assert float(ours["CPU min trained"]) == pytest.approx(trained[0].cpu_minutes, abs=0.06)
+    assert float(ours["GMAC a slice"]) >= 0
+    assert "x4: ours leads in " in text
+    assert "x8: ours leads in " in text
+
+
+def test_what_is_trained_is_not_trained_again(store, vae, tmp_path):
+    path = written(tmp_path, [("qdm", QDM)])
+    train_members(path, start(store, tmp_path / "out"), vae)
+    before = load_checkpoint(tmp_path / "out" / "ours" / CHECKPOINT_FILE).sha256
+    told = []
+    train_members(path, start(store, tmp_path / "out", told), vae)
+    assert "nothing to do" in told[-1]
+    assert load_checkpoint(tmp_path / "out" / "ours" / CHECKPOINT_FILE).sha256 == before
+
+
+def test_steps_follow_from_the_minutes_and_are_kept_by_a_run_that_was_begun(store, vae, tmp_path, monkeypatch):
+    ticks = count()
+    monkeypatch.setattr(loop.time, "process_time", lambda: 0.6 * next(ticks))  # 0.6 s a step
+    path = written(tmp_path, [("qdm", QDM)], minutes=0.04)  # 2.4 s: four steps
+    told = []
+    (trained,) = train_members(path, start(store, tmp_path / "out", told), vae)
+    config = load_config(tmp_path / "out" / "ours" / "config.yaml")
+    assert (config.loop.steps, config.loop.cpu_minutes) == (4, 0.04)
+    assert told[0] == "ours: 0.60 CPU s a step, so 4 steps in 0.04 CPU min"
+    assert trained.cpu_minutes == pytest.approx(0.04)
+    assert next(ticks) >= 2 * (1 + TRIAL_STEPS + 4)
+    again = []
+    train_members(path, start(store, tmp_path / "out", again), vae)
+    assert not any("CPU s a step" in line for line in again)
+
+
+@pytest.mark.parametrize(
+    ("members", "minutes", "said"),
+    [
+        ([("rrdb", IMAGE), ("qdm", QDM)], 0.0, "members must begin with the network under test"),
+        ([("qdm", QDM), ("qdm", QDM)], 0.0, "two members are called alike"),
+        ([("qdm", QDM)], -1.0, "minutes must not be negative"),
+        ([("qdm", IMAGE)], 0.0, "has no denoiser"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused(store, vae, tmp_path, members, minutes, said):
+    with pytest.raises(ConfigError, match=said):
+        train_members(written(tmp_path, members, minutes), start(store, tmp_path / "out"), vae)
