@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from qdm_med._version import __version__
 from qdm_med.cli import archive, compare, convert, evaluate, info, listen, prepare, send, train, upscale
+from qdm_med.cli.talk import TALK
 from qdm_med.errors import QdmMedError
 
 app = typer.Typer(
@@ -34,8 +37,16 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors stay.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Progress as lines with the time, also where there is no terminal.")
+    ] = False,
+    log_file: Annotated[
+        Path | None, typer.Option(help="File to add those lines to; give it before the command.")
+    ] = None,
 ) -> None:
     """Super-resolution of CT series with the Quadtree Diffusion Model."""
+    TALK.begin(quiet=quiet, verbose=verbose, log_file=log_file)
 
 
 for command in (upscale.upscale, info.info, send.send, listen.listen, prepare.prepare, train.train_vae, train.train):
@@ -51,7 +62,10 @@ def main() -> None:
     try:
         app()
     except QdmMedError as error:
-        sys.stderr.write(f"qdm-med: {' '.join(str(error).split())}\n")
+        line = " ".join(str(error).split())
+        sys.stderr.write(f"qdm-med: {line}\n")
+        with suppress(QdmMedError):
+            TALK.note(f"error: {line}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("qdm-med: interrupted; start the same command again to resume\n")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from qdm_med.cli.talk import TALK, stamped
 from qdm_med.cli.upscale import ConsistencyName
 from qdm_med.io.options import SyntaxName, WriterOptions
 
@@ -71,4 +72,5 @@ def listen(
 
 
 def _report(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(stamped(line), err=True)
+    TALK.note(line)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from qdm_med.cli.talk import TALK, Lines
 
 if TYPE_CHECKING:
     from qdm_med.inference.runs.estimate import Estimate
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CountProgress:
-    """A bar with what is done, what there is and the time left; silent where stderr is no terminal."""
+    """A bar with what is done, what there is and the time left; where there is no terminal, lines if they are asked for."""
 
     def __init__(self, what: str) -> None:
         self._bar = Progress(
@@ -27,8 +30,9 @@ class CountProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
+            disable=not TALK.bars,
         )
+        self._lines = Lines(what)
         self._task = self._bar.add_task(what, total=None, detail="")
 
     def __enter__(self) -> Self:
@@ -40,20 +44,41 @@ class CountProgress:
         """Leave the terminal as it was."""
         self._bar.stop()
 
-    def update(self, done: int, total: int, detail: str = "") -> None:
-        """Move the bar to ``done`` of ``total``."""
+    def update(self, done: float, total: int, detail: str = "") -> None:
+        """Move the bar to ``done`` of ``total``; a share of the next one counts."""
         self._bar.update(self._task, completed=done, total=total, detail=detail)
+        self._lines.update(done, total, detail)
 
 
 class SliceProgress(CountProgress):
-    """The bar of an upscaling, with active windows."""
+    """The bar of an upscaling: it moves tile by tile and tells active windows."""
 
     def __init__(self) -> None:
         super().__init__("slices")
+        self._done, self._total, self._detail = 0, 0, ""
 
     def slice_done(self, done: int, total: int, ct_slice: UpscaledSlice | None) -> None:
         """Move the bar on and tell the last slice's windows."""
-        self.update(done, total, f"windows {ct_slice.windows}/{ct_slice.windows_in_all}" if ct_slice else "")
+        self._done, self._total = done, total
+        self._detail = f"windows {ct_slice.windows}/{ct_slice.windows_in_all}" if ct_slice else ""
+        self.update(done, total, self._detail)
+
+    def tiles_done(self, share: float) -> None:
+        """Move the bar within the slice that is being computed."""
+        if self._total:
+            self.update(min(self._done + share, self._total), self._total, self._detail)
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Say what is being done before there is anything to count."""
+    if TALK.lines:
+        TALK.progress(what)
+    if not TALK.bars:
+        yield
+        return
+    with Console(stderr=True).status(what):
+        yield
 
 
 def summary_line(summary: UpscaleSummary, scale: int) -> str:

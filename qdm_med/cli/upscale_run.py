@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, summary_line
+from qdm_med.cli.progress import CountProgress, SliceProgress, estimate_line, stage, summary_line
+from qdm_med.cli.talk import TALK
 from qdm_med.errors import ConfigError, NoSeriesError, QdmMedError, SeriesError, SeveralSeriesError
 from qdm_med.io.options import WriterOptions
 
@@ -104,12 +105,14 @@ class UpscaleRun:
     def _upscaler(self) -> Upscaler:
         from qdm_med.inference import upscaler
 
-        return upscaler.load_upscaler(self._asked.checkpoint, self._options, device=self._asked.device)
+        with stage("loading the model"):
+            return upscaler.load_upscaler(self._asked.checkpoint, self._options, device=self._asked.device)
 
     def _read(self, source: Path, target: Path, uid: str | None) -> Volume:
         from qdm_med.io.read import read_volume
 
-        return read_volume(source, series_uid=uid, exclude=target, **self._asked.reading)
+        with stage(f"reading {source}"):
+            return read_volume(source, series_uid=uid, exclude=target, **self._asked.reading)
 
     def _many(self, found: Sequence[FoundSeries], root: Path, out: Path) -> None:
         """Super-resolve series one after the other; what fails does not stop the others."""
@@ -196,6 +199,7 @@ class UpscaleRun:
 
             watch = slices_to_show(volume)
         with SliceProgress() as progress:
+            self._upscaler.told = progress.tiles_done
             summary = upscale_volume(
                 volume,
                 target,
@@ -210,8 +214,9 @@ class UpscaleRun:
             report_volume(volume, asked.report, self._upscaler, summary, watch, options=asdict(asked.options))
         for labels in asked.also:
             self._carry(labels, volume, target, writing)
-        text = json.dumps(asdict(summary), default=str)
-        typer.echo(text if asked.as_json else summary_line(summary, self._options.scale))
+        told = summary_line(summary, self._options.scale)
+        TALK.note(told)
+        typer.echo(json.dumps(asdict(summary), default=str) if asked.as_json else told)
 
     def _carry(self, labels: Path, volume: Volume, target: Path, writing: WriterOptions) -> None:
         from qdm_med.inference.runs.labels import carry_labels

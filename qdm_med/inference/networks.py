@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ class TileNetworks:
 
     Attributes:
         batch_leaves: Active leaves that are computed together; 0: tile by tile.
+        told: Hears, after every batch, which share of the tiles that were asked for is done.
     """
 
     def __init__(self, checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> None:
@@ -57,6 +58,7 @@ class TileNetworks:
         self._device, self._precision = device, options.precision
         on_device = GPU_BATCH_LEAVES if device.type != "cpu" else 0
         self.batch_leaves = on_device if options.batch_leaves is None else options.batch_leaves
+        self.told: Callable[[float], None] = lambda share: None
 
     def super_resolve(self, plans: Sequence[SlicePlan], samples: Sequence[int]) -> list[FineTiles]:
         """Super-resolve the active tiles of some slices, batch by batch.
@@ -70,10 +72,13 @@ class TileNetworks:
             for tile in plan.active_tiles:
                 by_size.setdefault(tile.size, []).append(_Asked(number, tile, plan.noise))
         fine: list[FineTiles] = [{} for _ in plans]
+        asked_for, done = sum(map(len, by_size.values())), 0
         for same_size in by_size.values():
             for batch in in_batches(same_size, lambda asked: asked.tile.active, self.batch_leaves):
                 for asked, image in zip(batch, self._mean(batch, samples), strict=True):
                     fine[asked.slice_number][asked.tile] = image
+                done += len(batch)
+                self.told(done / asked_for)
         return fine
 
     def _mean(self, batch: Sequence[_Asked], samples: Sequence[int]) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ class Upscaler:
         quadtree: Which leaves are active.
         spread_calibration: Of the samples' standard deviation, if the model knows how.
         planner: Decides what is computed.
+        told: Hears, tile by tile, which share of the slices that are being computed is done.
 
     Raises:
         CheckpointError: If the checkpoint has no denoiser or was trained for other scales.
@@ -74,6 +76,7 @@ class Upscaler:
         intensity, tiling = self.card.intensity, options.tiling_for(self.card)
         self.planner = SlicePlanner(intensity, self.quadtree, tiling, self.scale, shape, options.seed)
         self._networks = TileNetworks(checkpoint, self.options, device)
+        self.told: Callable[[float], None] = lambda share: None
         consistency = self.options.consistency_for(self.card)
         self._finisher = SliceFinisher(
             intensity, self.scale, consistency, self.options.fwhm, self.options.fusion_for(self.card)
@@ -145,6 +148,7 @@ class Upscaler:
         if uncertainty:
             self.require_samples()
             return self._compute_with_uncertainty(plans)
+        self._networks.told = self.told
         fine = self._networks.super_resolve(plans, range(self.samples))
         return [self._finished(plan, own) for plan, own in zip(plans, fine, strict=True)]
 
@@ -153,6 +157,7 @@ class Upscaler:
         totals: list[FineTiles] = [{} for _ in plans]
         spreads = [RunningSpread((rows * self.scale, columns * self.scale)) for rows, columns in _shapes(plans)]
         for number in range(self.samples):
+            self._networks.told = partial(self._tell_sample, number)
             fine = self._networks.super_resolve(plans, (number,))
             for plan, total, own, spread in zip(plans, totals, fine, spreads, strict=True):
                 if own:
@@ -160,6 +165,9 @@ class Upscaler:
                 for tile, image in own.items():
                     total[tile] = total[tile] + image if tile in total else image
         return [self._with_spread(*one) for one in zip(plans, totals, spreads, strict=True)]
+
+    def _tell_sample(self, number: int, share: float) -> None:
+        self.told((number + share) / self.samples)
 
     def _with_spread(self, plan: SlicePlan, total: FineTiles, spread: RunningSpread) -> UpscaledSlice:
         result = self._finished(plan, {tile: image / self.samples for tile, image in total.items()})

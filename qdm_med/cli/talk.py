@@ -1,0 +1,105 @@
+"""How much the commands say, and where else: quiet, verbose, a log file. The results themselves go to stdout in any case."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from qdm_med.errors import ConfigError
+
+LINE_SECONDS = 10.0
+"""Lines about progress are at least so far apart."""
+
+
+@dataclass
+class Talk:
+    """What was asked for; one for the process.
+
+    Attributes:
+        quiet: No bars, and nothing on stderr but warnings and errors.
+        verbose: Lines about progress with the time on stderr, also where that is no terminal.
+        log_file: The same lines, warnings, errors and results are added to this file.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    log_file: Path | None = None
+
+    @property
+    def bars(self) -> bool:
+        """Whether there are bars: on a terminal, unless lines or nothing was asked for."""
+        return sys.stderr.isatty() and not self.quiet and not self.verbose
+
+    @property
+    def lines(self) -> bool:
+        """Whether anybody reads lines about progress."""
+        return self.verbose or self.log_file is not None
+
+    def begin(self, *, quiet: bool, verbose: bool, log_file: Path | None) -> None:
+        """Take what was asked for.
+
+        Raises:
+            ConfigError: If the file cannot be written.
+        """
+        self.quiet, self.verbose, self.log_file = quiet, verbose, log_file
+        if log_file is not None:
+            self.note(f"qdm-med {' '.join(sys.argv[1:])}")
+
+    def progress(self, line: str) -> None:
+        """A line about progress."""
+        if self.verbose:
+            sys.stderr.write(f"{stamped(line)}\n")
+        self.note(line)
+
+    def note(self, line: str) -> None:
+        """A line for the log file alone."""
+        if self.log_file is None:
+            return
+        try:
+            with self.log_file.open("a", encoding="utf-8", errors="replace") as file:
+                file.write(f"{stamped(line)}\n")
+        except OSError as error:
+            place, self.log_file = self.log_file, None
+            raise ConfigError(f"{place}: cannot be written ({error.strerror}); choose another --log-file") from error
+
+
+def stamped(line: str) -> str:
+    """A line behind the local time, with its offset."""
+    return f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}"
+
+
+TALK = Talk()
+
+
+class Lines:
+    """Lines about something that is counted: at once, then at most every ten seconds, and at its end.
+
+    Args:
+        what: What is counted.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._started = what, time.monotonic()
+        self._first: tuple[float, float] | None = None
+        self._told = -1e9
+
+    def update(self, done: float, total: int, detail: str) -> None:
+        """Say how far it is, if it is time to."""
+        now = time.monotonic()
+        if not TALK.lines or (now - self._told < LINE_SECONDS and done < total):
+            return
+        self._told = now
+        self._first = self._first or (now, done)
+        TALK.progress(
+            f"{int(done)} of {total} {self._what}{self._left(now, done, total)}{f', {detail}' if detail else ''}"
+        )
+
+    def _left(self, now: float, done: float, total: int) -> str:
+        since, before = self._first or (now, done)
+        if done <= before or done >= total:
+            return ""
+        seconds = int((now - since) / (done - before) * (total - done))
+        return f", about {seconds // 60} min {seconds % 60} s left"
