@@ -85,15 +85,15 @@ def is_locked(out: Path) -> bool:
 
 def _is_free(descriptor: int) -> bool:
     """Take the lock of an open file if nobody has it."""
-    if fcntl is None:
-        return not _lives(_owner(descriptor))
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return not _lives(_owner(descriptor))
-    return True
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: the owner decides
+            pass
+    return not _lives(_owner(descriptor))
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

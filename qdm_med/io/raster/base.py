@@ -52,7 +52,7 @@ class RasterSlices:
         self, read_plane: ReadPlane, geometry: Geometry, *, integer: bool, header: Any = None, axes: Axes = USUAL
     ) -> None:
         self.read_plane = read_plane
-        self.dtype = np.dtype("<i2") if integer else np.dtype("<f4")
+        self.dtype: np.dtype[Any] = np.dtype("<i2") if integer else np.dtype("<f4")
         self.header = header
         self.axes = axes
         self._count = geometry.shape[0]
