@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo test test-pacs lint clean
+.PHONY: demo test test-pacs lint docs clean
 
 demo: $(VENV)/.installed  ## Upscale a real CT slice with the embedded checkpoint; see demo-output/
 	$(BIN)/python examples/demo.py demo-output
@@ -21,10 +21,14 @@ lint: $(VENV)/.installed  ## Style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed  ## The pages of docs/ as a site, site/index.html; their tables are written anew first
+	$(BIN)/python -m tools.docs_tables
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) demo-output site
