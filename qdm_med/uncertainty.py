@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 from scipy.stats import t as student
 
 from qdm_med.errors import ConfigError
@@ -20,6 +21,11 @@ COVERAGE = 0.95
 """Share of pixels whose truth lies within :data:`REACH` calibrated standard deviations of the mean."""
 REACH = 1.96
 """The quantile (1 + 0.95) / 2 of the normal distribution."""
+
+BAND_ROWS = 512
+"""Rows that are calibrated at a time."""
+
+_TERMS = ("factor", "edge", "floor_hu")
 
 
 def reach_of_samples(samples: int) -> float:
@@ -43,12 +49,28 @@ class TissueSpread:
         hu: HU of the samples' mean.
         factor: Factor on the samples' standard deviation there.
         floor_hu: Standard deviation in HU that is added in quadrature there.
+        edge: Factor on :func:`local_contrast` of the mean there, likewise: nobody knows to a fraction of a pixel where an
+            edge lies, and samples that all put it at one place do not say so.
     """
 
     tissue: str
     hu: float
     factor: float
     floor_hu: float
+    edge: float = 0.0
+
+
+def local_contrast(hu: FloatArray, scale: int) -> FloatArray:
+    """Standard deviation in HU of what lies within a source pixel of each pixel, ``(rows, columns)`` float32.
+
+    Args:
+        hu: ``(rows, columns)`` super-resolved HU.
+        scale: Pixels along a source pixel.
+    """
+    side = 2 * scale + 1
+    mean = uniform_filter(hu, side, output=np.float32)
+    squares = uniform_filter(np.square(hu, dtype=np.float32), side)
+    return np.sqrt(np.maximum(squares - np.square(mean), 0), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -77,15 +99,18 @@ class SpreadCalibration:
 
     def __post_init__(self) -> None:
         """Reject what would make a map negative or nothing."""
-        for one in (self, *self.tissues):
-            if one.factor < 0 or one.floor_hu < 0:
-                raise ConfigError(f"factor and floor must not be negative, got {one.factor} and {one.floor_hu} HU")
+        numbers = [(self.factor, self.floor_hu), *((one.factor, one.floor_hu) for one in self.tissues)]
+        for factor, floor_hu in numbers:
+            if factor < 0 or floor_hu < 0:
+                raise ConfigError(f"factor and floor must not be negative, got {factor} and {floor_hu} HU")
+        if any(one.edge < 0 for one in self.tissues):
+            raise ConfigError(f"edge factors must not be negative, got {[one.edge for one in self.tissues]}")
         places = [one.hu for one in self.tissues]
         if sorted(set(places)) != places:
             raise ConfigError(f"tissues of a calibration must ascend in HU, got {places}")
 
     def apply(self, std_hu: FloatArray, hu: FloatArray) -> FloatArray:
-        """``sqrt((factor std)^2 + floor^2)``, float32, with the factor and the floor of each pixel's tissue.
+        """``sqrt((factor std)^2 + floor^2 + (edge contrast)^2)``, float32, with the numbers of each pixel's tissue.
 
         >>> calibration = SpreadCalibration(4, 2, 8, factor=2.0, floor_hu=3.0, coverage=0.95)
         >>> std, hu = np.array([[0.0, 2.0]], dtype=np.float32), np.array([[40.0, 900.0]], dtype=np.float32)
@@ -98,8 +123,20 @@ class SpreadCalibration:
         """
         if not self.tissues:
             return np.hypot(np.float32(self.factor) * std_hu, np.float32(self.floor_hu))
-        factor, floor = (self._at(hu, [getattr(one, name) for one in self.tissues]) for name in ("factor", "floor_hu"))
-        return np.hypot(factor * std_hu, floor)
+        result = np.empty_like(std_hu, dtype=np.float32)
+        for first in range(0, len(hu), BAND_ROWS):  # a slice at x8 is large, and this needs several of its size
+            rows, reach = (
+                slice(first, first + BAND_ROWS),
+                slice(max(0, first - self.scale), first + BAND_ROWS + self.scale),
+            )
+            contrast = local_contrast(hu[reach], self.scale)[first - reach.start :][: len(hu[rows])]
+            result[rows] = self.by_tissue(std_hu[rows], hu[rows], contrast)
+        return result
+
+    def by_tissue(self, std_hu: FloatArray, hu: FloatArray, contrast_hu: FloatArray) -> FloatArray:
+        """As :meth:`apply`, pixel by pixel: of any shape, with the local contrast known."""
+        factor, edge, floor = (self._at(hu, [getattr(one, name) for one in self.tissues]) for name in _TERMS)
+        return np.sqrt(np.square(factor * std_hu) + np.square(edge * contrast_hu) + np.square(floor), dtype=np.float32)
 
     def _at(self, hu: FloatArray, values: Sequence[float]) -> NDArray[np.float32]:
         return np.interp(hu, [one.hu for one in self.tissues], values).astype(np.float32)
@@ -116,7 +153,7 @@ class SpreadCalibration:
         >>> SpreadCalibration(4, 2, 8, factor=2.61, floor_hu=28.44, coverage=0.947).description()
         'sqrt((2.61 std)^2 + (28.4 HU)^2) (measured with 8 samples of 2 steps, 1.96 of it hold 95% of pixels)'
         """
-        parts = [f"{one.tissue} {_formula(one.factor, one.floor_hu)}" for one in self.tissues]
+        parts = [f"{one.tissue} {_formula(one.factor, one.floor_hu, one.edge)}" for one in self.tissues]
         measured = f"measured with {self.samples} samples of {self.steps} steps"
         return (
             f"{', '.join(parts) or _formula(self.factor, self.floor_hu)} "
@@ -124,8 +161,9 @@ class SpreadCalibration:
         )
 
 
-def _formula(factor: float, floor_hu: float) -> str:
-    return f"sqrt(({factor:.2f} std)^2 + ({floor_hu:.1f} HU)^2)"
+def _formula(factor: float, floor_hu: float, edge: float = 0.0) -> str:
+    contrast = f" + ({edge:.2f} contrast)^2" if edge else ""
+    return f"sqrt(({factor:.2f} std)^2{contrast} + ({floor_hu:.1f} HU)^2)"
 
 
 def nearest_calibration(

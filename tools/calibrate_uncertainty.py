@@ -30,7 +30,7 @@ from qdm_med.evaluation.methods.ensemble import Ensemble, sampled
 from qdm_med.evaluation.selection import select_slices
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.keys import keyed
-from qdm_med.uncertainty import SpreadCalibration
+from qdm_med.uncertainty import SpreadCalibration, local_contrast
 from qdm_med.volume import FloatArray
 
 PIXELS_A_SLICE = 4000
@@ -76,13 +76,14 @@ def groups_of(one: Input, method: Ensemble, scale: int) -> Iterator[tuple[str, P
     restored = method.restore(one.low_hu, scale)
     assert restored.std_hu is not None
     error = np.abs(restored.hu.astype(np.float64) - one.truth_hu)
-    body = body_mask(one.truth_hu)
+    body, contrast = body_mask(one.truth_hu), local_contrast(restored.hu, scale)
     masks = {"body": body} | {tissue.name: body & tissue.mask(one.truth_hu) for tissue in TISSUES}
     for name, mask in masks.items():
         places = np.flatnonzero(mask)
         if len(places) >= FEWEST:
             drawn = keyed("calibration", name, one.kind).choice(places, size=PIXELS_A_SLICE)
-            values = (image.ravel()[drawn].astype(np.float64) for image in (error, restored.std_hu, restored.hu))
+            images = error, restored.std_hu, restored.hu, contrast
+            values = (image.ravel()[drawn].astype(np.float64) for image in images)
             yield f"{name}, {one.kind}", Pixels(*values)
 
 

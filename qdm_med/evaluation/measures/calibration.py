@@ -11,6 +11,8 @@ from scipy.optimize import minimize
 from qdm_med.uncertainty import COVERAGE, REACH
 from qdm_med.volume import BoolArray, FloatArray
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -54,21 +56,39 @@ def calibration(
     )
 
 
-def fit_spread(error_hu: NDArray[np.float64], std_hu: NDArray[np.float64]) -> tuple[float, float]:
+def fit_spread(error_hu: Floats, std_hu: Floats) -> tuple[float, float]:
     """Factor and floor in HU for which ``REACH sqrt((factor std)^2 + floor^2)`` is the 95 % quantile of the error.
-
-    Quantile regression (Koenker and Bassett, Econometrica 46, 1978) of the absolute error on the standard deviation: unlike
-    a likelihood it asks nothing of the errors' distribution, whose tails are heavy at edges.
 
     Args:
         error_hu: ``(N,)`` absolute errors of the samples' means.
         std_hu: ``(N,)`` the samples' standard deviations at the same pixels.
     """
+    factor, floor = fit_terms(error_hu, std_hu)
+    return factor, floor
 
-    def check_loss(parameters: NDArray[np.float64]) -> float:
-        beyond = error_hu - REACH * np.hypot(parameters[0] * std_hu, parameters[1])
+
+def fit_terms(error_hu: Floats, *terms_hu: Floats) -> tuple[float, ...]:
+    """Factors and a floor in HU for which ``REACH sqrt(sum (factor term)^2 + floor^2)`` is the 95 % quantile of the error.
+
+    Quantile regression (Koenker and Bassett, Econometrica 46, 1978) of the absolute error on the terms: unlike
+    a likelihood it asks nothing of the errors' distribution, whose tails are heavy at edges.
+
+    Args:
+        error_hu: ``(N,)`` absolute errors of the samples' means.
+        terms_hu: ``(N,)`` each: what the error may grow with, at the same pixels.
+
+    Returns:
+        A factor for each term, and the floor.
+    """
+    squares = [np.square(term) for term in terms_hu]
+
+    def check_loss(parameters: Floats) -> float:
+        variance = sum(
+            (factor**2 * square for factor, square in zip(parameters, squares, strict=False)), parameters[-1] ** 2
+        )
+        beyond = error_hu - REACH * np.sqrt(variance)
         return float(np.maximum(COVERAGE * beyond, (COVERAGE - 1) * beyond).mean())
 
-    start = np.array([1.0, max(1.0, float(np.median(error_hu)))])
-    factor, floor = np.abs(minimize(check_loss, start, method="Nelder-Mead").x)  # only their squares count
-    return float(factor), float(floor)
+    start = np.array([*(1.0 for _ in terms_hu), max(1.0, float(np.median(error_hu)))])
+    found = np.abs(minimize(check_loss, start, method="Nelder-Mead").x)  # only their squares count
+    return tuple(found.tolist())

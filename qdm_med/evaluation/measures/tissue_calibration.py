@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qdm_med.evaluation.measures.calibration import fit_spread
+from qdm_med.evaluation.measures.calibration import fit_terms
 from qdm_med.uncertainty import COVERAGE, REACH, SpreadCalibration, TissueSpread
 
 Floats = NDArray[np.float64]
@@ -30,6 +30,9 @@ PLACES_HU: Mapping[str, float] = MappingProxyType(
 FEWEST_PIXELS = 200
 """Pixels below which a place has no fit of its own and takes that of the nearest place that has."""
 
+MOST_PIXELS = 40_000
+"""Pixels of a place that its fit looks at."""
+
 ROOM = 0.005
 """Coverage beyond 95 % that is asked for where it is measured: other patients have a little less."""
 
@@ -44,17 +47,19 @@ class Pixels(NamedTuple):
         error: Absolute error of the samples' mean.
         std: Standard deviation of the samples.
         mean: The samples' mean.
+        contrast: Its :func:`qdm_med.uncertainty.local_contrast`.
     """
 
     error: Floats
     std: Floats
     mean: Floats
+    contrast: Floats
 
 
 def fit_by_tissue(groups: Mapping[str, Pixels]) -> tuple[TissueSpread, ...]:
     """Factor and floor by the HU of the samples' mean, after which every group is covered.
 
-    First the quantile regression of :func:`qdm_med.evaluation.measures.calibration.fit_spread` at every place, over all groups
+    First the quantile regression of :func:`qdm_med.evaluation.measures.calibration.fit_terms` at every place, over all groups
     together. Then, while a group has less than its 95 %, factor and floor grow at those places where the pixels lie that
     are not covered: bone that the network takes for muscle is uncertain muscle.
 
@@ -68,10 +73,13 @@ def fit_by_tissue(groups: Mapping[str, Pixels]) -> tuple[TissueSpread, ...]:
         if (growth <= 1).all():
             break
         tissues = tuple(
-            replace(one, factor=one.factor * by, floor_hu=one.floor_hu * by)
+            replace(one, factor=one.factor * by, floor_hu=one.floor_hu * by, edge=one.edge * by)
             for one, by in zip(tissues, growth.tolist(), strict=True)
         )
-    return tuple(replace(one, factor=round(one.factor, 3), floor_hu=round(one.floor_hu, 2)) for one in tissues)
+    return tuple(
+        TissueSpread(one.tissue, one.hu, round(one.factor, 3), round(one.floor_hu, 2), round(one.edge, 3))
+        for one in tissues
+    )
 
 
 def coverage(pixels: Pixels, tissues: tuple[TissueSpread, ...]) -> float:
@@ -81,7 +89,8 @@ def coverage(pixels: Pixels, tissues: tuple[TissueSpread, ...]) -> float:
 
 def _calibrated(pixels: Pixels, tissues: tuple[TissueSpread, ...]) -> Floats:
     calibration = SpreadCalibration(1, 1, 2, 1.0, 0.0, COVERAGE, tissues)
-    return calibration.apply(pixels.std.astype(np.float32), pixels.mean.astype(np.float32)).astype(np.float64)
+    known = (values.astype(np.float32) for values in (pixels.std, pixels.mean, pixels.contrast))
+    return calibration.by_tissue(*known).astype(np.float64)
 
 
 def _places(mean: Floats) -> NDArray[np.int64]:
@@ -92,15 +101,22 @@ def _places(mean: Floats) -> NDArray[np.int64]:
 
 def _fitted(pixels: Pixels) -> tuple[TissueSpread, ...]:
     place = _places(pixels.mean)
-    fits: dict[int, tuple[float, float]] = {}
+    fits: dict[int, tuple[float, float, float]] = {}
     for number in range(len(PLACES_HU)):
-        own = place == number
-        if own.sum() >= FEWEST_PIXELS:
-            fits[number] = fit_spread(pixels.error[own], pixels.std[own])
+        own = np.flatnonzero(place == number)
+        if len(own) >= FEWEST_PIXELS:
+            fits[number] = _fit(pixels, own)
     if not fits:
-        fits[0] = fit_spread(pixels.error, pixels.std)
+        fits[0] = _fit(pixels, np.arange(len(place)))
     nearest = [min(fits, key=lambda known, number=number: abs(known - number)) for number in range(len(PLACES_HU))]  # type: ignore[misc]
     return tuple(TissueSpread(name, hu, *fits[at]) for (name, hu), at in zip(PLACES_HU.items(), nearest, strict=True))
+
+
+def _fit(pixels: Pixels, own: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Factor, floor and edge factor of some pixels."""
+    drawn = own[:: max(1, len(own) // MOST_PIXELS)]
+    factor, edge, floor = fit_terms(pixels.error[drawn], pixels.std[drawn], pixels.contrast[drawn])
+    return factor, floor, edge
 
 
 def _growth(pixels: Pixels, tissues: tuple[TissueSpread, ...]) -> Floats:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qdm_med import uncertainty
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.calibration import fit_spread
 from qdm_med.evaluation.measures.tissue_calibration import PLACES_HU, Pixels, coverage, fit_by_tissue
-from qdm_med.uncertainty import REACH, SpreadCalibration, TissueSpread, nearest_calibration
+from qdm_med.uncertainty import REACH, SpreadCalibration, TissueSpread, local_contrast, nearest_calibration
 
 
 def pixels(count, hu, std, factor, seed):
     """Errors that are normal with ``factor`` times the samples' standard deviation."""
     rng = np.random.default_rng(seed)
     own = std * rng.uniform(0.5, 1.5, count)
-    return Pixels(np.abs(factor * own * rng.standard_normal(count)), own, hu + 30 * rng.standard_normal(count))
+    error = np.abs(factor * own * rng.standard_normal(count))
+    return Pixels(error, own, hu + 30 * rng.standard_normal(count), np.zeros(count))
 
 
 GROUPS = {
@@ -41,6 +43,27 @@ def test_bone_that_the_network_takes_for_muscle_is_covered_too():
     groups = GROUPS | {"hidden bone": hidden}
     assert coverage(hidden, fit_by_tissue(groups)) >= 0.94
     assert coverage(hidden, fit_by_tissue(GROUPS)) < 0.5
+
+
+def test_an_edge_is_less_certain_than_flat_tissue_though_the_samples_agree_at_both():
+    rng = np.random.default_rng(7)
+    contrast = np.where(rng.random(6000) < 0.3, rng.uniform(50, 150, 6000), 0.0)
+    std = np.full(6000, 2.0)
+    error = np.abs(np.hypot(4.0, 0.5 * contrast) * rng.standard_normal(6000))
+    tissues = fit_by_tissue({"body": Pixels(error, std, np.full(6000, 40.0), contrast)})
+    soft = next(one for one in tissues if one.tissue == "soft tissue")
+    assert soft.edge == pytest.approx(0.5, rel=0.15)
+    assert np.hypot(soft.factor * 2.0, soft.floor_hu) == pytest.approx(4.0, rel=0.2)
+
+
+def test_bands_of_rows_give_what_the_whole_slice_gives(monkeypatch):
+    hu = np.random.default_rng(8).normal(0, 300, (70, 30)).astype(np.float32)
+    std = np.random.default_rng(9).uniform(0, 20, hu.shape).astype(np.float32)
+    places = tuple(TissueSpread(name, at, 1.0 + n, 5.0, 0.1 * n) for n, (name, at) in enumerate(PLACES_HU.items()))
+    calibration = SpreadCalibration(4, 2, 8, 1.0, 0.0, 0.95, places)
+    whole = calibration.by_tissue(std, hu, local_contrast(hu, 4))
+    monkeypatch.setattr(uncertainty, "BAND_ROWS", 16)
+    np.testing.assert_allclose(calibration.apply(std, hu), whole, rtol=1e-4)
 
 
 def test_a_place_without_pixels_takes_the_nearest_fit():
