@@ -12,6 +12,7 @@ TINY_AUTOENCODER = AutoencoderConfig(latent_channels=2, channels=(8, 16), res_bl
 
 TINY_DENOISER = replace(
     PRESETS["t"],
+    noise_everywhere=False,
     latent_channels=2,
     hidden=16,
     depth=1,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
@@ -16,10 +17,10 @@ from qdm_med.models.compared.image_network import ImageNetwork
 from qdm_med.models.qdm.config import PRESETS
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.natural.experiment import load_experiment
-from qdm_med.serialise import from_mapping
+from qdm_med.serialise import from_mapping, to_mapping
 from qdm_med.training.adversary import PatchAdversary
 from qdm_med.training.comparison import ComparisonConfig
-from qdm_med.training.experiment import load_config, read_yaml
+from qdm_med.training.experiment import load_config, read_yaml, save_config
 from qdm_med.training.vae import VaeBatch, VaeObjective, structural_distance
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
@@ -31,14 +32,10 @@ def test_every_configuration_loads_and_is_named_after_its_file(path):
     assert load_experiment(path).name == path.stem.replace("_", "-")
 
 
-@pytest.mark.parametrize("preset", ["t", "s", "b", "l"])
-def test_configurations_describe_the_presets(preset):
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_trained_by_a_configuration(preset):
     described = [load_config(path).denoiser for path in CONFIGS if path.stem.startswith(f"qdm_{preset}")]
-    assert described
-    # Where the chain has noise is a matter of training, not of the weights' shape; T's last stages add the encoder.
-    free = {"noise_everywhere": False, "source_channels": 0, "source_blocks": 0}
-    assert {replace(one, **free) for one in described} == {replace(PRESETS[preset], **free)}
-    assert PRESETS[preset] in [replace(one, noise_everywhere=False) for one in described]
+    assert PRESETS[preset] in described
 
 
 def test_the_baselines_on_latents_differ_from_each_other_in_the_chain_alone():
@@ -160,3 +157,26 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
 def test_values_out_of_range_are_refused():
     with pytest.raises(ConfigError, match="batch"):
         replace(load_config(CONFIGS[0]).loop, batch=0)
+
+
+def test_a_preset_stands_for_its_numbers_and_what_is_written_beside_it_comes_first(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\ndenoiser:\n  preset: s\n  depth: 2\n")
+    assert load_config(path).denoiser == replace(PRESETS["s"], depth=2)
+    save_config(load_config(path), tmp_path / "spelt_out.yaml")
+    assert "preset" not in (tmp_path / "spelt_out.yaml").read_text()
+    assert load_config(tmp_path / "spelt_out.yaml") == load_config(path)
+
+
+def test_an_unknown_preset_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\ndenoiser:\n  preset: xl\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: denoiser\.preset 'xl' is unknown; known: t, c, s, b, l"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_no_configuration_repeats_a_number_of_its_preset(path):
+    section = yaml.safe_load(path.read_text()).get("denoiser") or {}
+    numbers = to_mapping(PRESETS[section["preset"]]) if "preset" in section else {}
+    assert not {key for key, value in section.items() if numbers.get(key) == value}

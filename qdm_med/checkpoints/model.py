@@ -23,7 +23,7 @@ from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
-from qdm_med.models.qdm.quadtree import QuadtreeKind
+from qdm_med.models.qdm.names import QuadtreeKind
 from qdm_med.uncertainty import SpreadCalibration
 
 FORMAT = "qdm-med/1"

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qdm_med.cli.upscale import ConsistencyName, ModeName, PrecisionName, QuadtreeName
+from qdm_med.inference import names
+from qdm_med.inference.names import ConsistencyName, ModeName
 from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
+from qdm_med.models.qdm.names import QuadtreeKind
 
 if TYPE_CHECKING:
     from qdm_med.archive.run import Request
@@ -36,11 +38,11 @@ Consistency = Annotated[ConsistencyName, typer.Option(help="Agreement with the s
 Uncertainty = Annotated[
     bool, typer.Option("--uncertainty", help="Write the samples' standard deviation beside each series.")
 ]
-QuadtreeOption = Annotated[QuadtreeName | None, typer.Option(help="paper or adaptive. Default: the model's.")]
+QuadtreeOption = Annotated[QuadtreeKind | None, typer.Option(help="paper or adaptive. Default: the model's.")]
 Threshold = Annotated[float | None, typer.Option(help="Quadtree threshold. Default: the model's.")]
 NoiseFactor = Annotated[float | None, typer.Option(help="Adaptive quadtree: times the range of noise alone.")]
 Tile = Annotated[int | None, typer.Option(help="Side of a tile in source pixels. Default: the model's.")]
-Precision = Annotated[PrecisionName, typer.Option(help="float32, or bfloat16, which is faster on GPUs only.")]
+Precision = Annotated[names.Precision, typer.Option(help="float32, or bfloat16, which is faster on GPUs only.")]
 MaxMemory = Annotated[float | None, typer.Option(help="GiB that a series may take; tiles are made small enough.")]
 Force = Annotated[bool, typer.Option("--force", help="Accept sources that qdm-med has made.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse series unlike what the model was trained on.")]

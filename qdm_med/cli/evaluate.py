@@ -10,7 +10,8 @@ import typer
 
 from qdm_med.cli.clinical import judge_clinically
 from qdm_med.cli.photo import EVAL_OPTIONS, evaluate_photographs, refuse_others
-from qdm_med.cli.upscale import ConsistencyName, QuadtreeName
+from qdm_med.inference.names import ConsistencyName
+from qdm_med.models.qdm.names import QuadtreeKind
 from qdm_med.natural.formats import BENCHMARKS
 
 CLINICAL = "clinical"
@@ -57,7 +58,7 @@ def evaluate(
     steps: Annotated[str, typer.Option(help="Sampling steps, such as 1,4,15. Default: the model's.")] = "",
     threshold: Annotated[str, typer.Option(help="Quadtree thresholds, such as 0,0.15. Default: the model's.")] = "",
     quadtree: Annotated[
-        QuadtreeName | None, typer.Option(help="Kind of quadtree: paper or adaptive. Default: the model's.")
+        QuadtreeKind | None, typer.Option(help="Kind of quadtree: paper or adaptive. Default: the model's.")
     ] = None,
     consistency: Annotated[
         str,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qdm_med.cli.talk import TALK, stamped
-from qdm_med.cli.upscale import ConsistencyName
+from qdm_med.inference.names import ConsistencyName
 from qdm_med.io.options import SyntaxName, WriterOptions
 
 

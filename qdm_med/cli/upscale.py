@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from qdm_med.cli.photo import UPSCALE_OPTIONS, refuse_others, upscale_photograph
+from qdm_med.inference.names import ConsistencyName, FusionName, ModeName, Precision
 from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
+from qdm_med.models.qdm.names import QuadtreeKind
 from qdm_med.natural.formats import is_photo
 
-ModeName = Literal["faithful", "balanced", "detailed"]
-ConsistencyName = Literal["off", "local", "spread", "soft", "hard"]
-FusionName = Literal["gaussian", "halo"]
-QuadtreeName = Literal["paper", "adaptive"]
-PrecisionName = Literal["float32", "bfloat16"]
 QUALITY, SOURCE, DICOM, PERFORMANCE = "Quality", "Source and its units", "DICOM output", "Performance"
 """Panels of the help; what has none is for every day."""
 
@@ -94,7 +91,7 @@ def upscale(
         ),
     ] = None,
     quadtree: Annotated[
-        QuadtreeName | None,
+        QuadtreeKind | None,
         typer.Option(
             rich_help_panel=QUALITY,
             help="paper (one level) or adaptive (above the noise, patient only). Default: the model's.",
@@ -123,7 +120,7 @@ def upscale(
         ),
     ] = None,
     precision: Annotated[
-        PrecisionName,
+        Precision,
         typer.Option(rich_help_panel=PERFORMANCE, help="float32, or bfloat16, which is faster on GPUs only."),
     ] = "float32",
     max_memory: Annotated[

@@ -28,9 +28,10 @@ from qdm_med.evaluation.methods.qdm import dense, downstream_only, qdm
 from qdm_med.evaluation.methods.recorded import recorded
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
 from qdm_med.evaluation.selection import Selection
-from qdm_med.inference.options import ConsistencyName, ModeName, UpscaleOptions
+from qdm_med.inference.names import ConsistencyName, ModeName
+from qdm_med.inference.options import UpscaleOptions
 from qdm_med.intensity import IntensityMap
-from qdm_med.models.qdm.quadtree import QuadtreeKind
+from qdm_med.models.qdm.names import QuadtreeKind
 from qdm_med.resample import bicubic, lanczos
 
 BENCHMARK_SCALES: Mapping[str, int] = MappingProxyType({"med-sr4": 4, "med-sr8": 8})

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qdm_med.inference.consistency import back_projected
 from qdm_med.inference.fusion import TileFusion, fade_in, gaussian_profile, halo_profile
-from qdm_med.inference.options import ConsistencyName, FusionName
+from qdm_med.inference.names import ConsistencyName, FusionName
 from qdm_med.inference.plan import MARGIN, Region, SlicePlan, Tile
 from qdm_med.intensity import IntensityMap
 from qdm_med.resample import upsample

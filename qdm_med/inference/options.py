@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from qdm_med.checkpoints.model import ModelCard, Purpose
 from qdm_med.errors import ConfigError
+from qdm_med.inference.names import ConsistencyName, FusionName, ModeName, Precision
 from qdm_med.inference.tiling import OVERLAP, AnyTiling, HaloTiling, Tiling
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
-from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree, QuadtreeKind
+from qdm_med.models.qdm.names import QuadtreeKind
+from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree
 from qdm_med.uncertainty import SpreadCalibration, nearest_calibration
-
-Precision = Literal["float32", "bfloat16"]
-ModeName = Literal["faithful", "balanced", "detailed"]
-FusionName = Literal["gaussian", "halo"]
-ConsistencyName = Literal["off", "local", "spread", "soft", "hard"]
 
 
 class Mode(NamedTuple):

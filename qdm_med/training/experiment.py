@@ -15,8 +15,8 @@ from qdm_med.intensity import CompandedRange, IntensityMap
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
 from qdm_med.models.compared.image_network import ImageNetworkConfig
 from qdm_med.models.compared.unet import LatentUnetConfig
-from qdm_med.models.qdm.config import DenoiserConfig
-from qdm_med.models.qdm.quadtree import QuadtreeKind
+from qdm_med.models.qdm.config import DenoiserConfig, with_preset
+from qdm_med.models.qdm.names import QuadtreeKind
 from qdm_med.serialise import from_mapping, to_mapping
 from qdm_med.training.image import ImageTrainingConfig
 from qdm_med.training.loop import LoopConfig
@@ -73,17 +73,20 @@ def load_config(path: Path) -> ExperimentConfig:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read what a YAML file says, whatever it is.
+    """Read what a YAML file says, whatever it is; a preset of the denoiser is spelt out.
 
     Raises:
-        ConfigError: If the file is missing or no YAML.
+        ConfigError: If the file is missing or no YAML, or names a preset that is not there.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the path of a YAML file, such as one of configs/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if isinstance(values, dict) and isinstance(section := values.get("denoiser"), dict):
+        values["denoiser"] = with_preset(section, where=str(path))
+    return values
 
 
 def save_config(config: object, path: Path) -> None:

@@ -12,7 +12,7 @@ from qdm_med.data.pairs import full_pairs
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig, KlVae
-from qdm_med.models.conditioning import upsample
+from qdm_med.resample import upsample
 
 MEASURED = 18
 """Training slices, evenly spaced, that are measured."""

@@ -77,9 +77,10 @@ def test_a_network_without_a_mask_has_no_threshold(card):
         replace(card, denoiser=UNET)
 
 
-def test_the_embedded_card_is_that_of_the_tiny_preset():
-    embedded, _ = read_card(default_checkpoint("benchmark"))
-    assert replace(embedded.denoiser, noise_everywhere=False) == PRESETS["t"]
+@pytest.mark.parametrize(("which", "preset"), [("benchmark", "t"), ("clinical", "c")])
+def test_the_embedded_cards_are_those_of_their_presets(which, preset):
+    embedded, _ = read_card(default_checkpoint(which))
+    assert embedded.denoiser == PRESETS[preset]
 
 
 def test_autoencoders_are_told_apart_by_their_weights(path):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from qdm_med.cli import upscale as cli
 from qdm_med.data.noise_level import noise_hu
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.inference import options
 from qdm_med.inference.options import MODES, UpscaleOptions
 from qdm_med.inference.upscaler import Upscaler
-from qdm_med.models.qdm.quadtree import PaperQuadtree, QuadtreeKind
+from qdm_med.models.qdm.quadtree import PaperQuadtree
 from qdm_med.resample import block_mean
 from qdm_med.volume import CtSlice
 
@@ -123,17 +120,3 @@ def test_consistency_is_as_asked(tiny_checkpoint, consistency, largest):
         assert difference.max() <= 2 * noise_hu(hu) + 1e-2
     if consistency != "hard":
         assert difference.max() > 1.0
-
-
-@pytest.mark.parametrize(
-    ("on_the_command_line", "of_the_library"),
-    [
-        (cli.ModeName, options.ModeName),
-        (cli.ConsistencyName, options.ConsistencyName),
-        (cli.QuadtreeName, QuadtreeKind),
-        (cli.PrecisionName, options.Precision),
-    ],
-)
-def test_the_command_line_knows_the_names_of_the_library(on_the_command_line, of_the_library):
-    # Stated twice, because importing the library's would make --help wait for torch.
-    assert get_args(on_the_command_line) == get_args(of_the_library)

@@ -15,7 +15,15 @@ from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, Denoise
 
 SCHEDULE = ResidualShiftSchedule.from_config(ScheduleConfig())
 SHAPE = replace(
-    PRESETS["t"], latent_channels=16, hidden=16, depth=1, heads=2, trunk_channels=8, source_channels=8, source_blocks=1
+    PRESETS["t"],
+    noise_everywhere=False,
+    latent_channels=16,
+    hidden=16,
+    depth=1,
+    heads=2,
+    trunk_channels=8,
+    source_channels=8,
+    source_blocks=1,
 )
 
 

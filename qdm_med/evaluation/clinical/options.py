@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from qdm_med.errors import ConfigError
-from qdm_med.inference.options import ModeName
+from qdm_med.inference.names import ModeName
 
 SCALES = (4, 8)
 """Magnifications that there are."""

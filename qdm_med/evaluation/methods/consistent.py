@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from qdm_med.evaluation.methods.method import Method, Restored
 from qdm_med.inference.consistency import back_projected
-from qdm_med.inference.options import ConsistencyName
+from qdm_med.inference.names import ConsistencyName
 from qdm_med.volume import FloatArray
 
 

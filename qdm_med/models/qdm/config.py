@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from qdm_med.errors import ConfigError
 
@@ -124,10 +124,51 @@ PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(
             predict_shift=True,
             attend_to_active_only=True,
             rescale_positions=False,
+            noise_everywhere=True,
+        ),
+        "c": DenoiserConfig(
+            latent_channels=16,
+            hidden=128,
+            depth=3,
+            heads=4,
+            trunk_channels=48,
+            head_blocks=1,
+            source_channels=48,
+            source_blocks=8,
+            source_sees="contrast",
+            source_is_base=True,
+            predict_shift=True,
+            see_shift=True,
+            noise_everywhere=True,
+            attend_to_active_only=True,
+            rescale_positions=False,
         ),
         "s": DenoiserConfig(condition_channels=3, hidden=384, depth=6, heads=6),
         "b": DenoiserConfig(condition_channels=3, hidden=768, depth=6, heads=12),
         "l": DenoiserConfig(condition_channels=3, hidden=1024, depth=12, heads=16),
     }
 )
-"""T for CPUs (PAPER section 11), S, B and L of the paper (Table 1), conditioned on three channels as released."""
+"""T and C are the embedded models, made for CPUs; S, B and L are the paper's (arXiv 2503.12015, Table 1), conditioned on three
+channels as released. A configuration names one as ``preset`` and states only what it changes."""
+
+
+def with_preset(section: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """A configuration's ``denoiser`` section with the numbers of the preset that it names, its own numbers over them.
+
+    >>> with_preset({"preset": "s", "depth": 2}, where="a.yaml")["heads"]
+    6
+
+    Args:
+        section: The section as it was written, with or without ``preset``.
+        where: What it is a part of, for errors.
+
+    Raises:
+        ConfigError: If there is no such preset.
+    """
+    own = dict(section)
+    name = own.pop("preset", None)
+    if name is None:
+        return own
+    if name not in PRESETS:
+        raise ConfigError(f"{where}: denoiser.preset {name!r} is unknown; known: {', '.join(PRESETS)}")
+    return asdict(PRESETS[name]) | own

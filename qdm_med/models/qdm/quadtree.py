@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from qdm_med.errors import ConfigError
 from qdm_med.models.qdm.adaptive_quadtree import adaptive_quadtree_mask
+from qdm_med.models.qdm.names import QuadtreeKind
 
 LARGEST_THRESHOLD = 2.0
 """Width of the network's range."""
@@ -68,7 +69,6 @@ class AdaptiveQuadtree:
 
 
 Quadtree = PaperQuadtree | AdaptiveQuadtree
-QuadtreeKind = Literal["paper", "adaptive"]
 
 
 def block_level(image_size: tuple[int, int], mask_size: tuple[int, int]) -> int:

@@ -88,7 +88,14 @@ def test_an_image_does_not_depend_on_its_companions(lively):
 def test_the_configuration_tells_the_network():
     assert isinstance(build_network(TINY), LatentUnet)
     two_stream = replace(
-        PRESETS["t"], hidden=16, depth=1, heads=2, trunk_channels=8, source_channels=8, source_blocks=1
+        PRESETS["t"],
+        noise_everywhere=False,
+        hidden=16,
+        depth=1,
+        heads=2,
+        trunk_channels=8,
+        source_channels=8,
+        source_blocks=1,
     )
     assert isinstance(build_network(two_stream), TwoStreamDenoiser)
 

@@ -26,7 +26,15 @@ from qdm_med.models.qdm.windows import WindowPlan
 TOLERANCE = 1e-4  # the golden README's: summation order alone gives 1e-5
 
 TINY_T = replace(
-    PRESETS["t"], latent_channels=2, hidden=32, depth=2, heads=2, trunk_channels=8, source_channels=8, source_blocks=1
+    PRESETS["t"],
+    noise_everywhere=False,
+    latent_channels=2,
+    hidden=32,
+    depth=2,
+    heads=2,
+    trunk_channels=8,
+    source_channels=8,
+    source_blocks=1,
 )
 
 
