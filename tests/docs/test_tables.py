@@ -8,7 +8,7 @@ import pytest
 
 from qdm_med.evaluation.columns import COLUMNS
 from tests.docs.pages import INLINE_CODE, PAGES, ROOT, prose
-from tools.docs_tables import MARKED, TABLES, commands, with_tables
+from tools.docs_tables import MARKED, TABLES, commands, table, with_tables
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 OPTIONS = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
@@ -53,6 +53,10 @@ def test_every_column_stands_in_the_glossary():
     glossary = (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8").split("## Glossary")[1]
     assert [name for name in COLUMNS if f"| `{name}` |" not in glossary] == []
     assert all(one.words for one in COLUMNS.values())
+
+
+def test_what_would_end_a_cell_is_escaped():
+    assert table(["a", "b"], [["1", "x|y"]]) == "| a | b |\n|---|---|\n| 1 | x\\|y |\n"
 
 
 def test_a_table_that_is_not_the_codes_is_seen():
