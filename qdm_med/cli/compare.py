@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qdm_med.cli.evaluate import names
+from qdm_med.cli.evaluate import named_folder, names
 
 
 def compare(
@@ -25,6 +25,10 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="Of the first network and interpolation, as for `eval`.")
     ] = "bicubic,lanczos,qdm,faithful",
+    results: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=DIR: results of another program as for `eval`, in DIR/med-sr4 and DIR/med-sr8."),
+    ] = None,
     fidelity: Annotated[bool, typer.Option(help="Measure fidelity too, into the folders of the benchmarks.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     lpips_backbone: Annotated[
@@ -38,6 +42,9 @@ def compare(
     from qdm_med.training.comparison import train_members
     from qdm_med.training.runs import Start
 
-    options = BenchmarkOptions("med-sr4", split=split, every=every, methods=names(methods), fidelity=fidelity)
+    programs = tuple(map(named_folder, results or ()))
+    options = BenchmarkOptions(
+        "med-sr4", split=split, every=every, methods=names(methods), results=programs, fidelity=fidelity
+    )
     start = Start(data, out, device, True, lambda line: typer.echo(line, err=True), lpips_backbone)
     typer.echo(scored(train_members(comparison, start, vae, minutes), start, options))

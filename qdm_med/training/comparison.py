@@ -133,11 +133,20 @@ def compare(trained: Sequence[Trained], start: Start, options: BenchmarkOptions)
     Args:
         trained: The networks; the first is under test.
         start: Data, device, and the folder; scores of a killed run are kept.
-        options: What all benchmarks have in common; name, models and counting are set here.
+        options: What all benchmarks have in common; name, models and counting are set here. Of ``results``, every folder holds
+            one of each benchmark's name.
 
     Returns:
         The table and where the network under test leads, as Markdown; also written into the folder.
+
+    Raises:
+        ConfigError: If a folder of results holds none of a benchmark.
     """
+    for _, folder in options.results:
+        if not any((folder / benchmark).is_dir() for benchmark in BENCHMARK_SCALES):
+            raise ConfigError(
+                f"{folder}: holds none of {', '.join(BENCHMARK_SCALES)}; give each benchmark's results a folder"
+            )
     rows: list[SliceScore] = []
     for benchmark, scale in BENCHMARK_SCALES.items():
         if scale in trained[0].scales:
@@ -153,9 +162,11 @@ def _scores(
 ) -> Sequence[SliceScore]:
     first, *others = [one for one in trained if scale in one.scales]
     device = pick_device(start.device)
+    start.report(f"scoring {benchmark}: {first.name}, {', '.join(one.name for one in others)}")
     wanted = replace(
         options,
         benchmark=benchmark,
+        results=tuple((name, own) for name, folder in options.results if (own := folder / benchmark).is_dir()),
         latent_models=tuple(one.checkpoint for one in others if one.model not in IMAGE_MODELS),
         image_models=tuple(one.checkpoint for one in others if one.model in IMAGE_MODELS),
         count_macs=True,

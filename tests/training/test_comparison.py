@@ -7,10 +7,12 @@ from itertools import count
 
 import pytest
 import torch
+from PIL import Image
 
 from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
+from qdm_med.evaluation.run import export_benchmark
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.compared.image_network import ImageNetworkConfig
 from qdm_med.training import loop
@@ -99,6 +101,22 @@ def test_one_call_trains_all_and_makes_one_table_of_both_scales(store, vae, tmp_
     assert float(ours["GMAC a slice"]) >= 0
     assert "x4: ours leads in " in text
     assert "x8: ours leads in " in text
+
+
+def test_results_of_a_program_stand_in_the_table_of_their_benchmark(store, vae, tmp_path):
+    begin = start(store, tmp_path / "out")
+    trained = train_members(written(tmp_path, [("qdm", QDM)]), begin, vae)
+    options = BenchmarkOptions("med-sr4", methods=("bicubic",), fidelity=False)
+    export_benchmark(store, load_checkpoint(trained[0].checkpoint), options, tmp_path / "inputs")
+    (tmp_path / "theirs" / "med-sr4").mkdir(parents=True)
+    for path in (tmp_path / "inputs" / "png").iterdir():
+        with Image.open(path) as image:
+            image.resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "theirs" / "med-sr4" / path.name)
+    text = compare(trained, begin, replace(options, results=(("theirs", tmp_path / "theirs"),)))
+    assert "| x4 | theirs |  | n/a |" in text
+    assert "| x8 | theirs |" not in text
+    with pytest.raises(ConfigError, match="holds none of med-sr4, med-sr8"):
+        compare(trained, begin, replace(options, results=(("none", tmp_path),)))
 
 
 def test_what_is_trained_is_not_trained_again(store, vae, tmp_path):
