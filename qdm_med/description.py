@@ -1,4 +1,4 @@
-"""What is in a folder of images, a slice store or a checkpoint, in JSON types: ``qdm-med info``."""
+"""Describe a folder of images, a slice store or a checkpoint in JSON types: ``qdm-med info``."""
 
 from __future__ import annotations
 

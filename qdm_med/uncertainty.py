@@ -1,4 +1,4 @@
-"""From how far samples lie apart to how far the truth lies: a calibration that belongs to a model's weights.
+"""Calibrate how far samples lie apart to how far the truth lies: a calibration belongs to a model's weights.
 
 Samples of one input agree more with each other than with the truth: all share what the model gets wrong, and none knows
 the noise of a slice that nobody has seen. Both are measured on patients that the model was not trained on.

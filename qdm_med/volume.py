@@ -1,4 +1,4 @@
-"""What a CT volume is here: slices in HU, where they lie in the patient, where they came from.
+"""Volume of CT: slices in HU, where they lie in the patient, where they came from.
 
 Slices are read when asked for, so a volume of any length needs the memory of one slice.
 """

@@ -1,4 +1,4 @@
-"""What happened in an archive, one JSON line an event; the last of a series says how it stands."""
+"""Events of an archive, one JSON line each; the last of a series says how it stands."""
 
 from __future__ import annotations
 

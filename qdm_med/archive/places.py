@@ -1,4 +1,4 @@
-"""Where the output of a series goes: beside its fellows in a tree of the same shape."""
+"""Place the output of a series: beside its fellows in a tree of the same shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands beside every finished series: from what, with what and to what it was made."""
+"""Receipt beside every finished series: from what, with what and to what it was made."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Request:
 
         Raises:
             CheckpointError: If the model cannot be read or was not trained for the scale.
-            ConfigError: If an option does not serve the model.
+            ConfigError: If an option does not fit the model.
         """
         card, sha256 = read_card(checkpoint)
         settings = Settings(options.settled_for(card), card.name, sha256, device="", **others)

@@ -1,4 +1,4 @@
-"""What determines the outputs of an archive: every option, the model, the versions. Two of them are never mixed."""
+"""Settings that determine the outputs of an archive: every option, the model, the versions. Two of them are never mixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is: counted from what happens, told as one snapshot."""
+"""Tally of a run: counted from what happens, told as one snapshot."""
 
 from __future__ import annotations
 

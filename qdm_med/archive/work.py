@@ -1,4 +1,4 @@
-"""What runs on a worker: one series after the other, the model loaded once, every end told as a record."""
+"""Work on one worker: one series after the other, the model loaded once, every end told as a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``qdm-med archive`` says to a person."""
+"""Words of ``qdm-med archive`` to a person."""
 
 from __future__ import annotations
 

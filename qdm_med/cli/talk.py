@@ -1,4 +1,4 @@
-"""How much the commands say, and where else: quiet, verbose, a log file. The results themselves go to stdout in any case."""
+"""Verbosity of the commands: quiet, verbose, a log file. The results themselves go to stdout in any case."""
 
 from __future__ import annotations
 

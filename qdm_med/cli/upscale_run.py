@@ -1,4 +1,4 @@
-"""What ``qdm-med upscale`` does with the options that it was given: one series, or one after the other."""
+"""Run ``qdm-med upscale`` with the options that it was given: one series, or one after the other."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class UpscaleRun:
 
             check_report_place(self._asked.report, source, target, overwrite=self._asked.writing.overwrite)
         if self._asked.matrix is None and self._asked.spacing is None:
-            _ = self._upscaler  # a checkpoint that does not serve is told before a long series is read
+            _ = self._upscaler  # a checkpoint that is invalid is told before a long series is read
         if choice.number is None and choice.description is None:
             self._what_is_there(source, target, choice.uid)
         else:

@@ -1,4 +1,4 @@
-"""How noisy a slice is."""
+"""Noise of a slice, measured."""
 
 from __future__ import annotations
 

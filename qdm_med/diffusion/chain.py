@@ -1,4 +1,4 @@
-"""What process and sampler need to know of a chain, whichever it is."""
+"""Chain as process and sampler know it, whichever it is."""
 
 from __future__ import annotations
 

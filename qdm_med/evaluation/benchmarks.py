@@ -116,7 +116,7 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
     """The methods of a run, each name once, but for those that are results of other programs.
 
     Raises:
-        CheckpointError: If a checkpoint or network does not serve the benchmark's scale, or has another autoencoder.
+        CheckpointError: If a checkpoint or network was not trained for the benchmark's scale, or has another autoencoder.
         ConfigError: If steps or thresholds are out of range, or spandrel is wanted and missing.
     """
     intensity = checkpoint.card.intensity

@@ -1,4 +1,4 @@
-"""What the columns of a benchmark mean: one table, and a column that is not in it does not exist.
+"""Columns of a benchmark and their meaning: one table, and a column that is not in it does not exist.
 
 To add a metric, compute it in :mod:`qdm_med.evaluation.scoring` and describe it here; a test holds that what is scored and
 what is described are the same.

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its receipt, its summary, and how to make the benchmark again."""
+"""Receipt and summary of a run, and the record from which the benchmark is made again."""
 
 from __future__ import annotations
 

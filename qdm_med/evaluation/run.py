@@ -72,7 +72,7 @@ class Outputs:
     """What a run writes beside the tables that it returns.
 
     Attributes:
-        out: Folder for receipt, cases, summary and manifest; a killed run is gone on with.
+        out: Folder for receipt, cases, summary and manifest; a killed run resumes.
         report: HTML file.
         sheet: PNG of all methods side by side; the report shows it, too.
         regions: CSV with the boxes of the sheet; without it they are found, on the slices that the report shows.

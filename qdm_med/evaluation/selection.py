@@ -1,4 +1,4 @@
-"""Where a benchmark's slices come from: a prepared store, or a tree of CT files that is prepared on the fly."""
+"""Select a benchmark's slices: from a prepared store, or a tree of CT files that is prepared on the fly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a slice shows the patient: neither air around the patient, nor the table, nor padding."""
+"""Mask of the patient in a slice: neither air around the patient, nor the table, nor padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From super-resolved tiles to a slice in HU: fused, set into the interpolated source, and true to it."""
+"""Finish a slice in HU from its super-resolved tiles: fused, set into the interpolated source, and true to it."""
 
 from __future__ import annotations
 

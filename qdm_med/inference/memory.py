@@ -1,4 +1,4 @@
-"""How much memory a run will take, and the largest tile that a limit allows.
+"""Memory that a run will take, and the largest tile that a limit allows.
 
 The figures are upper bounds fitted to measured peaks on CPUs; a test holds them against the operating system's count.
 """

@@ -1,4 +1,4 @@
-"""How a checkpoint is run: single options, and modes that name useful combinations of them."""
+"""Options of a run of a checkpoint, and modes that name useful combinations of them."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class UpscaleOptions:
 
         Raises:
             CheckpointError: If the model was not trained for the scale.
-            ConfigError: If a number is out of range or an option does not serve the model.
+            ConfigError: If a number is out of range or an option does not fit the model.
         """
         steps, samples, temperature = self.sampling_for(card)
         quadtree = self.quadtree_for(card)

@@ -1,4 +1,4 @@
-"""What a slice asks for, planned before anything is computed: its tiles, their active leaves, and its noise."""
+"""Plan one slice before anything is computed: its tiles, their active leaves, and its noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the samples of a slice lie apart: one running mean and one running sum, however many there are."""
+"""Spread of the samples of a slice: one running mean and one running sum, however many there are."""
 
 from __future__ import annotations
 

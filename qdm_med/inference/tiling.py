@@ -1,4 +1,4 @@
-"""Where the overlapping tiles of a large slice lie: as in the paper, or no more of them than the network's reach needs."""
+"""Tiling of a large slice: overlapping as in the paper, or no more tiles than the network's reach needs."""
 
 from __future__ import annotations
 

@@ -189,8 +189,8 @@ def load_upscaler(
     """Load a checkpoint, by default the embedded one for clinical slices, ready to run; see :func:`find_checkpoint`.
 
     Raises:
-        CheckpointError: If the file is missing, damaged or does not serve.
-        ConfigError: If an option or the device does not serve.
+        CheckpointError: If the file is missing, damaged or invalid.
+        ConfigError: If an option or the device is invalid.
     """
     target = pick_device(device)
     return Upscaler(load_checkpoint(find_checkpoint(checkpoint)), options or UpscaleOptions(), device=target)

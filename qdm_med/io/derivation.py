@@ -1,4 +1,4 @@
-"""What is recorded in an output about how it was made, and what identifies the job of making it."""
+"""Derivation of an output: the record of how it was made, and what identifies the job of making it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tree of files holds, series by series, and what of it would be refused and why."""
+"""Describe a tree of files series by series: what it holds, what of it would be refused, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an output is written: what a user may choose, whatever the format."""
+"""Options of an output: what a user may choose of how it is written, whatever the format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a folder holds, in one order on every machine."""
+"""Walk a folder: its files, in one order on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the denoiser is told of a low-resolution image: one recipe for training, inference and benchmarks."""
+"""Conditioning of the denoiser on a low-resolution image: one recipe for training, inference and benchmarks."""
 
 from __future__ import annotations
 

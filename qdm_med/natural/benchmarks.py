@@ -84,7 +84,7 @@ def cases_of(benchmark: str, folder: Path, *, scale: int, seed: int = 0, every: 
 
     Raises:
         ConfigError: If the benchmark is unknown.
-        DataError: If the folder or a file in it does not serve.
+        DataError: If the folder or a file in it is invalid.
     """
     if benchmark not in BENCHMARKS:
         raise ConfigError(f"benchmark {benchmark!r} is unknown; known: {', '.join(BENCHMARKS)}")

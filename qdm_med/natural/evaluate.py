@@ -162,7 +162,7 @@ def evaluate_natural(
         progress: Called with the number of photographs that are done, and again, since the number is not known before.
 
     Raises:
-        QdmMedError: If a folder, a file, an option or the checkpoint does not serve.
+        QdmMedError: If a folder, a file, an option or the checkpoint is invalid.
     """
     thresholds = wanted.thresholds or (checkpoint.card.threshold,)
     upscalers = {

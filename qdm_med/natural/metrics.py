@@ -1,4 +1,4 @@
-"""How good a super-resolved photograph is, as the field measures it.
+"""Metrics of a super-resolved photograph, as the field measures it.
 
 PSNR and SSIM on Y of BT.601, LPIPS in RGB; without a reference CLIPIQA, MUSIQ and BRISQUE of IQA-PyTorch, if the user has
 installed it. IQA-PyTorch is licensed for non-commercial use only, so it is no dependency, and nothing of it is in here.

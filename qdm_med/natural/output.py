@@ -44,7 +44,7 @@ class PhotoWriter:
 
     Raises:
         DataError: If the format cannot hold it.
-        SeriesError: If the place does not serve.
+        SeriesError: If the place is invalid.
     """
 
     def __init__(self, source: Photo, out: Path, *, scale: int, software: str, overwrite: bool = False) -> None:

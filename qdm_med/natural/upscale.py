@@ -253,7 +253,7 @@ def load_photo_upscaler(checkpoint: Path, options: PhotoOptions, *, device: str 
     """Load a natural-image checkpoint, ready to run.
 
     Raises:
-        CheckpointError: If the file is missing, damaged or does not serve.
-        ConfigError: If an option or the device does not serve.
+        CheckpointError: If the file is missing, damaged or invalid.
+        ConfigError: If an option or the device is invalid.
     """
     return PhotoUpscaler(load_natural(checkpoint), options, device=pick_device(device))

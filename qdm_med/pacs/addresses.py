@@ -1,4 +1,4 @@
-"""Who is who on the network: nodes that series go to, web services, and callers that may come in."""
+"""Addresses on the network: nodes that series go to, web services, and callers that may come in."""
 
 from __future__ import annotations
 

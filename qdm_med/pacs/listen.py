@@ -110,7 +110,7 @@ def listen(
 ) -> None:
     """Listen until ``stop`` is set, by default for ever.
 
-    What an earlier listener left in the spool, killed or not, is gone on with.
+    What an earlier listener left in the spool, killed or not, is taken up.
 
     Args:
         root: Spool folder.

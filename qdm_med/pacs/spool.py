@@ -1,4 +1,4 @@
-"""What a listener holds, on disk, so that a kill at any moment loses nothing that was answered with Success.
+"""Spool of a listener, on disk, so that a kill at any moment loses nothing that was answered with Success.
 
 ``receiving/{series}/{instance}.dcm`` is what associations bring, ``queue/{number}/source/`` a series whose turn comes,
 ``queue/{number}/derived/`` its result, ``failed/{number}/`` what could not be super-resolved, with the reason. A folder

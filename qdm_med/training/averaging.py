@@ -1,4 +1,4 @@
-"""How the averaged weights remember."""
+"""Average the weights of a run, with a memory of choice."""
 
 from __future__ import annotations
 

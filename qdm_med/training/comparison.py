@@ -87,7 +87,7 @@ def train_members(path: Path, start: Start, vae: Path, minutes: float | None = N
         minutes: Takes the place of the comparison's.
 
     Raises:
-        QdmMedError: If a file, the data or a folder does not serve.
+        QdmMedError: If a file, the data or a folder is invalid.
     """
     comparison = from_mapping(ComparisonConfig, read_yaml(path), where=str(path))
     if minutes is not None:

@@ -1,4 +1,4 @@
-"""What all trainings on pairs of a slice and its degraded version share: batches, validation, the record of the data."""
+"""Common ground of all trainings on pairs of a slice and its degraded version: batches, validation, record of the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loop trains: the interface of both networks' tasks, and how the items of a step are shared out."""
+"""Task of the training loop: the interface of all networks' tasks, and how the items of a step are shared out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How clinical CT slices are sampled: a point spread wider than a pixel, and noise that a reconstruction has coloured.
+"""Degradation as clinical CT slices are sampled: a point spread wider than a pixel, and noise that a reconstruction coloured.
 
 Real-ESRGAN's first stage makes pixels that are sharper than any scanner's, and white noise. A clinical slice is
 oversampled: its point spread is one to two pixels wide, and its noise has little power at low frequencies, the kernel's

@@ -1,4 +1,4 @@
-"""How photographs are degraded: distributions, and what was drawn from them for one image.
+"""Parameters of the degradation of photographs: distributions, and what was drawn from them for one image.
 
 The numbers are those of Real-ESRGAN (arXiv 2107.10833, section 4.1) with QDM's probability of a second stage.
 """

@@ -1,4 +1,4 @@
-"""Which split a slice belongs to: always all slices of a patient to the same one."""
+"""Split the patients of a store: always all slices of a patient to the same side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From findings to figures, from figures to bars that are held or missed, and to words."""
+"""Judge findings: figures first, then bars that are held or missed, then words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: a table of every figure with its title, its bar, and the words for a bar that is missed.
+"""Measures of the clinical benchmark: a table of every figure with its title, its bar, and the words for a missed bar.
 
 A bar is a function of the figures of bicubic interpolation and of its back-projection on the same slices, so that it moves
 with the data. Both need no training: a network that does not do better has learnt nothing that helps.

@@ -1,4 +1,4 @@
-"""What a run of the clinical benchmark is asked for."""
+"""Options of a run of the clinical benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run of the clinical benchmark found: tables, verdicts, JSON."""
+"""Result of a run of the clinical benchmark: tables, verdicts, JSON."""
 
 from __future__ import annotations
 

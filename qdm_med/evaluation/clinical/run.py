@@ -141,7 +141,7 @@ def methods_at(checkpoint: Checkpoint, options: ClinicalOptions, scale: int, dev
     """The checkpoint in every mode that is asked for, under the modes' names.
 
     Raises:
-        CheckpointError: If it does not serve the scale.
+        CheckpointError: If it was not trained for the scale.
     """
     modes = options.modes or (DEFAULT_MODE[checkpoint.card.purpose],)
     ways = {mode: UpscaleOptions(scale=scale, seed=options.seed, mode=mode) for mode in modes}

@@ -1,1 +1,1 @@
-"""What is measured of a slice: figures of merit, fidelity, cost."""
+"""Measures of a slice: figures of merit, fidelity, cost."""

@@ -1,4 +1,4 @@
-"""By how much an image lies beside the reference: half a pixel lost between conventions is CT's commonest error."""
+"""Displacement of an image against the reference: half a pixel lost between conventions is CT's commonest error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a super-resolved slice agrees with its own source: what can be said where the true slice is not known."""
+"""Agreement of a super-resolved slice with its own source: what can be said where the true slice is not known."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def load_latent_model(path: Path, under_test: Checkpoint) -> Checkpoint:
     """Read a model that is compared with ``under_test``.
 
     Raises:
-        CheckpointError: If the file does not serve, or its autoencoder is another one.
+        CheckpointError: If the file is invalid, or its autoencoder is another one.
     """
     model = load_checkpoint(path)
     if not model.shares_autoencoder(under_test):

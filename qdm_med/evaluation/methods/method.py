@@ -1,4 +1,4 @@
-"""What a method is to a benchmark: HU of a low-resolution slice in, HU of a high-resolution slice out."""
+"""Method, as a benchmark sees it: HU of a low-resolution slice in, HU of a high-resolution slice out."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
     """The checkpoint as it is.
 
     Raises:
-        CheckpointError: If it does not serve the scale.
+        CheckpointError: If it was not trained for the scale.
         ConfigError: If steps or threshold are out of range.
     """
     upscaler = Upscaler(checkpoint, options, device=device)

@@ -1,4 +1,4 @@
-"""What another program made of a benchmark's inputs, read from its files: DiffBIR, SeeSR, anything."""
+"""Results of another program on a benchmark's inputs, read from its files: DiffBIR, SeeSR, anything."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def check_report_place(path: Path, source: Path, out: Path, *, overwrite: bool =
         overwrite: Whether a report there may be replaced.
 
     Raises:
-        ConfigError: If the name or the place does not serve.
+        ConfigError: If the name or the place is invalid.
     """
     place = path.resolve()
     if place.suffix.lower() not in SUFFIXES:

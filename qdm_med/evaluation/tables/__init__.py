@@ -1,1 +1,1 @@
-"""What the cases add up to: statistics, tables and curves."""
+"""Tables of what the cases add up to: statistics and curves."""

@@ -1,4 +1,4 @@
-"""What the paper's networks would cost on the masks of a threshold ablation: counted, not trained."""
+"""Cost of the paper's networks on the masks of a threshold ablation: counted, not trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From slices to patients: means, bootstrap confidence intervals, paired differences, limits of agreement.
+"""Statistics over patients: means, bootstrap confidence intervals, paired differences, limits of agreement.
 
 Slices of one patient are no independent witnesses: means are taken within patients first, and confidence intervals
 come from drawing patients, not slices.

@@ -1,1 +1,1 @@
-"""What a command does with a whole volume: look, estimate, explain, upscale."""
+"""Runs over a whole volume: look, estimate, explain, upscale."""

@@ -1,4 +1,4 @@
-"""What a run will do, told before it starts: work, time, memory and bytes."""
+"""Estimate a run before it starts: work, time, memory and bytes."""
 
 from __future__ import annotations
 

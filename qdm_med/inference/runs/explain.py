@@ -56,7 +56,7 @@ def explain_volume(
         Number of pictures.
 
     Raises:
-        QdmMedError: If the source does not serve or the folder is taken.
+        QdmMedError: If the source is invalid or the folder is taken.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SeriesError(f"{folder}: not an empty folder; choose another --explain-quadtree")

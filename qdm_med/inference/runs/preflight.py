@@ -1,4 +1,4 @@
-"""Is a series in Hounsfield units, and like what the model was trained on? Said before the first slice is computed."""
+"""Look at a series before the first slice is computed: is it in HU, and like what the model was trained on?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the outputs of many series go: a tree of the same shape."""
+"""Place the outputs of many series: a tree of the same shape."""
 
 from __future__ import annotations
 

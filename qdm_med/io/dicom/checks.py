@@ -1,4 +1,4 @@
-"""What makes a series unreadable for us, and what only deserves a warning (PS3.3 C.7.6.2, C.7.6.3, C.8.2.1)."""
+"""Check a series: what makes it unreadable for us, and what only deserves a warning (PS3.3 C.7.6.2, C.7.6.3, C.8.2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which elements of a CT image describe its old pixels or old encoding and cannot go into an image on a new grid."""
+"""Elements of a CT image that describe its old pixels or old encoding and cannot go into an image on a new grid."""
 
 from __future__ import annotations
 

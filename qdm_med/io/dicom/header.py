@@ -1,4 +1,4 @@
-"""What has to be known of a DICOM object before its pixels are touched: small, so that a tree of files fits."""
+"""Header of a DICOM object as far as it is needed before its pixels are touched: small, so that a tree of files fits."""
 
 from __future__ import annotations
 

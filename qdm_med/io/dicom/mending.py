@@ -1,4 +1,4 @@
-"""What a user knows better than a header about its Hounsfield units, applied in reading and recorded in the output."""
+"""Mend what a user knows better than a header about its Hounsfield units; applied in reading, recorded in the output."""
 
 from __future__ import annotations
 

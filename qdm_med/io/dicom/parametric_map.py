@@ -1,4 +1,4 @@
-"""How sure a derived series is of each pixel: a DICOM Parametric Map (PS3.3 A.75) beside every one of its images.
+"""Parametric Maps (PS3.3 A.75) of how sure a derived series is of each pixel, beside every one of its images.
 
 A series of single-frame maps, not one map of many frames: each is written when its slice is done, so that memory stays
 bounded, a killed run is taken up again, and a large series does not meet the 4 GiB that one DICOM element may hold.

@@ -1,4 +1,4 @@
-"""How a derived image says where it came from and who made it (PS3.3 C.7.6.1, C.12.1, C.12.2)."""
+"""Provenance of a derived image: where it came from and who made it (PS3.3 C.7.6.1, C.12.1, C.12.2)."""
 
 from __future__ import annotations
 

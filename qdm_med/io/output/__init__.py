@@ -1,1 +1,1 @@
-"""Where an output grows, and how it appears whole."""
+"""Output as it grows, and appears whole."""

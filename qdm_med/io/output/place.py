@@ -1,4 +1,4 @@
-"""May an output appear here? Everything that speaks against it is said before a byte is written."""
+"""Place of an output: everything that speaks against it is said before a byte is written."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def check_file(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...], *, 
         ``out``, absolute.
 
     Raises:
-        SeriesError: If the name or place does not serve.
+        SeriesError: If the name or place is invalid.
     """
     place = out.resolve()
     if not place.name.lower().endswith(suffixes):

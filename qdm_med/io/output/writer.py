@@ -1,4 +1,4 @@
-"""What all writers share: a checked place, a partial output that survives a kill, one rename at the end."""
+"""Writer, as far as all are alike: a checked place, a partial output that survives a kill, one rename at the end."""
 
 from __future__ import annotations
 

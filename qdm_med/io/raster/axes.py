@@ -1,4 +1,4 @@
-"""Along which axis of a file the slices of a scanner lie: super-resolution goes along the other two."""
+"""Find the axis of a file along which the slices of a scanner lie: super-resolution goes along the other two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What NIfTI, NRRD and MetaImage have in common: one file, a regular grid, values that are HU already."""
+"""Common ground of NIfTI, NRRD and MetaImage: one file, a regular grid, values that are HU already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the diffusion asks of an autoencoder, whichever it is."""
+"""Interface of an autoencoder, as the diffusion asks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which windows and tokens of the downstream grid are computed, and how tokens move between grid and computation."""
+"""Windows and tokens of the downstream grid that are computed, and how tokens move between grid and computation."""
 
 from __future__ import annotations
 
