@@ -23,6 +23,10 @@ NEIGHBOURHOOD = 2.0
 REACH = 5
 """Side, in source pixels, of the neighbourhood whose HU bound what a pixel inside it may become."""
 
+FAINT_HU = (60.0, 180.0)
+"""Range of a neighbourhood up to which it may hold nothing but noise and faint lesions, and from which it holds an edge: noise
+is no reason for overshoot, and a dark pixel of noise must not become a hole."""
+
 OVERSHOOT_HU = 250.0
 """How far a slice may leave the HU range of its source as a whole."""
 
@@ -74,11 +78,14 @@ def limit_overshoot(fine: FloatArray, source: FloatArray, scale: int) -> FloatAr
     return _within(fine, _plausible(source, scale), scale)
 
 
-def _plausible(source: FloatArray, scale: int) -> Bounds:
+def _plausible(source: FloatArray, scale: int, faint: tuple[float, float] = (0.0, 0.0)) -> Bounds:
+    """Bounds of every neighbourhood; one whose range lies below ``faint`` may not be left, one above it by its own width."""
     lowest, highest = minimum_filter(source, REACH, mode="nearest"), maximum_filter(source, REACH, mode="nearest")
     width = highest - lowest
-    lowest = np.maximum(lowest - width, source.min() - OVERSHOOT_HU)
-    highest = np.minimum(highest + width, source.max() + OVERSHOOT_HU)
+    none, full = faint
+    beyond = width * np.clip((width - none) / (full - none), 0, 1) if full > none else width
+    lowest = np.maximum(lowest - beyond, source.min() - OVERSHOOT_HU)
+    highest = np.minimum(highest + beyond, source.max() + OVERSHOOT_HU)
     return lowest.repeat(scale, axis=1)[:, None], highest.repeat(scale, axis=1)[:, None]
 
 
@@ -94,6 +101,19 @@ def agree_with_source(fine: FloatArray, source: FloatArray, scale: int) -> Float
     """
     bounds = _plausible(source, scale)
     return _within(keep_local_mean(_within(fine, bounds, scale), source, scale), bounds, scale)
+
+
+def agree_through_spread(agreed: FloatArray, source: FloatArray, scale: int, fwhm: float | None = None) -> FloatArray:
+    """Put back what the source says, seen through its point spread, without overshoot where there may be noise alone.
+
+    Args:
+        agreed: ``(scale rows, scale columns)`` HU, from :func:`agree_with_source`.
+        source: ``(rows, columns)`` source HU, padding filled.
+        scale: Magnification.
+        fwhm: As for :func:`~qdm_med.inference.forward_model.return_to_source`.
+    """
+    bounds = _plausible(source, scale, FAINT_HU)
+    return _within(return_to_source(_within(agreed, bounds, scale), source, scale, fwhm), bounds, scale)
 
 
 def hard_consistency(
@@ -192,5 +212,5 @@ def back_projected(
     if how == "local":
         return agreed
     if how == "spread":
-        return limit_overshoot(return_to_source(agreed, source, scale, fwhm), source, scale)
+        return agree_through_spread(agreed, source, scale, fwhm)
     return {"soft": soft_consistency, "hard": hard_consistency}[how](agreed, source, scale)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from qdm_med.inference.consistency import back_projected
 from qdm_med.inference.forward_model import RETURNED, best_fwhm, resampled, return_to_source
 
 SCALE = 4
@@ -61,3 +62,16 @@ def test_a_lesion_that_the_network_dropped_comes_back_by_the_stated_share():
     returned = return_to_source(fine, scan(fine + 30.0 * lesion, 1.2), SCALE, fwhm=1.2)
     core = np.hypot(row - 80, column - 80) < 10
     assert (returned - fine)[core].mean() == pytest.approx(30 * RETURNED, rel=0.05)
+
+
+def test_a_dark_pixel_of_noise_does_not_become_a_hole():
+    """Where the source shows noise alone, nothing leaves the range of the source's neighbourhood; at an edge it may."""
+    rng = np.random.default_rng(4)
+    source = (40 + 10 * rng.standard_normal((24, 24))).astype(np.float32)
+    source[:, 16:] += 900
+    fine = np.kron(source, np.ones((4, 4), dtype=np.float32))
+    fine[30:34, 30:34] -= 400  # a hole that the network made of noise
+    fine[30:34, 60:62] -= 300  # an edge that it made sharper
+    agreed = back_projected(fine, source, 4, "spread", fwhm=1.0)
+    assert agreed[28:36, 28:36].min() >= source[5:11, 5:11].min() - 1
+    assert agreed[30:34, 60:62].min() < source[7:9, 12:16].min() - 50
