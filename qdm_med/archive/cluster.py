@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
+import shutil
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ from qdm_med.errors import ClusterError, ConfigError
 
 try:
     from distributed import Client, Nanny, Scheduler, SpecCluster
+    from distributed.core import Status
     from distributed.system import MEMORY_LIMIT
 except ImportError:
     raise ConfigError("clusters need Dask, the extra cluster: pip install 'qdm-med[cluster]'") from None
@@ -243,12 +247,38 @@ def slurm_cluster(wanted: Wanted) -> Any:
         "memory": f"{memory} GiB",
         "worker_extra_args": ["--nthreads", "1", "--resources", f"MEMORY={memory * 2**30}"],
     }
+    if shutil.which("sbatch") is None:
+        raise ClusterError("slurm: there is no sbatch on this machine; start the run on a login node of the cluster")
+    if unknown := sorted(wanted.slurm.keys() - _parameters(SLURMCluster, SLURMCluster.job_cls)):
+        raise ConfigError(
+            f"--slurm {', '.join(unknown)}: SLURMCluster of dask-jobqueue has no such option; see its pages"
+        )
+    cluster = SLURMCluster(**{**defaults, **wanted.slurm})
     try:
-        cluster = SLURMCluster(**{**defaults, **wanted.slurm})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"--slurm {dict(wanted.slurm)}: {' '.join(str(error).split())}") from None
-    cluster.scale(jobs=wanted.workers or 1)
+        _submit(cluster, wanted.workers or 1)
+    except Exception as error:  # sbatch's own words, wrapped
+        cluster.close()
+        raise ClusterError(f"slurm: a job was refused ({' '.join(str(error).split())[-200:]}); mend --slurm") from None
     return cluster
+
+
+def _parameters(*classes: type) -> set[str]:
+    """Names that the constructors of classes and of their bases know."""
+    constructors = [
+        vars(base)["__init__"] for each in classes for base in each.__mro__[:-1] if "__init__" in vars(base)
+    ]
+    return {name for one in constructors for name in inspect.signature(one).parameters}
+
+
+def _submit(cluster: Any, jobs: int) -> None:
+    """Submit jobs and hear what the batch system says of them: Dask keeps it to itself, and the run would wait for ever."""
+    cluster.scale(jobs=jobs)
+    while len(cluster.workers) < jobs:
+        time.sleep(0.05)
+    for job in cluster.workers.values():
+        if not job.job_id:
+            job.status = Status.failed  # or the cluster cannot be closed
+            cluster.sync(job.start)
 
 
 @contextmanager

@@ -111,11 +111,9 @@ class ArchiveFolder:
         return stated
 
     def tidy(self) -> None:
-        """Remove what workers that were killed may have left; only where no worker is under way."""
-        shutil.rmtree(self.unpacked, ignore_errors=True)
-        for folder in (self.locks, self.tickets):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        """Remove what workers that were killed may have left; only where every series has ended."""
+        for folder in (self.unpacked, self.locks, self.tickets):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_apart(tree: Path, out: Path) -> None:

@@ -31,7 +31,7 @@ from qdm_med.inference.runs.series import Progress, UpscaleSummary, name_of, ups
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import shown
 from qdm_med.io.output.job_folder import os_errors_as_series_errors
-from qdm_med.io.output.lock import OutputLock
+from qdm_med.io.output.lock import OutputLock, lock_path
 from qdm_med.io.pixel_digest import pixel_digests
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import uncertainty_output
@@ -102,7 +102,7 @@ class Maker:
                 self._ticket(series).unlink(missing_ok=True)
                 raise
         made = Made(write_receipt(out, self._record(series, inputs, summary, started)), now=True)
-        self._ticket(series).unlink()
+        self._ticket(series).unlink(missing_ok=True)
         return made
 
     def _own_receipt(self, out: Path) -> Receipt | None:
@@ -126,11 +126,11 @@ class Maker:
                 f"{shown(in_the_way[0])}: is in the way and has no receipt; move it away or choose another --out"
             )
         if earlier == ticket and out.exists():
+            _clear(out)
             return True
         # Batches of a GPU are cut anew where a series is resumed, and their rounding would show.
         if earlier is not None and (earlier != ticket or self.upscaler.batch_leaves):
-            for place in _places(out):
-                shutil.rmtree(partial_path(place), ignore_errors=True)
+            _clear(out)
         with os_errors_as_series_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, ticket)
@@ -210,6 +210,13 @@ def _unchanged(receipt: Receipt, inputs: Sequence[InputFile], out: Path) -> Rece
 
 def _places(out: Path) -> tuple[Path, Path]:
     return out, uncertainty_output(out)
+
+
+def _clear(out: Path) -> None:
+    """Remove what a worker that was killed has left beside an output; nobody else is at it."""
+    for place in _places(out):
+        shutil.rmtree(partial_path(place), ignore_errors=True)
+        lock_path(place).unlink(missing_ok=True)
 
 
 def _bytes(place: Path) -> int:

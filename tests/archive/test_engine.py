@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 
@@ -12,7 +13,7 @@ from qdm_med.archive.cluster import Wanted, local_cluster, size, workforce
 from qdm_med.archive.engine import RETRIES, Engine, Finished, GivenUp, Retried, Told
 from qdm_med.errors import ClusterError, ConfigError
 from tests.archive.chores import noted
-from tests.archive.conftest import wait_for
+from tests.archive.conftest import ROOT, members, wait_for
 
 pytest.importorskip("distributed")
 
@@ -102,4 +103,62 @@ def test_workers_and_threads_never_ask_for_more_than_there_is(monkeypatch):
 def test_a_cluster_that_is_not_there_is_one_line(wanted, error, said, monkeypatch):
     monkeypatch.setattr("qdm_med.archive.cluster.CONNECT_SECONDS", 1)
     with pytest.raises(error, match=said), workforce(wanted):
+        pass
+
+
+SBATCH = """#!/bin/sh
+# A batch system of one line: run the script that is given last, in a session of its own.
+for script; do :; done
+cp "$script" "{jobs}.$$"  # which is removed when this ends
+PATH="{path}" setsid sh "{jobs}.$$" >"{jobs}.log" 2>&1 &
+echo $! > "{jobs}/$!"
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job; do pkill -KILL -s "$job"; done
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Commands of Slurm that run jobs here; gives the jobs that were begun."""
+    pytest.importorskip("dask_jobqueue")
+    tools, jobs = tmp_path / "bin", tmp_path / "jobs"
+    for folder in (tools, jobs):
+        folder.mkdir()
+    for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tools / name).write_text(script.format(path=os.environ["PATH"], jobs=jobs))
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return jobs
+
+
+ON_LOOPBACK = {"scheduler_options": {"host": "127.0.0.1", "dashboard": False}, "interface": "lo"}
+
+
+def test_workers_come_as_jobs_of_slurm_and_go_with_the_run(slurm, tmp_path):
+    wanted = Wanted("slurm", workers=1, device="cpu", memory_bytes=2**29, slurm=ON_LOOPBACK)
+    (tmp_path / "notes").mkdir()
+    with workforce(wanted) as force:
+        assert (force.device, force.memory_bytes) == ("cpu", 2**30)
+        assert force.needs(2**29) == {"MEMORY": 2.0**29}
+        engine = Engine(force.client, noted, lambda item: force.needs(2**29))
+        happened = list(engine.work_through([(tmp_path / "notes", "item")]))
+    assert [one.result for one in happened if isinstance(one, Finished)] == ["ITEM"]
+    sessions = {int(path.name) for path in slurm.iterdir()}
+    wait_for(lambda: not any(members(session) for session in sessions), seconds=20)
+
+
+def test_what_slurm_refuses_is_one_line(slurm, monkeypatch):
+    (slurm.parent / "bin" / "sbatch").write_text("#!/bin/sh\necho invalid partition specified: moon >&2\nexit 1\n")
+    with (
+        pytest.raises(ClusterError, match=r"slurm: a job was refused .*invalid partition specified: moon"),
+        workforce(Wanted("slurm", slurm={**ON_LOOPBACK, "queue": "moon"})),
+    ):
+        pass
+    with pytest.raises(ConfigError, match="--slurm"), workforce(Wanted("slurm", slurm={**ON_LOOPBACK, "moon": 1})):
+        pass
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ClusterError, match="there is no sbatch on this machine"), workforce(Wanted("slurm")):
         pass

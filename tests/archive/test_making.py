@@ -11,7 +11,8 @@ from qdm_med.archive.places import with_places
 from qdm_med.archive.receipt import read_receipt, receipt_path
 from qdm_med.archive.sources import series_under
 from qdm_med.errors import SeriesError
-from qdm_med.io.output.lock import OutputLock
+from qdm_med.files import partial_path
+from qdm_med.io.output.lock import OutputLock, lock_path
 from tests.archive.trees import hidden, stored, write_series
 
 
@@ -81,6 +82,23 @@ def test_a_kill_at_any_point_is_mended_by_the_next_worker(maker, monkeypatch, mo
     assert made.receipt.record["recovered"] == (moment == "write_receipt")
     assert made.receipt.record["pixels_sha256"]["ct-srx4"] == {k.split("/")[-1]: v for k, v in stored(out).items()}
     assert len(stored(out)) == 2
+    assert leftovers(maker) == hidden(maker.folder.out) == []
+
+
+def test_what_a_kill_left_beside_a_whole_output_is_removed(maker, monkeypatch):
+    series = planned(maker)[0]
+
+    def die(*arguments, **options):
+        raise Killed
+
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        patch.setattr(making, "write_receipt", die)
+        maker.make(series, no_progress)
+    out = maker.folder.out / series.out
+    lock_path(out).touch()  # as if it had died a moment earlier, with these still there
+    partial_path(out).mkdir()
+    (partial_path(out) / "job.json").touch()
+    assert maker.make(series, no_progress).receipt.record["recovered"]
     assert leftovers(maker) == hidden(maker.folder.out) == []
 
 
