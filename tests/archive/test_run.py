@@ -84,6 +84,7 @@ def assert_whole(out, pixels):
     }
 
 
+@pytest.mark.slow
 def test_killed_workers_and_a_killed_client_change_no_byte(
     start, big_tree, never_killed, request_for, checkpoint, tmp_path
 ):
@@ -116,6 +117,7 @@ def test_killed_workers_and_a_killed_client_change_no_byte(
     assert_whole(out, never_killed)
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_is_one_line_and_the_next_run_ends_with_the_same_bytes(
     start, big_tree, never_killed, request_for, tmp_path, monkeypatch
 ):
