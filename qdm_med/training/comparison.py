@@ -13,9 +13,10 @@ from qdm_med.device import pick_device
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions
 from qdm_med.evaluation.measures.perceptual import Lpips
-from qdm_med.evaluation.results import SliceScore, write_text
+from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
 from qdm_med.evaluation.tables.comparison import comparison_table, leads
+from qdm_med.files import write_text
 from qdm_med.serialise import from_mapping
 from qdm_med.training.experiment import ExperimentConfig, load_config, read_yaml
 from qdm_med.training.loop import CHECKPOINT_FILE, cpu_seconds_per_step
