@@ -22,6 +22,9 @@ from qdm_med.intensity import AsinhRange, CompandedRange
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
+EVERY = typer.main.get_command(app)
+"""``qdm-med`` itself, with the options of every command."""
+
 MARKED = re.compile(r"(?<=<!-- table: )(?P<name>\w+)(?P<open> -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 GROUP_TITLES: Mapping[Group, str] = {
@@ -51,7 +54,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def commands(group: Any = None, parents: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Every command of the command line, those of groups included, by its words after ``qdm-med``."""
-    for name, command in (group or typer.main.get_command(app)).commands.items():
+    for name, command in (group or EVERY).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*parents, name))
         else:
@@ -59,14 +62,15 @@ def commands(group: Any = None, parents: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def options_tables() -> str:
-    """Commands, each with its arguments and options as its help tells them."""
-    return "\n".join(_command_section(name, command) for name, command in commands())
+    """Commands, each with its arguments and options as its help tells them; first what stands before any of them."""
+    return "\n".join(_command_section(name, command) for name, command in (("", EVERY), *commands()))
 
 
 def _command_section(name: str, command: Any) -> str:
     rows = [(_spelt(one), _told(one)) for one in sorted(command.params, key=_panel)]
     what = " ".join(str(command.help).split())
-    return f"## qdm-med {name}\n\n{what}\n\n" + table(("option", "what it says"), rows)
+    title = f"qdm-med {name}" if name else "Before the command"
+    return f"## {title}\n\n{what}\n\n" + table(("option", "what it says"), rows)
 
 
 def _panel(parameter: Any) -> str:

@@ -34,10 +34,12 @@ def qdm_med_words(words):
 def understood(words):
     """Raise where the command line would say that usage is wrong."""
     command, rest = GROUP, list(words)
-    while hasattr(command, "commands") and rest and rest[0] in command.commands:
-        command = command.commands[rest.pop(0)]
-    assert not hasattr(command, "commands") or not rest or rest[0].startswith("-"), f"no such command: {words}"
     try:
+        while hasattr(command, "commands"):
+            context = command.make_context("qdm-med", rest)
+            name, *rest = [*context._protected_args, *context.args]
+            assert name in command.commands, f"no such command: {name}"
+            command = command.commands[name]
         command.make_context("qdm-med", rest)
     except Exception as error:  # click is part of typer or a package of its own, by version; both say so in this way
         if type(error).__name__ != "Exit":  # --version, --help
@@ -67,6 +69,9 @@ def test_shell_lines_are_found():
         ["upscale"],
         ["no-such-command"],
         ["info", "one", "two"],
+        ["--quiet", "info", "one", "--no-such-option"],
+        ["--no-such-option", "info", "one"],
+        ["archive", "no-such-command"],
     ],
 )
 def test_a_line_that_would_be_refused_is_noticed(words):

@@ -8,12 +8,12 @@ import pytest
 
 from qdm_med.evaluation.columns import COLUMNS
 from tests.docs.pages import INLINE_CODE, PAGES, ROOT, prose
-from tools.docs_tables import MARKED, TABLES, commands, table, with_tables
+from tools.docs_tables import EVERY, MARKED, TABLES, commands, table, with_tables
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 OPTIONS = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-COMMANDS = dict(commands())
-OF_OTHERS = {"--help", "--version", "--install-completion", "--index-url", "--repeats", "--x"}
+COMMANDS = {"": EVERY, **dict(commands())}
+OF_OTHERS = {"--help", "--index-url", "--repeats", "--x"}
 """Options of every command, of pip and of our scripts, in prose."""
 
 
@@ -28,9 +28,10 @@ def test_every_table_stands_somewhere():
     assert sorted(found) == sorted(TABLES)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS, ids=lambda name: name or "qdm-med")
 def test_every_option_has_help_and_stands_in_the_docs(name):
-    section = OPTIONS.split(f"## qdm-med {name}\n")[1].split("\n## ")[0]
+    title = f"qdm-med {name}" if name else "Before the command"
+    section = OPTIONS.split(f"## {title}\n")[1].split("\n## ")[0]
     for parameter in COMMANDS[name].params:
         assert parameter.help, f"{name}: {parameter.name} has no help"
         spelt = parameter.opts if parameter.param_type_name == "option" else [parameter.name.upper()]
