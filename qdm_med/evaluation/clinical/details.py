@@ -149,7 +149,8 @@ def _add_lung(truth: Floats, grid: FineGrid, rng: np.random.Generator) -> None:
     lung: BoolArray = grid.disc(*LUNG_PLACE, LUNG_RADIUS)
     truth[lung] = LUNG_HU
     for _ in range(LUNG_VESSELS):
-        angle, away, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0, LUNG_RADIUS - 4), rng.uniform(0.5, 1.8)
+        angle, share, radius = rng.uniform(0, 2 * np.pi), rng.uniform(), rng.uniform(0.5, 1.8)
+        away = (LUNG_RADIUS - 4) * np.sqrt(share)  # as many in every part of the lung
         place = LUNG_PLACE[0] + away * np.sin(angle), LUNG_PLACE[1] + away * np.cos(angle)
         truth[grid.disc(*place, radius) & lung] = LUNG_VESSEL_HU
 

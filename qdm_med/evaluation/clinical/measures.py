@@ -93,7 +93,7 @@ def spoken(tissue: str) -> str:
 
 def _uniform() -> list[Measure]:
     places = [(tissue, spoken(tissue)) for tissue in STEPS_HU] + [("streaks", "uniform tissue under streaks")]
-    amplified = "noise in {place} is amplified {{value:.1f}} times"
+    amplified = "noise in {place} is amplified {{value:.2f}} times"
     moved = "the mean of {place} is moved by {{value:.1f}} HU"
     noise = [
         Measure(

@@ -210,7 +210,7 @@ class PhantomScan:
 
 def _insert_measures(name: str) -> tuple[Measure, ...]:
     return (
-        Measure(f"noise of {name}", f"phantom: noise out / in, {name}", f"noise in {name} of the phantom is amplified {{value:.1f}} times", "at most", constant(1.0)),
+        Measure(f"noise of {name}", f"phantom: noise out / in, {name}", f"noise in {name} of the phantom is amplified {{value:.2f}} times", "at most", constant(1.0)),
         Measure(f"shift of {name}", f"phantom: shift of the mean HU, {name}", f"the mean of {name} of the phantom is moved by {{value:.1f}} HU", "at most", constant(1.0), digits=2),
         Measure(f"rim of {name}", f"phantom: MTF50 at the rim, {name}, cycles a source pixel", f"the rim of {name} is blunter than bicubic's: MTF50 {{value:.2f}} ({{bicubic:.2f}})", "at least", of_bicubic(1.0)),
     )  # fmt: skip

@@ -21,6 +21,7 @@ PLACES_HU: Mapping[str, float] = MappingProxyType(
         "walls of the lung": -450.0,
         "fat": -100.0,
         "soft tissue": 40.0,
+        "denser tissue": 150.0,
         "contrast medium": 300.0,
         "bone": 900.0,
     }
@@ -38,6 +39,14 @@ ROOM = 0.005
 
 ROUNDS = 40
 """Times that factors and floors grow where a group is not covered; a few are enough."""
+
+
+LARGEST_GROWTH = 0.2
+"""Share by which a place grows at most in one round: the places share the work, and the next round sees what is left."""
+
+
+LARGEST_EDGE_GROWTH = 4.0
+"""How often of its fit an edge factor may become before the other numbers grow as well."""
 
 
 class Pixels(NamedTuple):
@@ -60,26 +69,35 @@ def fit_by_tissue(groups: Mapping[str, Pixels]) -> tuple[TissueSpread, ...]:
     """Factor and floor by the HU of the samples' mean, after which every group is covered.
 
     First the quantile regression of :func:`qdm_med.evaluation.measures.calibration.fit_terms` at every place, over all groups
-    together. Then, while a group has less than its 95 %, factor and floor grow at those places where the pixels lie that
-    are not covered: bone that the network takes for muscle is uncertain muscle.
+    together. Then, while a group has less than its 95 %, the edge factors grow at those places where the pixels lie that are not
+    covered, and where that does not do, all numbers there: what is missed lies at edges for the most part, and flat tissue should
+    not pay for it.
 
     Args:
         groups: Name -> pixels; a pixel may belong to several.
     """
     everything = Pixels(*(np.concatenate(parts) for parts in zip(*groups.values(), strict=True)))
     tissues = _fitted(everything)
-    for _ in range(ROUNDS):
-        growth = np.max([_growth(pixels, tissues) for pixels in groups.values()], axis=0)
-        if (growth <= 1).all():
-            break
-        tissues = tuple(
-            replace(one, factor=one.factor * by, floor_hu=one.floor_hu * by, edge=one.edge * by)
-            for one, by in zip(tissues, growth.tolist(), strict=True)
-        )
+    inhabitants = np.bincount(_places(everything.mean), minlength=len(tissues))
+    first = tissues
+    for grown in (_grown_at_edges, _grown):
+        for _ in range(ROUNDS):
+            growth = np.max([_growth(pixels, tissues, inhabitants) for pixels in groups.values()], axis=0)
+            if (growth <= 1).all():
+                break
+            tissues = tuple(map(grown, tissues, growth.tolist(), first))
     return tuple(
         TissueSpread(one.tissue, one.hu, round(one.factor, 3), round(one.floor_hu, 2), round(one.edge, 3))
         for one in tissues
     )
+
+
+def _grown_at_edges(one: TissueSpread, by: float, first: TissueSpread) -> TissueSpread:
+    return replace(one, edge=min(one.edge * by, LARGEST_EDGE_GROWTH * first.edge))
+
+
+def _grown(one: TissueSpread, by: float, first: TissueSpread) -> TissueSpread:
+    return replace(one, factor=one.factor * by, floor_hu=one.floor_hu * by, edge=one.edge * by)
 
 
 def coverage(pixels: Pixels, tissues: tuple[TissueSpread, ...]) -> float:
@@ -119,11 +137,15 @@ def _fit(pixels: Pixels, own: NDArray[np.int64]) -> tuple[float, float, float]:
     return factor, floor, edge
 
 
-def _growth(pixels: Pixels, tissues: tuple[TissueSpread, ...]) -> Floats:
-    """``(places,)`` factor by which each place must grow for this group's sake, at least 1."""
+def _growth(pixels: Pixels, tissues: tuple[TissueSpread, ...], inhabitants: NDArray[np.int64]) -> Floats:
+    """``(places,)`` factor by which each place must grow for this group's sake, at least 1.
+
+    A place grows the more, the larger the share of its inhabitants that are pixels of the group and not covered: bone
+    would else be covered by making all muscle uncertain, where one pixel in a hundred is bone that the network missed.
+    """
     ratio = pixels.error / np.maximum(REACH * _calibrated(pixels, tissues), 1e-6)
     wanted = float(np.quantile(ratio, COVERAGE + ROOM))
     if wanted <= 1:
         return np.ones(len(tissues))
-    guilty = np.bincount(_places(pixels.mean[ratio > 1]), minlength=len(tissues)).astype(np.float64)
-    return 1 + min(wanted - 1, 0.5) * guilty / guilty.max()
+    guilty = np.bincount(_places(pixels.mean[ratio > 1]), minlength=len(tissues)) / np.maximum(inhabitants, 1)
+    return 1 + min(wanted - 1, LARGEST_GROWTH) * guilty / guilty.max()
