@@ -180,3 +180,19 @@ def test_no_configuration_repeats_a_number_of_its_preset(path):
     section = yaml.safe_load(path.read_text()).get("denoiser") or {}
     numbers = to_mapping(PRESETS[section["preset"]]) if "preset" in section else {}
     assert not {key for key, value in section.items() if numbers.get(key) == value}
+
+
+@pytest.mark.parametrize("scales", ["[2]", "[]", "[4, 6]", "[0]"])
+def test_scales_that_no_latent_has_pixels_for_are_refused(tmp_path, scales):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"name: a\nscales: {scales}\nsteps: [4]\n")
+    with pytest.raises(ConfigError, match=r"scales .* must be multiples of 4"):
+        load_config(path)
+
+
+def test_a_preset_that_is_added_to_the_table_is_known_to_every_configuration(tmp_path, monkeypatch):
+    smaller = replace(PRESETS["s"], hidden=192)
+    monkeypatch.setattr("qdm_med.models.qdm.config.PRESETS", {**PRESETS, "xs": smaller})
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\ndenoiser:\n  preset: xs\n")
+    assert load_config(path).denoiser == smaller

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from qdm_med.evaluation.columns import COLUMNS
 from tools.house import cycles, functions, imports, modules
 
 FOUND = modules()
@@ -66,3 +67,29 @@ def test_the_counts_see_what_they_are_to_see(tmp_path):
 )
 def test_circles_are_found(graph, expected):
     assert sorted(cycles(graph)) == sorted(expected)
+
+
+# To add X, touch Y: what is said in the documentation's table, as far as the code can show it.
+
+
+def test_a_metric_is_computed_in_one_place_and_described_in_another():
+    names = [name for name, one in COLUMNS.items() if one.group == "fidelity" and one.in_tables]
+    assert len(names) > 15
+    allowed = {"qdm_med.evaluation.columns", "qdm_med.evaluation.scoring"}
+    for name in names:
+        users = {module for module, path in FOUND.items() if f'"{name}"' in path.read_text()}
+        assert users <= allowed, name
+
+
+@pytest.mark.parametrize("family", ["real_esrgan", "scanner", "clinical"])
+def test_a_family_of_degradations_is_its_own_file_and_a_line_in_the_one_that_offers_them_all(family):
+    offered = "qdm_med.data.degradation.degrade"
+    ct = {module for module in FOUND if not module.startswith(("qdm_med.natural.", "qdm_med.data.degradation."))}
+    users = {module for module, used in imports(FOUND).items() if f"qdm_med.data.degradation.{family}" in used}
+    assert offered in users
+    assert not users & ct
+
+
+def test_a_benchmark_of_pairs_is_a_line_of_one_table():
+    users = {module for module, path in FOUND.items() if '"med-sr4"' in path.read_text()}
+    assert users <= {"qdm_med.evaluation.benchmarks", "qdm_med.cli.compare"}

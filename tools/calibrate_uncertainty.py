@@ -26,7 +26,7 @@ from qdm_med.evaluation.clinical.patients import patient_cases
 from qdm_med.evaluation.measures.calibration import fit_spread
 from qdm_med.evaluation.measures.tissue_calibration import Pixels, coverage, fit_by_tissue
 from qdm_med.evaluation.measures.tissues import TISSUES, body_mask
-from qdm_med.evaluation.methods.ensemble import Ensemble, sampled
+from qdm_med.evaluation.methods.qdm import Qdm, sampled
 from qdm_med.evaluation.selection import select_slices
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.keys import keyed
@@ -71,7 +71,7 @@ def inputs_of(store: SliceStore, index: int, scale: int, model: Checkpoint) -> I
             yield Input("clinical", one.low_hu, one.truth_hu)
 
 
-def groups_of(one: Input, method: Ensemble, scale: int) -> Iterator[tuple[str, Pixels]]:
+def groups_of(one: Input, method: Qdm, scale: int) -> Iterator[tuple[str, Pixels]]:
     """Sample one slice, and draw pixels of the body and of every tissue in it."""
     restored = method.restore(one.low_hu, scale)
     assert restored.std_hu is not None
@@ -88,7 +88,7 @@ def groups_of(one: Input, method: Ensemble, scale: int) -> Iterator[tuple[str, P
 
 
 def measured_patients(
-    model: Checkpoint, store: SliceStore, method: Ensemble, scale: int, per_patient: int
+    model: Checkpoint, store: SliceStore, method: Qdm, scale: int, per_patient: int
 ) -> list[list[tuple[str, Pixels]]]:
     """Pixels of every validation patient that the model was not trained on, in the order of their keys."""
     allowed = set(select_slices(store, "val", 1, model.card).indices)

@@ -76,7 +76,7 @@ def from_released(
         out: Checkpoint to write.
         scale: Magnification that the denoiser was trained for.
         heads: Attention heads; default one per 64 features.
-        latent_scale: Latent scale factor (PAPER section 2: 0.1 for the medical autoencoder).
+        latent_scale: Latent scale factor (0.1 for the medical autoencoder, as released).
         intensity: Window that the release was trained on.
 
     Raises:

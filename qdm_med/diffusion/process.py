@@ -1,4 +1,4 @@
-"""Masked diffusion (paper section 3.1, Algorithms 1 and 2): pure functions of tensors, for any chain.
+"""Masked diffusion (arXiv 2503.12015, section 3.1, Algorithms 1 and 2): pure functions of tensors, for any chain.
 
 The mask M is 1 in leaves where the chain adds noise. Elsewhere it adds a noise of 1e-7, which is to say none.
 """

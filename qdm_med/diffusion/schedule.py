@@ -1,4 +1,4 @@
-"""The residual-shifting schedule (arXiv 2307.12348; QDM section 3.1): how much of the residual is present at each step."""
+"""The residual-shifting schedule (arXiv 2307.12348; 2503.12015, section 3.1): how much of the residual is present at each step."""
 
 from __future__ import annotations
 
@@ -151,16 +151,6 @@ def kept_timesteps(timesteps: Sequence[int], total: int) -> list[int]:
     if not kept or kept[0] < 0 or kept[-1] >= total:
         raise ConfigError(f"timesteps must lie in 0 to {total - 1}, got {list(timesteps)}")
     return kept
-
-
-def leading_timesteps(total: int, steps: int) -> list[int]:
-    """The paper's release: every ``total / steps``-th timestep, from the first.
-
-    >>> leading_timesteps(15, 5)
-    [0, 3, 6, 9, 12]
-    """
-    _check_steps(total, steps)
-    return [index * total // steps for index in range(steps)]
 
 
 def trailing_timesteps(total: int, steps: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Med-SR4 and Med-SR8 (paper section 5.1): whole slices, degraded with a fixed seed, scored method by method."""
+"""Med-SR4 and Med-SR8 (arXiv 2503.12015, section 5.1): whole slices, degraded with a fixed seed, scored method by method."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from qdm_med.evaluation.evaluate import evaluate
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.measures.protocols import PAPER_WINDOW
 from qdm_med.evaluation.methods.consistent import Consistent
-from qdm_med.evaluation.methods.ensemble import sampled
 from qdm_med.evaluation.methods.image_model import load_image_model
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.methods.latent_model import load_latent_model
 from qdm_med.evaluation.methods.method import Method
-from qdm_med.evaluation.methods.qdm import dense, downstream_only, qdm
+from qdm_med.evaluation.methods.qdm import dense, downstream_only, qdm, sampled
 from qdm_med.evaluation.methods.recorded import recorded
 from qdm_med.evaluation.results import ResultsFolder, SliceScore
 from qdm_med.evaluation.selection import Selection

@@ -15,7 +15,7 @@ def gaussian_profile(length: int) -> Tensor:
     """Weights along one side of a tile, ``(length,)`` float64.
 
     Sigma is ``0.3 ((k - 1) / 2 - 1) + 0.8`` for a side of k output pixels; an even side takes the kernel of k + 1
-    without its first tap, so that its peak lies right of the middle (PAPER section 6).
+    without its first tap, so that its peak lies right of the middle.
     """
     odd = length + 1 - length % 2
     # A tile of one or two pixels has no width to fall off over: the rule's sigma would be too small to divide by.

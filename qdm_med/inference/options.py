@@ -21,7 +21,7 @@ class Mode(NamedTuple):
     """A place on the curve between the smallest error and the most detail.
 
     A sample of what is likely has more error than the mean of many, and looks more like a CT slice: no setting is best
-    in both (PAPER section 11).
+    in both (Blau and Michaeli, CVPR 2018).
 
     Attributes:
         steps: Sampling steps, or the model's whole chain if it is shorter; ``None``: the checkpoint's default for the scale.

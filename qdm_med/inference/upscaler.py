@@ -35,6 +35,7 @@ class UpscaledSlice:
         std_hu: ``(scale rows, scale columns)`` float32, standard deviation in HU of the samples behind ``hu``, each
             finished as a slice of its own, calibrated if the model knows how; ``None`` if it was not asked for.
             Meaningless where ``hu`` is.
+        raw_std_hu: The same, not calibrated.
     """
 
     hu: FloatArray
@@ -42,6 +43,7 @@ class UpscaledSlice:
     windows: int
     windows_in_all: int
     std_hu: FloatArray | None = None
+    raw_std_hu: FloatArray | None = None
 
 
 class Upscaler:
@@ -173,7 +175,8 @@ class Upscaler:
         result = self._finished(plan, {tile: image / self.samples for tile, image in total.items()})
         # Where no network is asked all samples are the same.
         std = spread.std() if total else np.zeros(result.hu.shape, dtype=np.float32)
-        return replace(result, std_hu=self.spread_calibration.apply(std, result.hu) if self.spread_calibration else std)
+        calibrated = self.spread_calibration.apply(std, result.hu) if self.spread_calibration else std
+        return replace(result, std_hu=calibrated, raw_std_hu=std)
 
     def _finished(self, plan: SlicePlan, fine: FineTiles) -> UpscaledSlice:
         return UpscaledSlice(self._finisher.finish(plan, fine), plan.leaves, plan.windows, plan.windows_in_all)

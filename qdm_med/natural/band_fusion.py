@@ -11,7 +11,7 @@ from qdm_med.inference.fusion import gaussian_profile
 
 
 class BandFusion:
-    """Gaussian fusion of tiles (paper section 4.4) that holds only rows which a later tile may still touch.
+    """Gaussian fusion of tiles (arXiv 2503.12015, section 4.4) that holds only rows which a later tile may still touch.
 
     Args:
         channels: Channels of the image.

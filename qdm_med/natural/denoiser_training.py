@@ -1,4 +1,4 @@
-"""Training of QDM on photographs: Eq. 6 at s = 0, then Eq. 7 with LPIPS of the decoded answer (PAPER section 4)."""
+"""Training of QDM on photographs: Eq. 6 at s = 0, then Eq. 7 with LPIPS of the decoded answer (arXiv 2503.12015, section 4)."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def from_released(
         out: Checkpoint to write.
         scale: Magnification that the denoiser was trained for.
         heads: Attention heads; default one per 64 features.
-        latent_scale: Latent scale factor (PAPER section 2: 1.0 for photographs).
+        latent_scale: Latent scale factor (1.0 for photographs, as released).
 
     Raises:
         CheckpointError: If a file is not what it should be.

@@ -1,4 +1,4 @@
-"""Training of a denoiser with the dual-stream objective (paper Eq. 6)."""
+"""Training of a denoiser with the dual-stream objective (arXiv 2503.12015, Eq. 6)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from qdm_med.diffusion.chain import ChainConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
-from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING, AutoencoderConfig
 from qdm_med.models.compared.image_network import ImageNetworkConfig
 from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.qdm.config import DenoiserConfig, with_preset
@@ -61,6 +61,14 @@ class ExperimentConfig:
     threshold: float = 0.15
     quadtree: QuadtreeKind = "paper"
     steps: tuple[int, ...] = (4, 8)
+
+    def __post_init__(self) -> None:
+        """Refuse scales that no latent has pixels for."""
+        if not self.scales or any(scale < 1 or scale % DOWNSAMPLING for scale in self.scales):
+            raise ConfigError(
+                f"scales {list(self.scales)} of experiment {self.name} must be multiples of {DOWNSAMPLING}, the pixels of a "
+                "latent pixel; take [4], [8] or [4, 8]"
+            )
 
 
 def load_config(path: Path) -> ExperimentConfig:

@@ -1,4 +1,4 @@
-"""The dual-stream objective of the denoiser (paper Eq. 6 and the perceptual term of Eq. 7)."""
+"""The dual-stream objective of the denoiser (arXiv 2503.12015, Eq. 6 and the perceptual term of Eq. 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of the KL autoencoder on crops of CT slices (paper section 4: trained on the medical set first)."""
+"""Training of the KL autoencoder on crops of CT slices (arXiv 2503.12015, section 4: trained on the medical set first)."""
 
 from __future__ import annotations
 

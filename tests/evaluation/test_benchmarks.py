@@ -96,7 +96,7 @@ def test_a_network_for_images_is_made_as_consistent_as_the_model(checkpoint, mon
 
 
 def test_an_unknown_consistency_is_refused():
-    with pytest.raises(ConfigError, match="consistency 'firm' is unknown; known: off, local, soft, hard"):
+    with pytest.raises(ConfigError, match="consistency 'firm' is unknown; known: off, local, spread, soft, hard"):
         BenchmarkOptions("med-sr4", consistency=("firm",))
 
 

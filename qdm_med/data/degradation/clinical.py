@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -95,6 +95,10 @@ class ClinicalParams:
     spread: float
     isotropic: float
     noise_seed: int
+
+    def noise_free(self) -> ClinicalParams:
+        """The same without noise: the deterministic part of the degradation."""
+        return replace(self, noise_hu=0.0)
 
 
 def sample_clinical(config: ClinicalConfig, scale: int, rng: np.random.Generator) -> ClinicalParams:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import numpy as np
@@ -122,6 +122,10 @@ class RealEsrganParams:
     noise_seed: int
     jpeg_quality: float
     quantise: bool
+
+    def noise_free(self) -> RealEsrganParams:
+        """The deterministic part: blur and resizes, without noise, JPEG and rounding to 8 bits."""
+        return replace(self, noise="gaussian", noise_strength=1e-6, jpeg_quality=99.999, quantise=False)
 
 
 def sample_real_esrgan(config: RealEsrganConfig, scale: int, rng: np.random.Generator) -> RealEsrganParams:

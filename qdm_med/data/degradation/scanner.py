@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -86,6 +86,10 @@ class ScannerParams:
     kernel_boost: float
     noise_hu: float
     noise_seed: int
+
+    def noise_free(self) -> ScannerParams:
+        """The same without noise: the deterministic part of the degradation."""
+        return replace(self, noise_hu=1e-6)
 
 
 def sample_scanner(config: ScannerConfig, scale: int, rng: np.random.Generator) -> ScannerParams:

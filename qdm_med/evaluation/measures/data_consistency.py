@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from qdm_med.data.degradation.clinical import ClinicalParams
 from qdm_med.data.degradation.degrade import DegradationParams, degrade
-from qdm_med.data.degradation.scanner import ScannerParams
 from qdm_med.intensity import IntensityMap
 from qdm_med.volume import FloatArray
 
@@ -32,15 +30,6 @@ class Consistency:
     smooth_hu: float
 
 
-def noise_free(params: DegradationParams) -> DegradationParams:
-    """The deterministic part A of a degradation: its blur and resizes, without noise, JPEG and rounding to 8 bits."""
-    if isinstance(params, ScannerParams):
-        return replace(params, noise_hu=1e-6)
-    if isinstance(params, ClinicalParams):
-        return replace(params, noise_hu=0.0)
-    return replace(params, noise="gaussian", noise_strength=1e-6, jpeg_quality=99.999, quantise=False)
-
-
 def project(hu: FloatArray, params: DegradationParams, intensity: IntensityMap) -> FloatArray:
     """Apply A, in the range in which the benchmark was degraded.
 
@@ -53,7 +42,7 @@ def project(hu: FloatArray, params: DegradationParams, intensity: IntensityMap) 
         ``(rows, columns)`` float32 HU.
     """
     image = torch.from_numpy(intensity.to_unit(hu))[None, None]
-    return intensity.to_hu(degrade(image, [noise_free(params)], intensity=intensity)[0, 0].numpy())
+    return intensity.to_hu(degrade(image, [params.noise_free()], intensity=intensity)[0, 0].numpy())
 
 
 def data_consistency(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qdm_med.checkpoints.model import Checkpoint
-from qdm_med.errors import CheckpointError
+from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.measures.cost import CountedAutoencoder, count_macs
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.inference.options import DEFAULT_CONSISTENCY, UpscaleOptions
@@ -55,18 +55,20 @@ class Qdm:
         name: Name in tables.
         upscaler: Ready to run.
         counting: Counts multiply-accumulates, if that is wanted.
+        spread: Whether the samples' standard deviation is wanted, raw and calibrated.
     """
 
     name: str
     upscaler: Upscaler
     counting: Counting | None = None
+    spread: bool = False
 
     def restore(self, low_hu: FloatArray, scale: int) -> Restored:
         """Super-resolve one slice; its noise is keyed by its pixels, so that the order of slices does not matter."""
         key = hashlib.sha256(low_hu.tobytes()).hexdigest()
         ct_slice = CtSlice(low_hu, np.zeros(low_hu.shape, dtype=bool), 0.0)
         start = time.perf_counter()
-        result = self.upscaler.upscale_slice(ct_slice, key)
+        result = self.upscaler.upscale_slice(ct_slice, key, uncertainty=self.spread)
         seconds = time.perf_counter() - start
         cost = {
             "threshold": float(self.upscaler.quadtree.threshold),
@@ -76,7 +78,9 @@ class Qdm:
             "windows_in_all": float(result.windows_in_all),
         }
         cost |= self.counting.cost(ct_slice, key) if self.counting else {}
-        return Restored(result.hu, result.leaves, cost, seconds=seconds)
+        samples = self.upscaler.samples if self.spread else 1
+        calibrated = result.std_hu if self.upscaler.spread_calibration else None
+        return Restored(result.hu, result.leaves, cost, result.raw_std_hu, samples, calibrated, seconds)
 
 
 def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *, counted: bool = False) -> Qdm:
@@ -94,6 +98,19 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
         name = f"{name}, {kind}s = {upscaler.quadtree.threshold:g}"
     counting = Counting.of(checkpoint, options, device) if counted else None
     return Qdm(f"{name}{_consistency(upscaler)}", upscaler, counting)
+
+
+def sampled(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, samples: int) -> Qdm:
+    """The mean of so many samples, with their standard deviation.
+
+    Raises:
+        ConfigError: For fewer than two samples, which have no standard deviation.
+    """
+    if samples < 2:
+        raise ConfigError(f"samples must be at least 2 for a standard deviation, got {samples}")
+    one = qdm(checkpoint, replace(options, samples=1), device)
+    upscaler = Upscaler(checkpoint, replace(options, samples=samples), device=device)
+    return Qdm(f"{one.name}, mean of {samples} samples", upscaler, spread=True)
 
 
 def _consistency(upscaler: Upscaler) -> str:

@@ -1,4 +1,4 @@
-"""One picture of all methods side by side, whole slices and enlarged regions (paper Figure 9)."""
+"""One picture of all methods side by side, whole slices and enlarged regions (arXiv 2503.12015, Figure 9)."""
 
 from __future__ import annotations
 

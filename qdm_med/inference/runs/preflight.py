@@ -154,10 +154,6 @@ def look_at(volume: Volume, card: ModelCard) -> Preflight:
     return Preflight(card.name, tuple(checks), unlike_hu(volume))
 
 
-def unlike_training(volume: Volume, card: ModelCard) -> str | None:
-    """One line that says where a volume lies outside the training of a model; see :func:`look_at`."""
-    return look_at(volume, card).unlike
-
 
 def _grid(volume: Volume) -> tuple[Check, ...]:
     _, rows, columns = volume.geometry.shape

@@ -1,4 +1,4 @@
-"""The KL autoencoder in whose latent space QDM works (paper section 3.1: 4x downsampling, 3 latent channels)."""
+"""The KL autoencoder in whose latent space QDM works (arXiv 2503.12015, section 3.1: 4x downsampling, 3 latent channels)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Its interface is that of MONAI's ``AutoencoderKL``. Without normalisation layers every output pixel depends on a
 bounded neighbourhood alone, so a decoded tile equals the same part of the whole decoded slice exactly once the
-receptive field is covered (PAPER section 11).
+receptive field is covered.
 """
 
 from __future__ import annotations

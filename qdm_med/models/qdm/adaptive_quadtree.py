@@ -1,7 +1,7 @@
 """A quadtree of several levels that tells structure from noise: the alternative to the paper's single level.
 
 The paper's mask looks at one level of fixed blocks: an edge on a block border is not seen, an odd last row belongs to no
-block, and noise alone switches leaves on (PAPER sections 1 and 8). Here a block is divided while its range exceeds
+block, and noise alone switches leaves on. Here a block is divided while its range exceeds
 what its noise alone would show, from blocks of a window's size down to the leaves, and every block reaches one pixel
 over its right and lower border, so that each pair of neighbouring pixels lies in one block.
 """

@@ -1,4 +1,4 @@
-"""Transformer blocks of the two streams (paper Figure 6): adaLN-Zero around attention and MLP.
+"""Transformer blocks of the two streams (arXiv 2503.12015, Figure 6): adaLN-Zero around attention and MLP.
 
 The blocks are functions of tokens and of their modulation, which each makes of the timestep alone and which can therefore be
 worked out once for many tokens, slices and samples. Which tokens there are is the streams' business.
@@ -172,7 +172,7 @@ class DiTBlock(Modulated):
 
 
 class CrossAttentionBlock(Modulated):
-    """Attention inside a window, MLP, attention to the upstream tokens, MLP (paper Figure 6)."""
+    """Attention inside a window, MLP, attention to the upstream tokens, MLP (arXiv 2503.12015, Figure 6)."""
 
     def __init__(self, hidden: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 One design with three options: the paper predicts ``z_0`` and merges the two streams' answers; the tiny preset
 predicts the shift ``z_0 - z_y`` from a convolutional trunk, adds both streams' answers to the trunk's features and reads
-them out with one convolutional head (PAPER section 11).
+them out with one convolutional head.
 """
 
 from __future__ import annotations
@@ -224,9 +224,3 @@ class TwoStreamDenoiser(nn.Module):
     def _latent_mask(self, plan: WindowPlan) -> Tensor:
         """``(B, 1, h, w)`` bool leaves on the padded latent grid."""
         return on_finer_grid(plan.token_mask, self.config.downstream_patch)[:, None]
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Parameters, the fixed position tables included, as the paper counts them."""
-    positions = sum(buffer.numel() for name, buffer in model.named_buffers() if name.endswith("positions"))
-    return positions + sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""The quadtree mask: where detail is expected (paper section 3.2)."""
+"""The quadtree mask: where detail is expected (arXiv 2503.12015, section 3.2)."""
 
 from __future__ import annotations
 
@@ -107,8 +107,3 @@ def quadtree_mask(image: Tensor, mask_size: tuple[int, int], *, threshold: float
 def on_finer_grid(mask: Tensor, factor: int) -> Tensor:
     """``(..., H, W)`` mask -> ``(..., factor H, factor W)``: the same decision on a grid ``factor`` times as fine."""
     return mask.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-
-
-def active_fraction(mask: Tensor) -> float:
-    """Share of active cells, 0 to 1."""
-    return float(mask.float().mean())

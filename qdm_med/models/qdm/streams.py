@@ -1,4 +1,4 @@
-"""The two streams of QDM (paper section 3.3): Upstream sees everything coarsely, Downstream the active leaves finely."""
+"""The two streams of QDM (arXiv 2503.12015, section 3.3): Upstream sees everything coarsely, Downstream the active leaves finely."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class WindowPlan:
     """
 
     CHUNK: ClassVar[int] = 64
-    """Most windows computed at once: bounds memory, changes nothing (paper section 3)."""
+    """Most windows computed at once: bounds memory, changes nothing (arXiv 2503.12015, section 3)."""
 
     token_mask: Tensor
     window: int

@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import shift
 
 from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, degrade, sample_params
-from qdm_med.evaluation.measures.data_consistency import data_consistency, noise_free, project
+from qdm_med.evaluation.measures.data_consistency import data_consistency, project
 from qdm_med.evaluation.measures.displacement import displacement
 from qdm_med.evaluation.measures.segmentation import bone_dice, dice, lung_dice
 from qdm_med.evaluation.measures.tissues import body_mask
@@ -87,7 +87,7 @@ def test_a_scanners_projection_keeps_its_kernel_and_leaves_its_noise_alone():
 def test_without_noise_a_perfect_image_is_consistent_to_a_hundredth_of_a_hu():
     truth = chest()
     _, params = degraded(truth, 0)
-    quiet = noise_free(params)
+    quiet = params.noise_free()
     low_hu = MAP.to_hu(degrade(torch.from_numpy(MAP.to_unit(truth))[None, None], [quiet])[0, 0].numpy())
     perfect = data_consistency(truth, low_hu, params, MAP)
     assert max(abs(perfect.bias_hu), perfect.mae_hu, perfect.smooth_hu) < 0.01

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import CheckpointError, SeriesError
-from qdm_med.inference.runs.preflight import look_at, unlike_hu, unlike_training
+from qdm_med.inference.runs.preflight import look_at, unlike_hu
 from qdm_med.io.describe import describe_tree
 from qdm_med.io.read import read_volume
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
@@ -31,12 +31,12 @@ def card(training):
 
 @pytest.mark.parametrize("training", [{}, {"domain": {}}, {"domain": None}, {"domain": DOMAIN}, {"note": 1}])
 def test_nothing_is_said_of_a_series_within_the_ranges_or_without_ranges(training):
-    assert unlike_training(volume(), card(training)) is None
+    assert look_at(volume(), card(training)).unlike is None
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 0.5, 0.5), (5.0, 2.0, 2.0), (5.0, 2.001, 0.4999)])
 def test_the_ends_belong_to_the_range(spacing):
-    assert unlike_training(volume(spacing), card({"domain": DOMAIN})) is None
+    assert look_at(volume(spacing), card({"domain": DOMAIN})).unlike is None
 
 
 @pytest.mark.parametrize(
@@ -50,23 +50,23 @@ def test_the_ends_belong_to_the_range(spacing):
     ],
 )
 def test_one_line_says_what_lies_outside(odd, told):
-    assert unlike_training(volume(**odd), card({"domain": DOMAIN})) == f"unlike what model m was trained on: {told}"
+    assert look_at(volume(**odd), card({"domain": DOMAIN})).unlike == f"unlike what model m was trained on: {told}"
 
 
 def test_all_that_lies_outside_stands_in_one_line():
-    line = unlike_training(volume((8.0, 9.0, 9.0), (8, 8)), card({"domain": DOMAIN}))
+    line = look_at(volume((8.0, 9.0, 9.0), (8, 8)), card({"domain": DOMAIN})).unlike
     assert line.count("trained on") == 4
     assert "\n" not in line
 
 
 def test_what_a_card_does_not_record_is_not_checked():
-    assert unlike_training(volume((8.0, 9.0, 9.0)), card({"domain": {"matrix": [64, 128]}})) is None
+    assert look_at(volume((8.0, 9.0, 9.0)), card({"domain": {"matrix": [64, 128]}})).unlike is None
 
 
 @pytest.mark.parametrize("domain", [[1, 2], "x", {"matrix": 3}, {"matrix": []}, {"matrix": ["a", "b"]}])
 def test_ranges_that_are_none_are_refused(domain):
     with pytest.raises(CheckpointError, match="domain"):
-        unlike_training(volume(), card({"domain": domain}))
+        look_at(volume(), card({"domain": domain})).unlike
 
 
 def of_values(hu):
