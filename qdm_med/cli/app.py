@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from qdm_med._version import __version__
-from qdm_med.cli import archive, compare, convert, evaluate, info, listen, prepare, send, train, upscale
+from qdm_med.cli import archive, compare, convert, evaluate, info, listen, lpips, prepare, send, train, upscale
 from qdm_med.cli.talk import TALK
 from qdm_med.errors import QdmMedError
 
@@ -52,6 +52,7 @@ def options(
 for command in (upscale.upscale, info.info, send.send, listen.listen, prepare.prepare, train.train_vae, train.train):
     app.command()(command)
 app.command()(convert.convert)
+app.command()(lpips.lpips)
 app.command()(compare.compare)
 app.command(name="eval")(evaluate.evaluate)
 app.add_typer(archive.app, name="archive")

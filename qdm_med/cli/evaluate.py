@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar, cast
 import typer
 
 from qdm_med.cli.clinical import judge_clinically
+from qdm_med.cli.data import data_or_phantoms
 from qdm_med.cli.photo import EVAL_OPTIONS, evaluate_photographs, refuse_others
 from qdm_med.inference.names import ConsistencyName
 from qdm_med.models.qdm.names import QuadtreeKind
@@ -147,10 +148,7 @@ def evaluate(
             wanted, data=data, checkpoint=checkpoint, device=device, out=out, report=report, as_json=as_json
         )
         return
-    if data is None:
-        raise typer.BadParameter(
-            f"is needed by {benchmark}: a slice store or a folder with CT files", param_hint="--data"
-        )
+    data = context.with_resource(data_or_phantoms(data))
     options = BenchmarkOptions(
         benchmark,
         split=split,
@@ -188,6 +186,11 @@ def evaluate(
             progress=progress.update,
         )
     typer.echo(found.text())
+    if perceptual is None:
+        typer.echo(
+            "no LPIPS column: give --lpips-backbone; `qdm-med lpips` makes the file from torchvision's weights",
+            err=True,
+        )
 
 
 def names(text: str) -> tuple[str, ...]:

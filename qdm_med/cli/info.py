@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-PLAIN_WIDTH = 160
+PLAIN_WIDTH = 200
 """Columns of a table that goes into a file or pipe, which have no width of their own."""
 
 
@@ -54,6 +54,10 @@ def series_table(series: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in (
         "",
+        "patient",
+        "study",
+        "no.",
+        "description",
         "kind",
         "slices",
         "matrix",
@@ -65,13 +69,17 @@ def series_table(series: list[dict[str, Any]]) -> Table:
         "encoding",
         "use",
     ):
-        table.add_column(heading, justify="right" if heading in ("", "slices") else "left")
+        table.add_column(heading, justify="right" if heading in ("", "no.", "slices") else "left")
     for number, each in enumerate(series, start=1):
         table.add_row(*(Text(cell) for cell in (str(number), *_cells(each))))
     return table
 
 
 def _cells(each: Mapping[str, Any]) -> Iterator[str]:
+    yield each["patient"]
+    yield each["study_date"]
+    yield "" if each["number"] is None else str(each["number"])
+    yield each["description"]
     yield each["kind"]
     yield str(each["slices"])
     yield "x".join(map(str, each["matrix"])) if each["matrix"] else ""

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from qdm_med.cli.talk import TALK, stamped
-from qdm_med.inference.names import ConsistencyName
-from qdm_med.io.options import SyntaxName, WriterOptions
+from qdm_med.inference.names import ConsistencyName, ModeName, Precision
+from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
+from qdm_med.models.qdm.names import QuadtreeKind
 
 
 def listen(
@@ -28,11 +29,37 @@ def listen(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the model's for the scale.")] = None,
+    mode: Annotated[
+        ModeName | None,
+        typer.Option(
+            help="faithful (least error and invention), balanced (one sample), or detailed. Default: the model's."
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the mode's.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples whose mean is taken. Default: the mode's.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Factor on the noise. Default: the mode's.")] = None,
     consistency: Annotated[
         ConsistencyName | None,
         typer.Option(help="Agreement with the source's HU: off, local, spread, soft or hard. Default: the model's."),
     ] = None,
+    quadtree: Annotated[
+        QuadtreeKind | None,
+        typer.Option(help="paper (one level) or adaptive (above the noise, patient only). Default: the model's."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Quadtree threshold; 0 refines everything. Default: the model's.")
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of a tile in source pixels. Default: 128 at x4, 64 at x8.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="float32, or bfloat16, which is faster on GPUs only.")
+    ] = "float32",
+    private: Annotated[Private, typer.Option(help="Private DICOM elements: keep or drop.")] = "keep",
+    equipment: Annotated[
+        Equipment,
+        typer.Option(help="General Equipment of results: keep (the scanner's) or standard (PS3.3 C.12.1.1.5)."),
+    ] = "keep",
     transfer_syntax: Annotated[
         SyntaxName, typer.Option(help="Encoding of results: explicit, rle, jpeg-ls, jpeg-2000 or htj2k.")
     ] = "explicit",
@@ -50,9 +77,20 @@ def listen(
 
     door = Door(require_title(title), host, port, tuple(map(parse_caller, allow)))
     destination = parse_destination(to)
-    upscaler = load_upscaler(
-        checkpoint, UpscaleOptions(scale=scale, seed=seed, steps=steps, consistency=consistency), device=device
+    options = UpscaleOptions(
+        scale=scale,
+        seed=seed,
+        mode=mode,
+        steps=steps,
+        samples=samples,
+        temperature=temperature,
+        consistency=consistency,
+        quadtree=quadtree,
+        threshold=threshold,
+        tile=tile,
+        precision=precision,
     )
+    upscaler = load_upscaler(checkpoint, options, device=device)
 
     serve(
         spool,
@@ -64,7 +102,7 @@ def listen(
             title=door.title,
             report=_report,
             strict=strict,
-            writing=WriterOptions(transfer_syntax=transfer_syntax),
+            writing=WriterOptions(private=private, equipment=equipment, transfer_syntax=transfer_syntax),
         ),
         report=_report,
         settle=settle,

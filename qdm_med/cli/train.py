@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from qdm_med.cli.data import data_or_phantoms
+
+TINY_VAE = Path(__file__).parent.parent / "training" / "smoke_vae.yaml"
+"""An experiment of every part of a run, and of a minute."""
 Data = Annotated[
     Path, typer.Option(help="Slice store made by `qdm-med prepare`; of photographs a folder with train and val.")
 ]
@@ -22,9 +26,14 @@ LpipsBackbone = Annotated[
 
 
 def train_vae(
-    data: Data,
-    config: Config,
-    out: Out,
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option(help="As for train. Default: ./store, else built-in phantoms for a smoke test.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Experiment, as for train. Default: a tiny one, of a minute.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder, as for train.")] = Path("runs/vae"),
     device: Device = "auto",
     resume: Resume = False,
     lpips_backbone: LpipsBackbone = None,
@@ -33,8 +42,9 @@ def train_vae(
     from qdm_med.natural.experiment import NaturalExperiment, load_experiment, run_vqgan
     from qdm_med.training.runs import Start, run_vae
 
-    start = Start(data, out, device, resume, typer.echo, lpips_backbone)
-    experiment = load_experiment(config)
+    store = context.with_resource(data_or_phantoms(data))
+    start = Start(store, out, device, resume, typer.echo, lpips_backbone)
+    experiment = load_experiment(config or TINY_VAE)
     if isinstance(experiment, NaturalExperiment):
         run_vqgan(experiment, start)
         return

@@ -14,7 +14,7 @@ import pytest
 from qdm_med._version import __version__
 from tests.cli.lines import one_line
 
-COMMANDS = ("upscale", "info", "send", "listen", "prepare", "train-vae", "train", "eval", "convert")
+COMMANDS = ("lpips", "upscale", "info", "send", "listen", "prepare", "train-vae", "train", "eval", "convert")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["upscale", "--help"]])
@@ -123,7 +123,22 @@ def test_info_lays_series_out_in_a_table_for_people(run, series):
     assert (code, err) == (0, "")
     heading, *_ = (line for line in told.splitlines() if line.strip())
     assert heading.split("  ")[0].strip() == ""
-    for name in ("kind", "slices", "matrix", "spacing mm", "gaps mm", "tilt", "kernel", "kVp", "encoding", "use"):
+    for name in (
+        "patient",
+        "study",
+        "no.",
+        "description",
+        "kind",
+        "slices",
+        "matrix",
+        "spacing mm",
+        "gaps mm",
+        "tilt",
+        "kernel",
+        "kVp",
+        "encoding",
+        "use",
+    ):
         assert name in heading
     rows = [line for line in told.splitlines() if line.lstrip()[:3] in ("1  ", "2  ", "3  ")]
     good, refused, other = rows[:3]
