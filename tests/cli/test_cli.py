@@ -30,12 +30,13 @@ def test_help_answers_at_once_because_it_imports_nothing_heavy(arguments):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_for_every_option_and_stands_in_the_readme(command, run):
+def test_every_command_has_help_for_every_option_and_stands_in_the_documentation(command, run):
     code, out, _ = run(command, "--help")
     assert code == 0
     assert "--help" in out
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    assert f"qdm-med {command}" in readme
+    root = Path(__file__).resolve().parents[2]
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    assert any(f"qdm-med {command}" in page.read_text() for page in pages)
 
 
 def bad_calls(series, checkpoint, tmp_path):
