@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo test test-pacs lint docs clean
+.PHONY: demo test test-pacs lint docs offline-kit clean
 
 demo: $(VENV)/.installed  ## Upscale a real CT slice with the embedded checkpoint; see demo-output/
 	$(BIN)/python examples/demo.py demo-output
@@ -24,6 +24,10 @@ lint: $(VENV)/.installed  ## Style and types
 docs: $(VENV)/.installed  ## The pages of docs/ as a site, site/index.html; their tables are written anew first
 	$(BIN)/python -m tools.docs_tables
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+offline-kit: $(VENV)/.installed  ## dist/offline-kit, from which machines without a network install; KIT="--index URL" for CPU wheels of PyTorch
+	$(BIN)/pip install --quiet 'setuptools>=77'
+	$(BIN)/python tools/offline_kit.py dist/offline-kit $(KIT)
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
