@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from qdm_med.data.noise_level import noise_hu
 from qdm_med.inference.forward_model import return_to_source
+from qdm_med.inference.noise_guard import faintness, limit_noise
 from qdm_med.intensity import HU_MAX, HU_MIN
 from qdm_med.resample import block_mean, upsample
 from qdm_med.volume import FloatArray
@@ -22,10 +23,6 @@ NEIGHBOURHOOD = 2.0
 
 REACH = 5
 """Side, in source pixels, of the neighbourhood whose HU bound what a pixel inside it may become."""
-
-FAINT_HU = (60.0, 180.0)
-"""Range of a neighbourhood up to which it may hold nothing but noise and faint lesions, and from which it holds an edge: noise
-is no reason for overshoot, and a dark pixel of noise must not become a hole."""
 
 OVERSHOOT_HU = 250.0
 """How far a slice may leave the HU range of its source as a whole."""
@@ -78,12 +75,11 @@ def limit_overshoot(fine: FloatArray, source: FloatArray, scale: int) -> FloatAr
     return _within(fine, _plausible(source, scale), scale)
 
 
-def _plausible(source: FloatArray, scale: int, faint: tuple[float, float] = (0.0, 0.0)) -> Bounds:
-    """Bounds of every neighbourhood; one whose range lies below ``faint`` may not be left, one above it by its own width."""
+def _plausible(source: FloatArray, scale: int, *, spared: FloatArray | float = 0.0) -> Bounds:
+    """Bounds of every neighbourhood, which may be left by its own width, or by less as far as it is ``spared``, 0 to 1."""
     lowest, highest = minimum_filter(source, REACH, mode="nearest"), maximum_filter(source, REACH, mode="nearest")
     width = highest - lowest
-    none, full = faint
-    beyond = width * np.clip((width - none) / (full - none), 0, 1) if full > none else width
+    beyond = width * (1 - spared)
     lowest = np.maximum(lowest - beyond, source.min() - OVERSHOOT_HU)
     highest = np.minimum(highest + beyond, source.max() + OVERSHOOT_HU)
     return lowest.repeat(scale, axis=1)[:, None], highest.repeat(scale, axis=1)[:, None]
@@ -104,7 +100,10 @@ def agree_with_source(fine: FloatArray, source: FloatArray, scale: int) -> Float
 
 
 def agree_through_spread(agreed: FloatArray, source: FloatArray, scale: int, fwhm: float | None = None) -> FloatArray:
-    """Put back what the source says, seen through its point spread, without overshoot where there may be noise alone.
+    """Put back what the source says, seen through its point spread; noise is no reason for overshoot, nor to grow.
+
+    Where a neighbourhood of the source holds no edge, its HU may not be left (a dark pixel of noise must not become a hole),
+    and deviations are no larger than interpolation's (:mod:`qdm_med.inference.noise_guard`).
 
     Args:
         agreed: ``(scale rows, scale columns)`` HU, from :func:`agree_with_source`.
@@ -112,8 +111,9 @@ def agree_through_spread(agreed: FloatArray, source: FloatArray, scale: int, fwh
         scale: Magnification.
         fwhm: As for :func:`~qdm_med.inference.forward_model.return_to_source`.
     """
-    bounds = _plausible(source, scale, FAINT_HU)
-    return _within(return_to_source(_within(agreed, bounds, scale), source, scale, fwhm), bounds, scale)
+    bounds = _plausible(source, scale, spared=faintness(source))
+    returned = return_to_source(_within(agreed, bounds, scale), source, scale, fwhm)
+    return limit_noise(_within(returned, bounds, scale), source, scale)
 
 
 def hard_consistency(

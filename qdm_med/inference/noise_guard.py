@@ -1,0 +1,71 @@
+"""No more noise than interpolation shows, wherever the source shows nothing but noise.
+
+A network that sharpens may promote noise. Where a neighbourhood of the source holds no edge, the deviations of the
+super-resolved slice from its local mean are made no larger than those of the interpolated source; what the network made
+quieter stays as it is, and so does everything near an edge.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
+
+from qdm_med.resample import block_mean, upsample
+from qdm_med.volume import FloatArray
+
+REACH = 5
+"""Side, in source pixels, of the neighbourhood whose range tells noise from an edge."""
+
+FAINT_HU = (60.0, 180.0)
+"""Range up to which a neighbourhood may hold nothing but noise and faint lesions, and from which it holds an edge."""
+
+NEIGHBOURHOOD = 2.0
+"""Standard deviation, in source pixels, of the neighbourhood whose deviations are compared."""
+
+LEAST_HU = 0.5
+"""Deviations below this are rounding."""
+
+
+def faintness(source: FloatArray) -> FloatArray:
+    """How far each source pixel's neighbourhood is without an edge: 1 up to the lower range, 0 from the upper one."""
+    width = maximum_filter(source, REACH, mode="nearest") - minimum_filter(source, REACH, mode="nearest")
+    none, full = FAINT_HU
+    faint: FloatArray = np.asarray(1 - np.clip((width - none) / (full - none), 0, 1), dtype=np.float32)
+    return faint
+
+
+def limit_noise(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
+    """Make deviations in faint neighbourhoods no larger than interpolation's.
+
+    Args:
+        fine: ``(scale rows, scale columns)`` super-resolved HU.
+        source: ``(rows, columns)`` source HU, padding filled.
+        scale: Magnification.
+
+    Returns:
+        ``(scale rows, scale columns)`` float32 HU.
+    """
+    mean, deviation = _local(fine, scale)
+    _, interpolated = _local(_enlarged(source, scale), scale)
+    allowed = np.minimum(1.0, (interpolated + LEAST_HU) / (deviation + LEAST_HU))
+    factor = 1 - gaussian_filter(faintness(source) * (1 - allowed), 1.0, mode="nearest")
+    middle = _enlarged(mean, scale)
+    limited: FloatArray = middle + _enlarged(factor, scale) * (fine - middle)
+    return limited
+
+
+def _local(fine: FloatArray, scale: int) -> tuple[FloatArray, NDArray[np.float32]]:
+    """Mean and standard deviation of every neighbourhood, on the source's grid."""
+    centred = fine - np.float32(fine.mean())  # squares of HU far from zero would lose their digits
+    mean = gaussian_filter(block_mean(centred, scale), NEIGHBOURHOOD, mode="nearest")
+    square = gaussian_filter(block_mean(centred**2, scale), NEIGHBOURHOOD, mode="nearest")
+    return mean + np.float32(fine.mean()), np.sqrt(np.maximum(square - mean**2, 0))
+
+
+def _enlarged(image: FloatArray, scale: int) -> FloatArray:
+    enlarged: FloatArray = upsample(torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None], scale)[
+        0, 0
+    ].numpy()
+    return enlarged
