@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from qdm_med.inference.noise_level import noise_hu
 from qdm_med.inference.point_spread import fwhm_pixels
+from qdm_med.inference.slice_noise import slice_noise_hu
 
 FINE = 6
 SIDE = 192
@@ -35,7 +35,7 @@ def test_the_width_of_a_point_spread_is_read_from_the_slice(fwhm):
 
 @pytest.mark.parametrize("noise", [4.0, 12.0, 35.0])
 def test_noise_is_read_between_edges_and_organs(noise):
-    assert noise_hu(body(1.3, noise)) == pytest.approx(noise, rel=0.1)
+    assert slice_noise_hu(body(1.3, noise)) == pytest.approx(noise, rel=0.1)
 
 
 def test_strong_noise_hardly_changes_the_width():
@@ -43,15 +43,15 @@ def test_strong_noise_hardly_changes_the_width():
 
 
 def test_a_quiet_slice_has_no_noise_and_a_flat_one_no_edge():
-    assert noise_hu(np.full((64, 64), 40.0, dtype=np.float32)) == pytest.approx(0, abs=1e-6)
+    assert slice_noise_hu(np.full((64, 64), 40.0, dtype=np.float32)) == pytest.approx(0, abs=1e-6)
     assert fwhm_pixels(np.full((64, 64), 40.0, dtype=np.float32)) is None
 
 
 def test_nothing_is_said_of_air_or_of_a_slice_of_a_few_pixels():
     air = np.full((64, 64), -1000.0, dtype=np.float32)
-    assert noise_hu(air) is None
+    assert slice_noise_hu(air) is None
     for side in (1, 7):
-        assert noise_hu(air[:side, :side]) is None
+        assert slice_noise_hu(air[:side, :side]) is None
         assert fwhm_pixels(air[:side, :side]) is None
 
 
@@ -61,4 +61,4 @@ def test_the_border_of_padding_is_no_edge():
     padding = np.hypot(y - 96, x - 96) > 80
     padded = np.where(padding, 3000.0, slice_hu).astype(np.float32)
     assert fwhm_pixels(padded, padding) == pytest.approx(1.5, abs=0.1)
-    assert noise_hu(padded, padding) == pytest.approx(8.0, rel=0.12)
+    assert slice_noise_hu(padded, padding) == pytest.approx(8.0, rel=0.12)

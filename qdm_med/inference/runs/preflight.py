@@ -11,7 +11,7 @@ import numpy as np
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import CheckpointError, SeriesError
-from qdm_med.inference.noise_level import noise_hu
+from qdm_med.inference.slice_noise import slice_noise_hu
 from qdm_med.inference.point_spread import fwhm_pixels
 from qdm_med.io.read import slice_thickness_mm
 from qdm_med.volume import BoolArray, FloatArray, Volume
@@ -23,7 +23,7 @@ MEASURING = 0.2
 """The same for what is measured in slices: on phantoms it is right to a tenth, anatomy and directed noise cost as much again."""
 
 MEASURED: Mapping[str, tuple[str, Callable[[FloatArray, BoolArray], float | None]]] = MappingProxyType(
-    {"noise_hu": ("noise in HU", noise_hu), "fwhm_pixels": ("point spread in pixels", fwhm_pixels)}
+    {"noise_hu": ("noise in HU", slice_noise_hu), "fwhm_pixels": ("point spread in pixels", fwhm_pixels)}
 )
 """What is measured in slices, by its key in a card: name and instrument."""
 

@@ -10,7 +10,7 @@ from qdm_med.evaluation.clinical.details import Spot, matched_filter
 from qdm_med.evaluation.clinical.ring_correlation import resolution
 from qdm_med.evaluation.clinical.scan import FineGrid, Scan, kernel_noise, scanned
 from qdm_med.evaluation.clinical.transfer import insert_transfer
-from qdm_med.inference.noise_level import noise_hu
+from qdm_med.inference.slice_noise import slice_noise_hu
 from qdm_med.resample import block_mean
 
 
@@ -46,7 +46,7 @@ def test_a_scan_averages_over_pixels_adds_noise_and_rounds():
     np.testing.assert_array_equal(still, np.rint(truth.reshape(16, 4, 16, 4).mean(axis=(1, 3))))
     noisy = scanned(np.full((512, 512), 50.0), 4, Scan(1.3, 12.0), np.random.default_rng(0))
     assert noisy.std() == pytest.approx(12, rel=0.01)
-    assert noise_hu(noisy) == pytest.approx(12, rel=0.1)
+    assert slice_noise_hu(noisy) == pytest.approx(12, rel=0.1)
 
 
 def test_fourier_ring_correlation_ends_where_a_low_pass_does():

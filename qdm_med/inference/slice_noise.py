@@ -1,4 +1,8 @@
-"""Noise of a CT slice in HU, from the slice itself: the spread that its quietest soft-tissue places have."""
+"""Noise of a CT slice in HU, from the slice itself: the spread that its quietest soft-tissue places have.
+
+(:mod:`qdm_med.data.noise_level` asks something else: what differs from pixel to pixel. The noise of a kernel is correlated, and
+most of it does not.)
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ OUTSIDE_SHARE = 0.1
 """Share of a place's pixels that may be padding or cut off."""
 
 
-def noise_hu(hu: FloatArray, padding: BoolArray | None = None) -> float | None:
+def slice_noise_hu(hu: FloatArray, padding: BoolArray | None = None) -> float | None:
     """Standard deviation of a slice's noise in HU; ``None`` where too little of it could be read.
 
     Each place is 8 x 8 pixels without the plane that fits it best. The quantile of their spreads is robust: four fifths of
