@@ -1,6 +1,8 @@
 """Masked diffusion (arXiv 2503.12015, section 3.1, Algorithms 1 and 2): pure functions of tensors, for any chain.
 
-The mask M is 1 in leaves where the chain adds noise. Elsewhere it adds a noise of 1e-7, which is to say none.
+The mask M is 1 in leaves where the chain adds noise. Elsewhere it adds a noise of 1e-7, which is to say none. The comments write
+residual shifting in the paper's letters: z_0 the high-resolution latent, z_y that of the upsampled low-resolution image, eta_t the
+share of z_y - z_0 that is there at step t, alpha_t = eta_t - eta_{t-1}, kappa the noise. Index i of a chain is step t = i + 1.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ def masked_noise(noise: Tensor, std: Tensor | float, mask: Tensor) -> Tensor:
         std: Number, or ``(B, 1, 1, 1)``.
         mask: ``(B, 1, h, w)`` bool on the latent grid.
     """
-    return torch.where(mask, std * noise, QUIET * noise)
+    return torch.where(mask, std * noise, QUIET * noise)  # (B, C, h, w)
 
 
 def _at(values: object, t: Tensor, like: Tensor) -> Tensor:
@@ -45,7 +47,9 @@ def diffuse(schedule: Chain, z_0: Tensor, z_y: Tensor, t: Tensor, mask: Tensor, 
     Returns:
         ``(B, C, h, w)``.
     """
-    mean = _at(schedule.high_share, t, z_0) * z_0 + _at(schedule.low_share, t, z_0) * z_y
+    # (1 - eta_t) z_0 + eta_t z_y = z_0 + eta_t (z_y - z_0)
+    mean = _at(schedule.high_share, t, z_0) * z_0 + _at(schedule.low_share, t, z_0) * z_y  # (B, C, h, w)
+    # + [kappa sqrt(eta_t) M + 1e-7 (1 - M)] noise
     return mean + masked_noise(noise, _at(schedule.noise_std, t, z_0), mask)
 
 
@@ -56,7 +60,7 @@ def start(schedule: Chain, z_y: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
 
 def scale_input(schedule: Chain, z_t: Tensor, t: Tensor) -> Tensor:
     """Divide ``z_t`` by its standard deviation at indices ``t``, ``(B,)``: what the network sees."""
-    return z_t / _at(schedule.input_std, t, z_t)
+    return z_t / _at(schedule.input_std, t, z_t)  # z_t / sqrt(eta_t kappa^2 + 1)
 
 
 def posterior_mean(schedule: Chain, z_t: Tensor, z_0: Tensor, index: int) -> Tensor:
@@ -65,5 +69,5 @@ def posterior_mean(schedule: Chain, z_t: Tensor, z_0: Tensor, index: int) -> Ten
 
 
 def posterior_std(schedule: Chain, index: int) -> float:
-    """Standard deviation of z_{t-1} given z_t and z_0."""
+    """Standard deviation of z_{t-1} given z_t and z_0; of residual shifting ``kappa sqrt((eta_{t-1} / eta_t) alpha_t)``."""
     return float(schedule.posterior_std[index])

@@ -21,6 +21,8 @@ Noise = Callable[[int], Tensor]
 def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: Chain, noise: Noise) -> Tensor:
     """Walk from where the chain ends to a high-resolution latent (paper Algorithm 2).
 
+    Comments give residual shifting in the paper's letters; another chain has other shares.
+
     Args:
         denoise: The network.
         z_y: ``(B, C, h, w)`` latent of the upsampled low-resolution image.
@@ -31,11 +33,13 @@ def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: Chain, noise: 
     Returns:
         ``(B, C, h, w)`` latent of the high-resolution image.
     """
-    z = start(schedule, z_y, mask, noise(0))
-    for step, index in enumerate(reversed(range(len(schedule)))):
+    z = start(schedule, z_y, mask, noise(0))  # z_T = z_y + [kappa sqrt(eta_T) M + 1e-7 (1 - M)] noise, (B, C, h, w)
+    for step, index in enumerate(reversed(range(len(schedule)))):  # t = T, ..., 1; index = t - 1
         # Python numbers throughout: the loop never waits for the device.
+        # z_0 of z_t / sqrt(eta_t kappa^2 + 1), (B, C, h, w)
         z_0 = denoise(z / float(schedule.input_std[index]), schedule.timesteps[index])
-        z = posterior_mean(schedule, z, z_0, index)
+        z = posterior_mean(schedule, z, z_0, index)  # (eta_{t-1} / eta_t) z_t + (alpha_t / eta_t) z_0
         if index > 0 and (std := posterior_std(schedule, index)):
+            # std^2 = kappa^2 (eta_{t-1} / eta_t) alpha_t; the last step, t = 1, adds none.
             z = z + masked_noise(noise(step + 1), std, mask)
     return z

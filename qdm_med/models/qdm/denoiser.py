@@ -174,21 +174,22 @@ class TwoStreamDenoiser(nn.Module):
         """
         height, width = x_t.shape[-2:]
         step = self.read_step(t) if isinstance(t, Tensor) else t
-        mask = self._latent_mask(plan)
+        mask = self._latent_mask(plan)  # (B, 1, h', w'), h' and w' padded to whole windows
         shown = [x_t, on_latent_grid(low_res, self.config.condition_channels, (height, width))]
         if self.config.predict_shift:
-            inside = mask[..., :height, :width].to(x_t.dtype)
+            inside = mask[..., :height, :width].to(x_t.dtype)  # (B, 1, h, w)
             noisy = x_t if self.config.noise_everywhere else x_t * inside
             shown = [noisy, *shown[1:], *(() if self.config.see_shift else (z_y,)), inside]
-        seen = padded_to(torch.cat(shown, dim=1), self.config.window_size)
+        seen = padded_to(torch.cat(shown, dim=1), self.config.window_size)  # (B, C_seen, h', w')
         if self.config.trunk_channels:
             source = self.read_source(low_res, z_y) if source is None else source
             upstream, downstream = self._with_trunk(seen, source, step, plan)
         else:
-            upstream, context = self.upstream(seen, step.upstream)
+            upstream, context = self.upstream(seen, step.upstream)  # (B, C, h', w'), (B, L, hidden)
             downstream = self.downstream(seen, step.downstream, context, plan) if plan.window_count else upstream
+        # M downstream + (1 - M) upstream, (B, C, h', w'); with a trunk they meet before the head.
         merged = downstream if self.config.trunk_channels else torch.where(mask, downstream, upstream)
-        answers = (answer[..., :height, :width] for answer in (merged, upstream, downstream))
+        answers = (answer[..., :height, :width] for answer in (merged, upstream, downstream))  # (B, C, h, w) each
         if self.config.predict_shift:
             answers = (z_y + answer for answer in answers)
         said = Prediction(*answers)
@@ -198,18 +199,18 @@ class TwoStreamDenoiser(nn.Module):
         """Both streams' answers through the one head."""
         # Channels last from here to the answer: convolutions of few channels take half the time that way on CPUs. What a
         # layer has just made is nobody else's: adding in place spares a map that would not fit into the cache.
-        features = self.stem(seen.contiguous(memory_format=torch.channels_last))
+        features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # (B, trunk_channels, h', w')
         if source is not None:
             features = features.add_(source.features)
         for block, modulation in zip(self.trunk, step.trunk, strict=True):
             features = block(features, modulation)
-        coarse, context = self.upstream(features, step.upstream)
+        coarse, context = self.upstream(features, step.upstream)  # (B, trunk_channels, h', w'), (B, L, hidden)
         without_detail = coarse.add_(features)
         base = source.shift if source is not None else None
         if not plan.window_count:
             upstream = self._read_out(without_detail, step, base)
             return upstream, upstream
-        detail = self.downstream(features, step.downstream, context, plan)
+        detail = self.downstream(features, step.downstream, context, plan)  # (B, trunk_channels, h', w')
         downstream = self._read_out(detail.add_(without_detail), step, base)
         # Only training asks for the upstream's own answer; the sampler uses the merged one.
         upstream = self._read_out(without_detail, step, base) if self.training and self.config.upstream else downstream
@@ -218,7 +219,7 @@ class TwoStreamDenoiser(nn.Module):
     def _read_out(self, features: Tensor, step: Step, base: Tensor | None) -> Tensor:
         for block, modulation in zip(self.head, step.head, strict=True):
             features = block(features, modulation)
-        answer: Tensor = self.read_out(features)
+        answer: Tensor = self.read_out(features)  # (B, C, h', w')
         return answer if base is None else answer.add_(base)
 
     def _latent_mask(self, plan: WindowPlan) -> Tensor:

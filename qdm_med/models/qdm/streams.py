@@ -70,7 +70,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, H / patch, W / patch, hidden)``."""
-        tokens = self.norm(rearrange(self.project(x), "b d y x -> b y x d"))
+        tokens = self.norm(rearrange(self.project(x), "b d y x -> b y x d"))  # (B, H / patch, W / patch, hidden)
         return tokens + self.positions_for(*tokens.shape[1:3])
 
     def at(self, x: Tensor, places: Tensor) -> Tensor:
@@ -150,12 +150,12 @@ class Upstream(Stream):
         Returns:
             The coarse answer ``(B, C_out, H, W)`` and the context tokens ``(B, L, hidden)``.
         """
-        grid = self.embed(x)
-        tokens = rearrange(grid, "b y x d -> b (y x) d")
+        grid = self.embed(x)  # (B, H / patch, W / patch, hidden)
+        tokens = rearrange(grid, "b y x d -> b (y x) d")  # (B, L, hidden)
         for block, modulation in zip(self.blocks, step.blocks, strict=True):
             tokens = block(tokens, modulation)
         patches = self.final(tokens, step.final[:, None]).reshape(*grid.shape[:3], -1)
-        return unpatch(patches, self.embed.patch), tokens
+        return unpatch(patches, self.embed.patch), tokens  # (B, C_out, H, W), (B, L, hidden)
 
 
 class NoUpstream(nn.Module):
@@ -205,12 +205,12 @@ class Downstream(Stream):
         x = x.contiguous(memory_format=torch.channels_last)
         patches = []
         for chunk in plan.chunks:
-            rows = self.embed.at(x, chunk.places)
+            rows = self.embed.at(x, chunk.places)  # (rows, tokens of a row, hidden)
             for block, modulation, known in zip(self._blocks, step.blocks, keys_values, strict=True):
                 after = chunk.narrowed if block is self._blocks[-1] else chunk
                 rows = block(rows, modulation, known, chunk, after)
             patches.append(self.final(rows, chunk.narrowed.per_row(step.final)))
-        return unpatch(plan.scatter(torch.cat(patches)), self.embed.patch)
+        return unpatch(plan.scatter(torch.cat(patches)), self.embed.patch)  # (B, C_out, H, W)
 
     @property
     def _blocks(self) -> Sequence[CrossAttentionBlock]:
