@@ -1,4 +1,4 @@
-"""Both stages of the Real-ESRGAN degradation (arXiv 2107.10833, section 3.3), for photographs.
+"""Both stages of the Real-ESRGAN degradation (arXiv 2107.10833), for photographs.
 
 Blur, random resize, noise and JPEG; then, in half of the images, another blur, resize and noise; last the resize to the
 low resolution with a sinc low-pass, and JPEG once more, in either order. CT keeps the first stage alone

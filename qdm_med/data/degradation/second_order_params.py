@@ -1,6 +1,6 @@
 """Parameters of the degradation of photographs: distributions, and what was drawn from them for one image.
 
-The numbers are those of Real-ESRGAN (arXiv 2107.10833, section 4.1) with QDM's probability of a second stage.
+The numbers are those of Real-ESRGAN (arXiv 2107.10833) with QDM's probability of a second stage.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SECOND_STAGE = StageConfig(
     gaussian_sigma=(1.0, 25.0),
     poisson_scale=(0.05, 2.5),
 )
-"""The second stage (arXiv 2107.10833, section 4.1)."""
+"""The second stage (arXiv 2107.10833)."""
 
 
 @dataclass(frozen=True)
