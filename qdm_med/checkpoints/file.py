@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.files import whole_file
@@ -131,3 +131,33 @@ def require_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     if sha256 != metadata.get("sha256"):
         raise CheckpointError(f"{path}: the weights do not match their hash; the file is damaged, copy it again")
     return sha256
+
+
+def load_part(path: Path, network: nn.Module, tensors: Mapping[str, Tensor], owner: str) -> None:
+    """Give a network its part of a checkpoint's weights, as float32.
+
+    Args:
+        path: The checkpoint, for the error.
+        network: Network of the shape that the card says.
+        tensors: Weights by name, those of ``network`` after ``owner`` and a dot.
+        owner: ``"autoencoder"`` or ``"denoiser"``.
+
+    Raises:
+        CheckpointError: If they do not fit.
+    """
+    prefix = f"{owner}."
+    own = {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
+    load_fitting(network, own, f"{path}: its {owner} does not fit its card")
+
+
+def load_fitting(network: nn.Module, state: Mapping[str, Tensor], complaint: str) -> None:
+    """Give a network all its weights, each of the right shape.
+
+    Raises:
+        CheckpointError: If they do not fit; ``complaint`` is the beginning of its line.
+    """
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{complaint} ({reason})") from None

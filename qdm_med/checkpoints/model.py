@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qdm_med._version import __version__
-from qdm_med.checkpoints.file import parse_card, read_metadata, read_tensors, require_whole, save_weights
+from qdm_med.checkpoints.file import load_part, parse_card, read_metadata, read_tensors, require_whole, save_weights
 from qdm_med.diffusion.chain import ChainConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError, ConfigError
@@ -193,23 +193,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     card = _card(path, metadata)
     sha256 = require_whole(path, tensors, metadata)
     autoencoder = KlVae(card.autoencoder)
-    _load(path, autoencoder, tensors, "autoencoder")
+    load_part(path, autoencoder, tensors, "autoencoder")
     denoiser = None
     if card.denoiser is not None:
         denoiser = build_network(card.denoiser)
-        _load(path, denoiser, tensors, "denoiser")
+        load_part(path, denoiser, tensors, "denoiser")
         denoiser.eval()
     return Checkpoint(card, autoencoder.eval(), denoiser, sha256)
-
-
-def _load(path: Path, network: nn.Module, tensors: Mapping[str, Tensor], owner: str) -> None:
-    prefix = f"{owner}."
-    own = {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
-    try:
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its {owner} does not fit its card ({reason})") from None
 
 
 EMBEDDED: Mapping[Purpose, str] = MappingProxyType({"clinical": "qdm-c.safetensors", "benchmark": "qdm-t.safetensors"})

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from qdm_med.checkpoints.file import read_tensors, save_atomically
+from qdm_med.checkpoints.file import load_fitting, read_tensors, save_atomically
 from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.checkpoints.released_names import (
     StateDict,
@@ -26,6 +26,9 @@ from qdm_med.errors import CheckpointError
 from qdm_med.intensity import HuWindow
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
+
+MISFIT = "its weights do not fit the shape that they imply"
+"""Of a released file; follows its path."""
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "ema")
 """Keys under which trainers put a state dict."""
@@ -89,8 +92,8 @@ def from_released(
     state = autoencoder_from_released(autoencoder_weights, autoencoder_shape)
     state["latent_mean"] = torch.zeros(autoencoder_shape.latent_channels)
     state["latent_scale"] = torch.full((autoencoder_shape.latent_channels,), latent_scale)
-    _load(denoiser, network, denoiser_from_released(weights))
-    _load(autoencoder, kl_vae, state)
+    load_fitting(network, denoiser_from_released(weights), f"{denoiser}: {MISFIT}")
+    load_fitting(kl_vae, state, f"{autoencoder}: {MISFIT}")
     card = ModelCard(
         name=denoiser.stem,
         autoencoder=autoencoder_shape,
@@ -121,11 +124,3 @@ def to_released(checkpoint: Path, denoiser: Path, autoencoder: Path) -> None:
     save_atomically(denoiser, released, {})
     state = autoencoder_to_released(ours.autoencoder.state_dict(), ours.card.autoencoder)
     save_atomically(autoencoder, state, {})
-
-
-def _load(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its weights do not fit the shape that they imply ({reason})") from None

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from qdm_med._version import __version__
-from qdm_med.checkpoints.file import parse_card, read_metadata, read_tensors, require_whole, save_weights
+from qdm_med.checkpoints.file import load_part, parse_card, read_metadata, read_tensors, require_whole, save_weights
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError
 from qdm_med.models.autoencoder.vq import VqAutoencoder, VqConfig
@@ -102,20 +102,10 @@ def load_natural(path: Path) -> NaturalCheckpoint:
     card = parse_card(path, NaturalCard, metadata)
     sha256 = require_whole(path, tensors, metadata)
     autoencoder = VqAutoencoder(card.autoencoder)
-    _load(path, autoencoder, tensors, "autoencoder")
+    load_part(path, autoencoder, tensors, "autoencoder")
     denoiser = None
     if card.denoiser is not None:
         denoiser = TwoStreamDenoiser(card.denoiser)
-        _load(path, denoiser, tensors, "denoiser")
+        load_part(path, denoiser, tensors, "denoiser")
         denoiser.eval()
     return NaturalCheckpoint(card, autoencoder.eval(), denoiser, sha256)
-
-
-def _load(path: Path, network: nn.Module, tensors: Mapping[str, Tensor], owner: str) -> None:
-    prefix = f"{owner}."
-    own = {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
-    try:
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its {owner} does not fit its card ({reason})") from None

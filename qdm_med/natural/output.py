@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qdm_med.errors import DataError
-from qdm_med.files import sync_folder
+from qdm_med.files import partial_path, sync_folder
 from qdm_med.io.output.place import check_file
 from qdm_med.natural.formats import SUFFIXES
 from qdm_med.natural.images import Photo
@@ -60,7 +60,7 @@ class PhotoWriter:
         self.dtype: type[np.generic] = source.colour.dtype.type if suffix == ".png" else np.uint8
         self._channels = source.colour.shape[2] + (source.alpha is not None)
         self._icc, self._exif = source.icc, _exif(source, software, self._rows, self._columns)
-        self._partial = self.out.with_name(f".{self.out.name}.partial")
+        self._partial = partial_path(self.out)
         self._png: PngWriter | None = None
         self._pixels: NDArray[Any] | None = None
         self._at = 0

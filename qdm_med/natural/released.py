@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from qdm_med.checkpoints.file import save_atomically
-from qdm_med.checkpoints.released import read_released
+from qdm_med.checkpoints.file import load_fitting, save_atomically
+from qdm_med.checkpoints.released import MISFIT, read_released
 from qdm_med.checkpoints.released_names import (
     StateDict,
     autoencoder_names,
@@ -115,8 +115,8 @@ def from_released(
         "latent_mean": torch.zeros(vq_shape.latent_channels),
         "latent_scale": torch.full((vq_shape.latent_channels,), latent_scale),
     }
-    _load(denoiser, network, denoiser_from_released(weights))
-    _load(autoencoder, vq, vq_from_released(autoencoder_weights, vq_shape) | statistics)
+    load_fitting(network, denoiser_from_released(weights), f"{denoiser}: {MISFIT}")
+    load_fitting(vq, vq_from_released(autoencoder_weights, vq_shape) | statistics, f"{autoencoder}: {MISFIT}")
     card = NaturalCard(
         name=denoiser.stem,
         autoencoder=vq_shape,
@@ -143,11 +143,3 @@ def to_released(checkpoint: Path, denoiser: Path, autoencoder: Path) -> None:
         raise CheckpointError(f"{checkpoint}: {ours.card.name} has no counterpart in the released layout")
     save_atomically(denoiser, denoiser_to_released(ours.denoiser), {})
     save_atomically(autoencoder, vq_to_released(ours.autoencoder.state_dict(), ours.card.autoencoder), {})
-
-
-def _load(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its weights do not fit the shape that they imply ({reason})") from None

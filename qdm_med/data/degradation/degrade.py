@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from qdm_med.data.degradation.checks import require_one_scale
 from qdm_med.data.degradation.clinical import ClinicalConfig, ClinicalParams, degrade_clinical, sample_clinical
 from qdm_med.data.degradation.real_esrgan import (
     RealEsrganConfig,
@@ -73,7 +74,7 @@ def degrade(high_res: Tensor, params: Sequence[DegradationParams], *, intensity:
     Raises:
         DataError: If the parameters do not fit the images.
     """
-    _check(high_res, params)
+    require_one_scale(high_res, params)
     mapping = intensity or CompandedRange()
     scanner = [one for one in params if isinstance(one, ScannerParams)]
     clinical = [one for one in params if isinstance(one, ClinicalParams)]
@@ -88,13 +89,3 @@ def degrade(high_res: Tensor, params: Sequence[DegradationParams], *, intensity:
     if clinical:
         return degrade_clinical(high_res, clinical, mapping).to(high_res.dtype)
     return degrade_real_esrgan(high_res, staged).to(high_res.dtype)
-
-
-def _check(high_res: Tensor, params: Sequence[DegradationParams]) -> None:
-    scales = {one.scale for one in params}
-    if len(params) != len(high_res) or len(scales) != 1:
-        raise DataError(f"{len(high_res)} images need as many parameters of one scale, got {len(params)} of {scales}")
-    (scale,) = scales
-    height, width = high_res.shape[-2:]
-    if height % scale or width % scale:
-        raise DataError(f"an image of {height}x{width} cannot be degraded by {scale}; crop it to a multiple of that")

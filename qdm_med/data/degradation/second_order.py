@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qdm_med.data.degradation.checks import require_one_scale
 from qdm_med.data.degradation.jpeg import jpeg_round_trip
 from qdm_med.data.degradation.kernels import filter_images, gaussian_kernel, plateau_kernel, sinc_kernel
 from qdm_med.data.degradation.noise import add_gaussian_noise, add_poisson_noise
@@ -105,13 +106,7 @@ def degrade_second_order(high_res: Tensor, params: Sequence[SecondOrderParams]) 
     Raises:
         DataError: If the parameters do not fit the images.
     """
-    scales = {one.scale for one in params}
-    if len(params) != len(high_res) or len(scales) != 1:
-        raise DataError(f"{len(high_res)} images need as many parameters of one scale, got {len(params)} of {scales}")
-    (scale,) = scales
-    height, width = high_res.shape[-2:]
-    if height % scale or width % scale:
-        raise DataError(f"an image of {height}x{width} cannot be degraded by {scale}; crop it to a multiple of that")
+    require_one_scale(high_res, params)
     unit = (high_res.float() + 1.0) / 2.0
     low_res = torch.stack([_degrade(image, one) for image, one in zip(unit, params, strict=True)])
     return torch.round(low_res * 255.0) / 255.0 * 2.0 - 1.0
