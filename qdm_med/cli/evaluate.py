@@ -56,6 +56,12 @@ def evaluate(
             help="Write the low-resolution slices as DICOM, NIfTI and 16-bit PNG into this folder; run nothing."
         ),
     ] = None,
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            help="benchmark.json or inputs.json of an earlier run: --export-inputs writes its slices again, checked."
+        ),
+    ] = None,
     steps: Annotated[str, typer.Option(help="Sampling steps, such as 1,4,15. Default: the model's.")] = "",
     threshold: Annotated[str, typer.Option(help="Quadtree thresholds, such as 0,0.15. Default: the model's.")] = "",
     quadtree: Annotated[
@@ -130,7 +136,7 @@ def evaluate(
     from qdm_med.device import pick_device
     from qdm_med.evaluation.benchmarks import BenchmarkOptions
     from qdm_med.evaluation.measures.perceptual import Lpips
-    from qdm_med.evaluation.run import Outputs, evaluate_checkpoint, export_benchmark
+    from qdm_med.evaluation.run import Outputs, evaluate_checkpoint, export_again, export_benchmark
 
     if benchmark == CLINICAL:
         from qdm_med.evaluation.clinical.options import clinical_options
@@ -167,10 +173,16 @@ def evaluate(
         samples=samples,
         count_macs=macs,
     )
+    if again and not export_inputs:
+        raise typer.BadParameter("it says which inputs are written; give --export-inputs DIR too", param_hint="--again")
     model = load_checkpoint(find_checkpoint(checkpoint, "benchmark"))
     if export_inputs:
         with CountProgress("slices") as progress:
-            count = export_benchmark(data, model, options, export_inputs, progress.update)
+            count = (
+                export_again(data, again, options, export_inputs, progress.update)
+                if again
+                else export_benchmark(data, model, options, export_inputs, progress.update)
+            )
         typer.echo(f"{export_inputs}: inputs of {count} slices; its README.txt says what to do with them")
         return
     perceptual = Lpips(lpips_backbone) if lpips_backbone else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import Tensor
 from qdm_med.data.degradation.degrade import BENCHMARK, DegradationParams
 from qdm_med.data.pairs import SlicePair, degraded_pair, pair_of
 from qdm_med.data.store.slices import SliceRecord, SliceStore
-from qdm_med.errors import DataError
+from qdm_med.errors import ConfigError, DataError
 from qdm_med.intensity import AsinhRange, CompandedRange, HuWindow, IntensityMap
 from qdm_med.serialise import from_mapping
 from qdm_med.volume import FloatArray
@@ -89,6 +91,26 @@ def _case(store: SliceStore, pair: SlicePair, intensity: IntensityMap) -> Case:
         intensity=intensity,
         low_sha256=low_checksum(pair.low_res),
     )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a ``benchmark.json`` or ``inputs.json``, for :func:`manifest_cases`.
+
+    Raises:
+        DataError: If it cannot be read, is no such list, or lists nothing.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        read_intensity(manifest["intensity"])
+        sound = isinstance(manifest["benchmark"], str) and bool(manifest["cases"])
+        sound = sound and all(entry.keys() >= {"sha256", "low_sha256", "degradation"} for entry in manifest["cases"])
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); give a benchmark.json or inputs.json") from None
+    except (ValueError, TypeError, KeyError, AttributeError, ConfigError):
+        sound = False
+    if not sound:
+        raise DataError(f"{path} is no list of a benchmark's slices; give a benchmark.json or inputs.json of `eval`")
+    return manifest
 
 
 def read_intensity(values: Mapping[str, Any]) -> IntensityMap:

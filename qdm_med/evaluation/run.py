@@ -13,7 +13,7 @@ import torch
 from qdm_med.checkpoints.image_model import read_image_card
 from qdm_med.checkpoints.model import Checkpoint, read_card
 from qdm_med.data.store.slices import SliceStore
-from qdm_med.errors import ConfigError
+from qdm_med.errors import ConfigError, DataError
 from qdm_med.evaluation.benchmarks import (
     BenchmarkOptions,
     benchmark_cases,
@@ -21,6 +21,7 @@ from qdm_med.evaluation.benchmarks import (
     recorded_methods,
     run_benchmark,
 )
+from qdm_med.evaluation.cases import manifest_cases, read_manifest
 from qdm_med.evaluation.exchange import export_inputs
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.measures.protocols import protocols
@@ -197,6 +198,37 @@ def export_benchmark(
         indices = _selected(store, checkpoint, options).indices
         cases = benchmark_cases(store, indices, options, checkpoint.card.intensity)
         return export_inputs(cases, options.benchmark, out, lambda done: progress(done, len(indices)))
+
+
+def export_again(
+    data: Path,
+    listed: Path,
+    options: BenchmarkOptions,
+    out: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Write the inputs that an earlier run listed, the same pixels, whatever model and selection it was of.
+
+    Args:
+        data: Slice store or tree of CT files that holds the slices.
+        listed: ``benchmark.json`` or ``inputs.json`` of that run.
+        options: Which benchmark, and the split that the patients of a tree are put into.
+        out: Folder to create.
+        progress: Told of every slice.
+
+    Returns:
+        How many slices.
+
+    Raises:
+        DataError: If the list is of another benchmark, a slice is missing, or comes out otherwise than it was.
+    """
+    manifest = read_manifest(listed)
+    if manifest["benchmark"] != options.benchmark:
+        raise DataError(f"{listed} is of {manifest['benchmark']}; give --benchmark {manifest['benchmark']}")
+    total = len(manifest["cases"])
+    with benchmark_store(data, options.split) as store:
+        cases = manifest_cases(store, manifest)
+        return export_inputs(cases, options.benchmark, out, lambda done: progress(done, total))
 
 
 def _selected(store: SliceStore, checkpoint: Checkpoint, options: BenchmarkOptions) -> Selection:

@@ -18,6 +18,8 @@ from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
+NO_LPIPS = "no LPIPS column: give --lpips-backbone; `qdm-med lpips` makes the file from torchvision's weights\n"
+
 
 @pytest.fixture
 def run_eval(run):
@@ -45,7 +47,7 @@ def given(tmp_path_factory):
 def test_tables_go_to_stdout_files_to_the_folder_and_the_report_is_written(run_eval, given, tmp_path):
     wishes = ("--methods", "bicubic,qdm", "--out", tmp_path / "out", "--report", tmp_path / "report.html")
     code, told, err = run_eval("--benchmark", "med-sr8", *given, *wishes)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, NO_LPIPS)
     assert told.startswith("med-sr8, val split: 2 slices of 2 patients")
     assert "| psnr_db | " in told
     assert "QDM-L (published)" in told
@@ -98,8 +100,29 @@ def test_inputs_are_exported_and_what_a_program_made_of_them_is_scored(run_eval,
         Image.fromarray(larger).save(tmp_path / "other" / path.name)
     wishes = ("--methods", "bicubic", "--results", f"nearest={tmp_path / 'other'}")
     code, told, err = run_eval("--benchmark", "med-sr4", *given, *wishes)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, NO_LPIPS)
     assert "| mean over patients (95 %) | bicubic | nearest |" in told
+
+
+def test_inputs_are_written_again_from_the_list_of_a_run_of_another_seed(run_eval, given, tmp_path):
+    run_eval("--benchmark", "med-sr4", *given, "--seed", "7", "--methods", "bicubic", "--out", tmp_path / "out")
+    run_eval("--benchmark", "med-sr4", *given, "--seed", "7", "--export-inputs", tmp_path / "first")
+    listed = tmp_path / "out" / "benchmark.json"
+    wishes = ("--again", listed, "--export-inputs", tmp_path / "second")
+    code, told, err = run_eval("--benchmark", "med-sr4", *given, *wishes)
+    assert (code, err) == (0, "")
+    assert told.startswith(f"{tmp_path / 'second'}: inputs of 2 slices")
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "png").iterdir()} for name in ("first", "second")
+    )
+    assert first == second
+    run_eval("--benchmark", "med-sr4", *given, "--export-inputs", tmp_path / "seed-0")
+    assert first != {path.name: path.read_bytes() for path in (tmp_path / "seed-0" / "png").iterdir()}
+    code, _, err = run_eval("--benchmark", "med-sr8", *given, "--again", listed, "--export-inputs", tmp_path / "x8")
+    assert (code, err) == (1, f"qdm-med: {listed} is of med-sr4; give --benchmark med-sr4\n")
+    code, _, err = run_eval("--benchmark", "med-sr4", *given, "--again", listed)
+    assert code == 2
+    assert "--again" in err
 
 
 def test_a_sheet_of_all_methods_is_written_and_shown_in_the_report(run_eval, given, tmp_path):

@@ -10,7 +10,7 @@ from qdm_med.data.store.slices import SliceStore
 from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.errors import DataError
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
-from qdm_med.evaluation.cases import make_case, manifest_cases, rebuild_case
+from qdm_med.evaluation.cases import make_case, manifest_cases, read_manifest, rebuild_case
 from qdm_med.evaluation.evaluate import evaluate
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.receipt import manifest
@@ -61,6 +61,20 @@ def test_what_cannot_be_made_again_is_said(store, written):
     other = entry | {"degradation": entry["degradation"] | {"noise_seed": 1}}
     with pytest.raises(DataError, match="was degraded to other pixels"):
         rebuild_case(store, other, INTENSITY)
+
+
+@pytest.mark.parametrize("change", ["[]", "{", "null", '{"cases": []}', {"cases": []}, {"cases": [{}]}, {"cases": [1]},
+                                    {"intensity": {"kind": "odd"}}, {"intensity": {"kind": "window", "odd": 1}}])  # fmt: skip
+def test_a_file_that_lists_no_benchmark_is_refused_in_a_line(written, tmp_path, change):
+    _, told = written
+    path = tmp_path / "benchmark.json"
+    path.write_text(json.dumps(told))
+    assert read_manifest(path) == told
+    path.write_text(change if isinstance(change, str) else json.dumps(told | change))
+    with pytest.raises(DataError, match=r"benchmark.json is no list of a benchmark's slices; give"):
+        read_manifest(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_manifest(tmp_path)
 
 
 def test_seeds_give_other_cases(store):
