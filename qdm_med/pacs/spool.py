@@ -24,11 +24,7 @@ from qdm_med.files import sync_folder, write_whole
 from qdm_med.io.dicom.file import shown
 from qdm_med.io.dicom.header import read_slice_header
 from qdm_med.io.output.job_folder import os_errors_as_series_errors
-
-try:
-    import fcntl
-except ImportError:  # no such locks on this system: the port alone keeps a second listener away
-    fcntl = None  # type: ignore[assignment]
+from qdm_med.io.output.lock import take_lock
 
 
 @dataclass(frozen=True)
@@ -190,12 +186,9 @@ def _digest(*uids: str) -> str:
 
 
 def _owned(root: Path) -> int:
-    """Lock a folder for as long as the descriptor is open, which ends with the process, however that ends."""
+    """Lock a folder for as long as the descriptor is open; without locks the port alone keeps a second listener away."""
     descriptor = os.open(root / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    if fcntl is not None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise SeriesError(f"{shown(root)}: another listener has this spool; choose another --spool") from None
+    if take_lock(descriptor) is False:
+        os.close(descriptor)
+        raise SeriesError(f"{shown(root)}: another listener has this spool; choose another --spool")
     return descriptor

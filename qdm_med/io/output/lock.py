@@ -17,7 +17,7 @@ from qdm_med.errors import SeriesError
 
 try:
     import fcntl
-except ImportError:  # no such locks on this system: the owner that the file names decides alone
+except ImportError:  # no such locks on this system
     fcntl = None  # type: ignore[assignment]
 
 _ATTEMPTS = 100
@@ -83,17 +83,27 @@ def is_locked(out: Path) -> bool:
         os.close(descriptor)
 
 
-def _is_free(descriptor: int) -> bool:
-    """Take the lock of an open file if nobody has it."""
+def take_lock(descriptor: int) -> bool | None:
+    """Lock an open file for as long as its descriptor is open, which ends with the process, however that ends.
+
+    Returns:
+        Whether it is ours now; ``None`` where the system or the file system has no such locks.
+    """
     if fcntl is not None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             return False
-        except OSError:  # a file system without locks: the owner decides
+        except OSError:  # a file system without locks
             pass
-    return not _lives(_owner(descriptor))
+    return None
+
+
+def _is_free(descriptor: int) -> bool:
+    """Take the lock of an open file if nobody has it."""
+    taken = take_lock(descriptor)
+    return not _lives(_owner(descriptor)) if taken is None else taken
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
