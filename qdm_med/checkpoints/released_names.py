@@ -172,7 +172,19 @@ def autoencoder_from_released(released: Mapping[str, Tensor], config: Autoencode
     Raises:
         CheckpointError: If the weights do not fit ``config``.
     """
-    owners = dict(autoencoder_names(len(config.channels), config.res_blocks[0]))
+    return renamed_to_ours(released, dict(autoencoder_names(len(config.channels), config.res_blocks[0])))
+
+
+def renamed_to_ours(released: Mapping[str, Tensor], owners: Mapping[str, str]) -> StateDict:
+    """Rename a released autoencoder's weights, as float32.
+
+    Args:
+        released: Weights.
+        owners: Released name of each tensor's owner -> ours.
+
+    Raises:
+        CheckpointError: If a weight's owner is not among them.
+    """
     state: StateDict = {}
     for key, value in released.items():
         owner, _, kind = key.rpartition(".")
@@ -185,7 +197,17 @@ def autoencoder_from_released(released: Mapping[str, Tensor], config: Autoencode
 
 def autoencoder_to_released(state: Mapping[str, Tensor], config: AutoencoderConfig) -> StateDict:
     """Rename our weights of the latent-diffusion layout to the released names; latent statistics stay behind."""
-    owners = {ours: released for released, ours in autoencoder_names(len(config.channels), config.res_blocks[0])}
+    return renamed_to_theirs(state, dict(autoencoder_names(len(config.channels), config.res_blocks[0])))
+
+
+def renamed_to_theirs(state: Mapping[str, Tensor], names: Mapping[str, str]) -> StateDict:
+    """The way back of :func:`renamed_to_ours`; weights whose owner is not named stay behind.
+
+    Args:
+        state: Our weights.
+        names: Released name of each tensor's owner -> ours.
+    """
+    owners = {ours: theirs for theirs, ours in names.items()}
     released: StateDict = {}
     for key, value in state.items():
         owner, _, kind = key.rpartition(".")

@@ -20,7 +20,8 @@ from qdm_med.checkpoints.released_names import (
     denoiser_config_from_released,
     denoiser_from_released,
     denoiser_to_released,
-    is_projection,
+    renamed_to_ours,
+    renamed_to_theirs,
 )
 from qdm_med.errors import CheckpointError
 from qdm_med.models.autoencoder.vq import VqAutoencoder, VqConfig
@@ -62,28 +63,14 @@ def vq_from_released(released: Mapping[str, Tensor], config: VqConfig) -> StateD
     Raises:
         CheckpointError: If the weights do not fit ``config``.
     """
-    owners = _owners(config)
-    state: StateDict = {}
-    for key, value in released.items():
-        if key.startswith("loss."):  # the discriminator and LPIPS of its training
-            continue
-        owner, _, kind = key.rpartition(".")
-        if owner not in owners:
-            raise CheckpointError(f"{key} has no place in a latent-diffusion VQ autoencoder of this shape")
-        ours = f"{owners[owner]}.{kind}"
-        state[ours] = (value[:, :, 0, 0] if is_projection(ours) else value).float()
-    return state
+    # The discriminator and LPIPS of its training.
+    kept = {key: value for key, value in released.items() if not key.startswith("loss.")}
+    return renamed_to_ours(kept, _owners(config))
 
 
 def vq_to_released(state: Mapping[str, Tensor], config: VqConfig) -> StateDict:
     """Rename our weights of the latent-diffusion layout to the released names; latent statistics stay behind."""
-    owners = {ours: theirs for theirs, ours in _owners(config).items()}
-    released: StateDict = {}
-    for key, value in state.items():
-        owner, _, kind = key.rpartition(".")
-        if owner in owners:
-            released[f"{owners[owner]}.{kind}"] = value[:, :, None, None] if is_projection(key) else value
-    return released
+    return renamed_to_theirs(state, _owners(config))
 
 
 def is_vq(autoencoder: Path) -> bool:

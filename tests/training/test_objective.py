@@ -9,22 +9,12 @@ import torch
 
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig
 from qdm_med.models.conditioning import Conditioning
-from qdm_med.models.qdm.config import PRESETS
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
+from tests.shapes import TINY_DENOISER
 
 SCHEDULE = ResidualShiftSchedule.from_config(ScheduleConfig())
-SHAPE = replace(
-    PRESETS["t"],
-    noise_everywhere=False,
-    latent_channels=16,
-    hidden=16,
-    depth=1,
-    heads=2,
-    trunk_channels=8,
-    source_channels=8,
-    source_blocks=1,
-)
+SHAPE = replace(TINY_DENOISER, latent_channels=16)
 
 
 def decode(latent):
