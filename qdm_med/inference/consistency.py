@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
@@ -75,14 +76,18 @@ def limit_overshoot(fine: FloatArray, source: FloatArray, scale: int) -> FloatAr
     return _within(fine, _plausible(source, scale), scale)
 
 
-def _plausible(source: FloatArray, scale: int, *, spared: FloatArray | float = 0.0) -> Bounds:
-    """Bounds of every neighbourhood, which may be left by its own width, or by less as far as it is ``spared``, 0 to 1."""
-    lowest, highest = minimum_filter(source, REACH, mode="nearest"), maximum_filter(source, REACH, mode="nearest")
-    width = highest - lowest
-    beyond = width * (1 - spared)
-    lowest = np.maximum(lowest - beyond, source.min() - OVERSHOOT_HU)
-    highest = np.minimum(highest + beyond, source.max() + OVERSHOOT_HU)
+def _plausible(source: FloatArray, scale: int) -> Bounds:
+    lowest, highest = _extremes(source)
     return lowest.repeat(scale, axis=1)[:, None], highest.repeat(scale, axis=1)[:, None]
+
+
+def _extremes(source: FloatArray, *, spared: FloatArray | float = 0.0) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest HU around each source pixel; the range may be left by its width, or by less as far as ``spared``."""
+    lowest, highest = minimum_filter(source, REACH, mode="nearest"), maximum_filter(source, REACH, mode="nearest")
+    beyond = (highest - lowest) * (1 - spared)
+    return np.maximum(lowest - beyond, source.min() - OVERSHOOT_HU), np.minimum(
+        highest + beyond, source.max() + OVERSHOOT_HU
+    )
 
 
 def _within(fine: FloatArray, bounds: Bounds, scale: int) -> FloatArray:
@@ -99,21 +104,30 @@ def agree_with_source(fine: FloatArray, source: FloatArray, scale: int) -> Float
     return _within(keep_local_mean(_within(fine, bounds, scale), source, scale), bounds, scale)
 
 
-def agree_through_spread(agreed: FloatArray, source: FloatArray, scale: int, fwhm: float | None = None) -> FloatArray:
+def agree_through_spread(fine: FloatArray, source: FloatArray, scale: int, fwhm: float | None = None) -> FloatArray:
     """Put back what the source says, seen through its point spread; noise is no reason for overshoot, nor to grow.
 
     Where a neighbourhood of the source holds no edge, its HU may not be left (a dark pixel of noise must not become a hole),
     and deviations are no larger than interpolation's (:mod:`qdm_med.inference.noise_guard`).
 
     Args:
-        agreed: ``(scale rows, scale columns)`` HU, from :func:`agree_with_source`.
+        fine: ``(scale rows, scale columns)`` super-resolved HU. It is not made to keep local means first: that would take the
+            point spread for a box, and leave a halo beside sharp edges.
         source: ``(rows, columns)`` source HU, padding filled.
         scale: Magnification.
         fwhm: As for :func:`~qdm_med.inference.forward_model.return_to_source`.
     """
-    bounds = _plausible(source, scale, spared=faintness(source))
-    returned = return_to_source(_within(agreed, bounds, scale), source, scale, fwhm)
-    return limit_noise(_within(returned, bounds, scale), source, scale)
+    # Bounds that jump from one source pixel to the next would cut dots into an edge that passes through.
+    lowest, highest = (_between_pixels(bound, scale) for bound in _extremes(source, spared=faintness(source)))
+    returned = return_to_source(np.clip(fine, lowest, highest), source, scale, fwhm)
+    return limit_noise(np.clip(returned, lowest, highest), source, scale)
+
+
+def _between_pixels(bound: FloatArray, scale: int) -> FloatArray:
+    """A bound of source pixels on the fine grid, linear between their centres."""
+    image = torch.from_numpy(np.asarray(bound, np.float32))[None, None]
+    fine: FloatArray = F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)[0, 0].numpy()
+    return fine
 
 
 def hard_consistency(
@@ -198,8 +212,8 @@ def back_projected(
         fine: ``(scale rows, scale columns)`` super-resolved HU.
         source: ``(rows, columns)`` source HU, padding filled.
         scale: Magnification.
-        how: ``"off"``: bounded by the source's neighbourhoods only; ``"local"``: :func:`agree_with_source`; ``"spread"``: that
-            and :func:`~qdm_med.inference.forward_model.return_to_source`; ``"soft"`` and ``"hard"``: after ``"local"``
+        how: ``"off"``: bounded by the source's neighbourhoods only; ``"local"``: :func:`agree_with_source`; ``"spread"``:
+            :func:`agree_through_spread`; ``"soft"`` and ``"hard"``: after ``"local"``
             :func:`soft_consistency` and :func:`hard_consistency`.
         fwhm: For ``"spread"``: full width at half maximum of the source's point spread in its pixels; ``None``: estimated.
 
@@ -208,9 +222,9 @@ def back_projected(
     """
     if how == "off":
         return limit_overshoot(fine, source, scale)
+    if how == "spread":
+        return agree_through_spread(fine, source, scale, fwhm)
     agreed = agree_with_source(fine, source, scale)
     if how == "local":
         return agreed
-    if how == "spread":
-        return agree_through_spread(agreed, source, scale, fwhm)
     return {"soft": soft_consistency, "hard": hard_consistency}[how](agreed, source, scale)

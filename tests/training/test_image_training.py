@@ -185,7 +185,7 @@ def test_a_damaged_file_and_one_of_a_newer_version_are_refused(trained, tmp_path
         (replace(CONFIG, image_network=None), "has no section image_network, not rrdb"),
         (replace(CONFIG, image_network=SHAPES["swinir"]), "describes swinir, not rrdb"),
         (replace(CONFIG, scales=(4, 8), steps=(1, 1)), "has one scale, experiment tiny-image has 2"),
-        (replace(CONFIG, scales=(6,), image_training=ImageTrainingConfig(crops=(48,))), "x6 is no power of 2"),
+        (replace(CONFIG, scales=(12,), image_training=ImageTrainingConfig(crops=(48,))), "x12 is no power of 2"),
         (replace(CONFIG, image_training=ImageTrainingConfig(crops=(32,), perceptual_weight=1.0)), "--lpips-backbone"),
         (replace(CONFIG, image_training=ImageTrainingConfig(crops=(128,))), "crop 128 is larger"),
     ],
