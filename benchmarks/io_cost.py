@@ -52,13 +52,14 @@ def plain(source: Path, out: Path, scale: int, *, flush: bool, in_hu: bool = Fal
     for path in sorted(each for each in source.rglob("*") if each.is_file()):
         dataset = pydicom.dcmread(path)
         stored = dataset.pixel_array
+        finer = (scale * dataset.Rows, scale * dataset.Columns)
         if in_hu:
-            hu = magnified(apply_modality_lut(stored, dataset).astype(np.float32), scale)
+            hu = magnified(apply_modality_lut(stored, dataset).astype(np.float32), finer)
             exact = (hu.astype(np.float64) - dataset.RescaleIntercept) / dataset.RescaleSlope
             kind = np.iinfo(stored.dtype)
             fine = np.clip(np.rint(exact), kind.min, kind.max).astype(stored.dtype)
         else:
-            fine = magnified(stored, scale)
+            fine = magnified(stored, finer)
         dataset.Rows, dataset.Columns = fine.shape
         dataset.PixelData = fine.tobytes()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

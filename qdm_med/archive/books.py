@@ -65,8 +65,8 @@ def kind_of(reason: str) -> str:
     """
     head, separator, rest = reason.partition(": ")
     text = rest if separator and ("/" in head or "." in head) else reason
-    words = ("#" if any(c.isdigit() for c in word) else word for word in text.split())
-    return " ".join(words).replace("# #", "#") + (":" if text.endswith(":") else "")
+    words = ("#" + word[-1] * (word[-1] in ":;,") if any(c.isdigit() for c in word) else word for word in text.split())
+    return " ".join(words).replace("# #", "#")
 
 
 def reasons(found: list[Entry]) -> list[tuple[str, int]]:

@@ -185,7 +185,7 @@ def size(wanted: Wanted, gpus: int, memory: int) -> tuple[int, int]:
     One worker a GPU; without GPUs one a core as far as the memory goes, because series are independent and threads of
     one series are not.
 
-    >>> size(Wanted(memory_bytes=2 * 2**30, items=100, workers=None, threads=2), gpus=0, memory=7 * 2**30)
+    >>> size(Wanted(memory_bytes=2 * 2**30, items=100, workers=None, threads=2), gpus=4, memory=7 * 2**30)
     (3, 2)
     """
     by_memory = max(1, memory // max(1, wanted.memory_bytes))

@@ -28,6 +28,7 @@ from qdm_med.io.pixel_digest import pixel_digests
 from qdm_med.io.raster.base import RasterWriter
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import open_writer
+from qdm_med.keys import keyed
 from qdm_med.serialise import from_mapping
 from qdm_med.volume import FloatArray, Volume
 
@@ -101,7 +102,7 @@ def _tolerance(stated: Mapping[str, Any], device: str) -> float:
 
 def _chosen(counts: Sequence[int], slices: int, seed: int) -> dict[int, list[int]]:
     """Slices by number of their series, drawn evenly over all slices."""
-    drawn = np.random.default_rng(seed).choice(sum(counts), min(slices, sum(counts)), replace=False)
+    drawn = keyed("verify", str(seed)).choice(sum(counts), min(slices, sum(counts)), replace=False)
     ends = np.cumsum(counts)
     chosen: dict[int, list[int]] = defaultdict(list)
     for place in sorted(drawn.tolist()):

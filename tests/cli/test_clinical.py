@@ -81,9 +81,3 @@ def test_what_cannot_be_judged_is_one_line(judge, wishes, told):
     code, out, err = judge(*wishes)
     assert (code, out) == (1, "")
     assert told in err
-
-
-def test_other_benchmarks_say_that_they_need_data(run):
-    code, _, err = run("eval", "--benchmark", "med-sr4")
-    assert code == 2
-    assert "--data" in err

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard, load_checkpoint, save_checkpoint
-from qdm_med.data import pairs
+from qdm_med.data.degradation import transforms
 from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, degrade
 from qdm_med.data.store.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
 from qdm_med.data.store.writer import SliceStoreWriter
@@ -90,7 +90,9 @@ def test_the_adaptive_quadtree_marks_its_share_of_the_batches(store, trained):
 
 def test_every_degradation_has_its_share_of_the_batches(store, trained, monkeypatch):
     degraded = []
-    monkeypatch.setattr(pairs, "degrade", lambda *given, **how: degraded.append(given[1][0]) or degrade(*given, **how))
+    monkeypatch.setattr(
+        transforms, "degrade", lambda *given, **how: degraded.append(given[1][0]) or degrade(*given, **how)
+    )
     mixed = task(store, trained, benchmark_share=0.25, scanner_share=0.5)
     for step in range(60):
         mixed.batch(step, WHOLE)

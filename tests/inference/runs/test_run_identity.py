@@ -12,7 +12,7 @@ from qdm_med.inference.memory import peak_bytes
 from qdm_med.inference.runs.series import derivation_of
 from qdm_med.inference.upscaler import Upscaler
 
-BASE = UpscaleOptions(steps=2, quadtree="adaptive")
+BASE = UpscaleOptions(steps=2, quadtree="adaptive", consistency="spread")
 OTHERS = {
     "scale": 8,
     "seed": 1,
@@ -26,6 +26,8 @@ OTHERS = {
     "noise_factor": 3.0,
     "tile": 64,
     "precision": "bfloat16",
+    "fwhm": 1.4,
+    "fusion": "halo",
     "batch_leaves": 100,
 }
 """For every option a value that is not what it is by default."""
