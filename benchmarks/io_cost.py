@@ -75,7 +75,8 @@ def ours(source: Path, out: Path, scale: int) -> None:
     volume = read_volume(source)
     with open_writer(volume, out, Derivation(scale, "repeat", "0" * 64)) as writer:
         for index in range(len(volume)):
-            writer.write(index, magnified(volume.slices[index].hu, scale))
+            hu = volume.slices[index].hu
+            writer.write(index, magnified(hu, (scale * hu.shape[0], scale * hu.shape[1])))
         writer.commit()
 
 

@@ -97,7 +97,7 @@ def test_every_degradation_has_its_share_of_the_batches(store, trained, monkeypa
     for step in range(60):
         mixed.batch(step, WHOLE)
     kinds = [one.kind for one in degraded]
-    assert 20 < kinds.count("scanner") < 40
+    assert 1 / 3 < kinds.count("scanner") / len(kinds) < 2 / 3  # item by item, a family a batch
     # Photon noise beyond the benchmark's range is the training range's alone.
     assert any(one.kind == "real-esrgan" and one.noise == "poisson" and one.noise_strength > 0.3 for one in degraded)
     shares = DenoiserTrainingConfig(benchmark_share=0.25, scanner_share=0.5)
