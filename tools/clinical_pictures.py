@@ -1,6 +1,6 @@
 """Draw a clinical slice in lung, soft-tissue and bone windows: source, bicubic and result, side by side, enlarged.
 
-Usage: python -m tools.clinical_pictures OUT.png [SERIES] [--scale 4] [--at ROW,COLUMN ...] [--side 56] [--checkpoint FILE]
+Usage: python -m tools.clinical_pictures OUT.png [SERIES] [--scale 4] [--at ROW,COLUMN ...] [--side 52] [--checkpoint FILE]
 
 Without SERIES the slice is one that pydicom carries. Each row of the picture is a place on it in one of the windows, at 300 % of
 the result's pixels. What is drawn is what ``qdm-med upscale`` answers with the given checkpoint, by default the embedded one.
@@ -44,7 +44,7 @@ def row(images: list[NDArray[np.float32]], window: tuple[float, float], size: in
 def main(arguments: argparse.Namespace) -> None:
     """Upscale, cut, draw."""
     scale, side = arguments.scale, arguments.side
-    series = arguments.series or Path(str(get_testdata_file("693_J2KI.dcm", download=False)))
+    series = arguments.series or Path(str(get_testdata_file("CT_small.dcm", download=False)))
     ct_slice = read_volume(series).slices[arguments.slice]
     upscaler = load_upscaler(arguments.checkpoint, UpscaleOptions(scale=scale, mode=arguments.mode))
     fine = upscaler.upscale_slice(ct_slice, "picture").hu
@@ -70,8 +70,8 @@ if __name__ == "__main__":
     parser.add_argument("series", type=Path, nargs="?")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--slice", type=int, default=0)
-    parser.add_argument("--at", nargs="+", default=["256,256"])
-    parser.add_argument("--side", type=int, default=56)
+    parser.add_argument("--at", nargs="+", default=["44,84"])
+    parser.add_argument("--side", type=int, default=52)
     parser.add_argument("--mode")
     parser.add_argument("--windows", default=",".join(WINDOWS))
     parser.add_argument("--checkpoint", type=Path)
