@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
+from scipy.ndimage import gaussian_filter
 
 from qdm_med.data.noise_level import noise_hu
 from qdm_med.inference.forward_model import return_to_source
-from qdm_med.inference.noise_guard import faintness, limit_noise
+from qdm_med.inference.noise_guard import faintness, limit_noise, neighbourhood_bounds
 from qdm_med.intensity import HU_MAX, HU_MIN
 from qdm_med.resample import block_mean, upsample
 from qdm_med.volume import FloatArray
@@ -21,9 +21,6 @@ Bounds = tuple[FloatArray, FloatArray]
 
 NEIGHBOURHOOD = 2.0
 """Standard deviation, in source pixels, of the neighbourhood whose mean HU is kept."""
-
-REACH = 5
-"""Side, in source pixels, of the neighbourhood whose HU bound what a pixel inside it may become."""
 
 OVERSHOOT_HU = 250.0
 """How far a slice may leave the HU range of its source as a whole."""
@@ -83,7 +80,7 @@ def _plausible(source: FloatArray, scale: int) -> Bounds:
 
 def _extremes(source: FloatArray, *, spared: FloatArray | float = 0.0) -> tuple[FloatArray, FloatArray]:
     """Lowest and highest HU around each source pixel; the range may be left by its width, or by less as far as ``spared``."""
-    lowest, highest = minimum_filter(source, REACH, mode="nearest"), maximum_filter(source, REACH, mode="nearest")
+    lowest, highest = neighbourhood_bounds(source)
     beyond = (highest - lowest) * (1 - spared)
     return np.maximum(lowest - beyond, source.min() - OVERSHOOT_HU), np.minimum(
         highest + beyond, source.max() + OVERSHOOT_HU

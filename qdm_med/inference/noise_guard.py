@@ -16,7 +16,7 @@ from qdm_med.resample import block_mean, upsample
 from qdm_med.volume import FloatArray
 
 REACH = 5
-"""Side, in source pixels, of the neighbourhood whose range tells noise from an edge."""
+"""Side, in source pixels, of the neighbourhood whose HU bound a pixel inside it, and whose range tells noise from an edge."""
 
 FAINT_HU = (60.0, 180.0)
 """Range up to which a neighbourhood may hold nothing but noise and faint lesions, and from which it holds an edge."""
@@ -28,11 +28,16 @@ LEAST_HU = 0.5
 """Deviations below this are rounding."""
 
 
+def neighbourhood_bounds(source: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest HU of the neighbourhood of each source pixel, ``(rows, columns)`` each."""
+    return minimum_filter(source, REACH, mode="nearest"), maximum_filter(source, REACH, mode="nearest")
+
+
 def faintness(source: FloatArray) -> FloatArray:
     """How far each source pixel's neighbourhood is without an edge: 1 up to the lower range, 0 from the upper one."""
-    width = maximum_filter(source, REACH, mode="nearest") - minimum_filter(source, REACH, mode="nearest")
+    lowest, highest = neighbourhood_bounds(source)
     none, full = FAINT_HU
-    faint: FloatArray = np.asarray(1 - np.clip((width - none) / (full - none), 0, 1), dtype=np.float32)
+    faint: FloatArray = np.asarray(1 - np.clip((highest - lowest - none) / (full - none), 0, 1), dtype=np.float32)
     return faint
 
 
