@@ -15,7 +15,7 @@ import torch
 from timing import alternating, arguments, tell
 from torch import Tensor
 
-from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, DegradationConfig, degrade, sample_params
+from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, DegradationConfig, degrade
 
 FAMILIES: dict[str, DegradationConfig] = {"training": TRAINING, "benchmark": BENCHMARK, "scanner": SCANNER}
 
@@ -23,7 +23,7 @@ FAMILIES: dict[str, DegradationConfig] = {"training": TRAINING, "benchmark": BEN
 def work(high_res: Tensor, config: DegradationConfig, scale: int) -> Callable[[], Tensor]:
     """Degrade the batch once, with parameters drawn from a sequence of its own."""
     rng = np.random.default_rng(scale)
-    return lambda: degrade(high_res, [sample_params(config, scale, rng) for _ in range(len(high_res))])
+    return lambda: degrade(high_res, [config.draw(scale, rng) for _ in range(len(high_res))])
 
 
 def main() -> None:

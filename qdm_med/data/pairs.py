@@ -13,7 +13,7 @@ import torch
 from monai.data.dataset import Dataset
 from torch import Tensor
 
-from qdm_med.data.degradation.degrade import DegradationConfig, DegradationParams, degrade, sample_params
+from qdm_med.data.degradation.degrade import DegradationConfig, DegradationParams, degrade
 from qdm_med.data.pipeline import IMAGE, LOW_RES, TruthConfig, pair_pipeline
 from qdm_med.data.store.slices import SliceRecord, SliceStore
 from qdm_med.errors import ConfigError
@@ -160,7 +160,7 @@ def degraded_pair(
     The key is ``(seed, scale, checksum of the slice)``: a slice is degraded alike in any store and in any order.
     """
     record = store.records[index]
-    params = sample_params(degradation, scale, slice_degradation(seed, scale, record.sha256))
+    params = degradation.draw(scale, slice_degradation(seed, scale, record.sha256))
     return pair_of(store, index, params, intensity=intensity)
 
 

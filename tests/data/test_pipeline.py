@@ -10,7 +10,7 @@ from monai.data.dataset import Dataset
 from monai.transforms.intensity.dictionary import RandGaussianNoised
 from monai.transforms.utility.dictionary import ToTensord
 
-from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, SCANNER, TRAINING, degrade, sample_params
+from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, SCANNER, TRAINING, degrade
 from qdm_med.data.pairs import PairSampler
 from qdm_med.data.pipeline import KeyedCompose, TruthConfig, pair_pipeline
 from qdm_med.data.store.slices import SliceRecord, SliceStore, slice_checksum
@@ -54,7 +54,7 @@ def drawn_by_hand(store, degradation, step, item, scale, *, turned):
     crop = crop[:, ::-1] if own.random() < 0.5 else crop
     crop = np.rot90(crop, own.integers(4)) if turned else crop
     high_res = torch.from_numpy(INTENSITY.to_unit(crop.astype(np.float32)))[None, None]
-    return high_res[0], degrade(high_res, [sample_params(degradation, scale, own)], intensity=INTENSITY)[0]
+    return high_res[0], degrade(high_res, [degradation.draw(scale, own)], intensity=INTENSITY)[0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard
-from qdm_med.data.degradation.degrade import BENCHMARK, degrade, sample_params
+from qdm_med.data.degradation.degrade import BENCHMARK, degrade
 from qdm_med.data.store.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
 from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.evaluation.cases import Case, low_checksum
@@ -26,7 +26,7 @@ def make_truth():
 
     def make(hu: np.ndarray, scale: int = 4, seed: int = 0) -> Truth:
         hu = np.clip(hu, -1024, 3071).astype(np.float32)
-        params = sample_params(BENCHMARK, scale, np.random.default_rng(seed))
+        params = BENCHMARK.draw(scale, np.random.default_rng(seed))
         low_res = degrade(torch.from_numpy(INTENSITY.to_unit(hu))[None, None], [params])
         stored = np.rint(hu).astype(np.int16)
         record = SliceRecord("val", "p", "s", 0.0, 0.7, 1.0, "", "", "phantom", slice_checksum(stored))

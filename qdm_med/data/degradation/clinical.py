@@ -67,6 +67,26 @@ class ClinicalConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
+    def draw(self, scale: int, rng: np.random.Generator) -> ClinicalParams:
+        """Draw how one image is degraded; the only place where this family is random."""
+        weakest, strongest = self.noise_hu
+        fwhm = float(rng.uniform(*self.fwhm))
+        noise = math.exp(rng.uniform(math.log(weakest), math.log(strongest)))
+        sharp, quiet, white, directed = (float(rng.random()) for _ in range(4))
+        floor, rolled, direction, spread, isotropic = (float(rng.random()) for _ in range(5))
+        is_white = white < self.white_share
+        return ClinicalParams(
+            scale=scale,
+            fwhm=0.0 if sharp < self.sharp_share else fwhm,
+            noise_hu=0.0 if quiet < self.quiet_share else noise,
+            floor=1e6 if is_white else 1e-4 + 0.05 * floor,
+            roll_off=0.0 if is_white else fwhm * (0.7 + 0.8 * rolled),
+            direction=math.pi * direction,
+            spread=0.2 + 0.4 * spread if directed < self.directed_share else 0.0,
+            isotropic=0.05 + 0.45 * isotropic,
+            noise_seed=int(rng.integers(2**32)),
+        )
+
 
 @dataclass(frozen=True)
 class ClinicalParams:
@@ -99,27 +119,6 @@ class ClinicalParams:
     def noise_free(self) -> ClinicalParams:
         """The same without noise: the deterministic part of the degradation."""
         return replace(self, noise_hu=0.0)
-
-
-def sample_clinical(config: ClinicalConfig, scale: int, rng: np.random.Generator) -> ClinicalParams:
-    """Draw how one image is degraded; the only place where this family is random."""
-    weakest, strongest = config.noise_hu
-    fwhm = float(rng.uniform(*config.fwhm))
-    noise = math.exp(rng.uniform(math.log(weakest), math.log(strongest)))
-    sharp, quiet, white, directed = (float(rng.random()) for _ in range(4))
-    floor, rolled, direction, spread, isotropic = (float(rng.random()) for _ in range(5))
-    is_white = white < config.white_share
-    return ClinicalParams(
-        scale=scale,
-        fwhm=0.0 if sharp < config.sharp_share else fwhm,
-        noise_hu=0.0 if quiet < config.quiet_share else noise,
-        floor=1e6 if is_white else 1e-4 + 0.05 * floor,
-        roll_off=0.0 if is_white else fwhm * (0.7 + 0.8 * rolled),
-        direction=math.pi * direction,
-        spread=0.2 + 0.4 * spread if directed < config.directed_share else 0.0,
-        isotropic=0.05 + 0.45 * isotropic,
-        noise_seed=int(rng.integers(2**32)),
-    )
 
 
 def degrade_clinical(high_res: Tensor, params: Sequence[ClinicalParams], intensity: IntensityMap) -> Tensor:

@@ -2,26 +2,22 @@
 
 Three families: the paper's (:mod:`qdm_med.data.degradation.real_esrgan`), which the benchmarks are made with; how clinical
 slices are sampled (:mod:`qdm_med.data.degradation.clinical`); and a detector's large pixels under a sharp kernel
-(:mod:`qdm_med.data.degradation.scanner`). Parameters of each are drawn by :func:`sample_params` and applied by
-:func:`degrade`; training, validation and benchmarks use these two functions and no other.
+(:mod:`qdm_med.data.degradation.scanner`). ``draw`` of a configuration gives the
+parameters of one image, and :func:`degrade` applies them; training, validation and benchmarks use these two and no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from qdm_med.data.degradation.checks import require_one_scale
-from qdm_med.data.degradation.clinical import ClinicalConfig, ClinicalParams, degrade_clinical, sample_clinical
-from qdm_med.data.degradation.real_esrgan import (
-    RealEsrganConfig,
-    RealEsrganParams,
-    degrade_real_esrgan,
-    sample_real_esrgan,
-)
-from qdm_med.data.degradation.scanner import ScannerConfig, ScannerParams, degrade_scanner, sample_scanner
+from qdm_med.data.degradation.clinical import ClinicalConfig, ClinicalParams, degrade_clinical
+from qdm_med.data.degradation.real_esrgan import RealEsrganConfig, RealEsrganParams, degrade_real_esrgan
+from qdm_med.data.degradation.scanner import ScannerConfig, ScannerParams, degrade_scanner
 from qdm_med.errors import DataError
 from qdm_med.intensity import CompandedRange, IntensityMap
 
@@ -47,13 +43,12 @@ CLINICAL = ClinicalConfig()
 """What clinical series look like: a point spread of up to two pixels, coloured noise in HU."""
 
 
-def sample_params(config: DegradationConfig, scale: int, rng: np.random.Generator) -> DegradationParams:
-    """Draw how one image is degraded; the only place where the degradation is random."""
-    if isinstance(config, ScannerConfig):
-        return sample_scanner(config, scale, rng)
-    if isinstance(config, ClinicalConfig):
-        return sample_clinical(config, scale, rng)
-    return sample_real_esrgan(config, scale, rng)
+_APPLY: Mapping[str, Callable[[Tensor, Sequence[Any], IntensityMap], Tensor]] = {
+    RealEsrganParams.kind: degrade_real_esrgan,
+    ScannerParams.kind: degrade_scanner,
+    ClinicalParams.kind: degrade_clinical,
+}
+"""Each family's function, by the ``kind`` of its parameters."""
 
 
 def degrade(high_res: Tensor, params: Sequence[DegradationParams], *, intensity: IntensityMap | None = None) -> Tensor:
@@ -75,17 +70,9 @@ def degrade(high_res: Tensor, params: Sequence[DegradationParams], *, intensity:
         DataError: If the parameters do not fit the images.
     """
     require_one_scale(high_res, params)
-    mapping = intensity or CompandedRange()
-    scanner = [one for one in params if isinstance(one, ScannerParams)]
-    clinical = [one for one in params if isinstance(one, ClinicalParams)]
-    staged = [one for one in params if isinstance(one, RealEsrganParams)]
-    if len(params) not in (len(scanner), len(clinical), len(staged)):
-        raise DataError(
-            f"parameters of several families, {len(staged)} real-esrgan, {len(scanner)} scanner and {len(clinical)} "
-            "clinical; one a batch"
-        )
-    if scanner:
-        return degrade_scanner(high_res, scanner, mapping).to(high_res.dtype)
-    if clinical:
-        return degrade_clinical(high_res, clinical, mapping).to(high_res.dtype)
-    return degrade_real_esrgan(high_res, staged).to(high_res.dtype)
+    kinds = Counter(one.kind for one in params)
+    if len(kinds) > 1:
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        raise DataError(f"parameters of several families, {told}; take one family for a batch")
+    apply = _APPLY[params[0].kind]
+    return apply(high_res, params, intensity or CompandedRange()).to(high_res.dtype)

@@ -20,6 +20,7 @@ from qdm_med.data.degradation.jpeg import jpeg_round_trip
 from qdm_med.data.degradation.kernels import filter_images, gaussian_kernel, pad_kernel, sinc_kernel
 from qdm_med.data.degradation.noise import add_gaussian_noise, add_poisson_noise
 from qdm_med.errors import ConfigError, DataError
+from qdm_med.intensity import IntensityMap
 
 Range = tuple[float, float]
 
@@ -82,6 +83,38 @@ class RealEsrganConfig:
         if smallest % 2 == 0 or largest % 2 == 0 or not 1 <= smallest <= largest <= PADDED_BLUR_SIZE:
             raise ConfigError(f"blur_size must be odd, ascending, at most {PADDED_BLUR_SIZE}, got {self.blur_size}")
 
+    def draw(self, scale: int, rng: np.random.Generator) -> RealEsrganParams:
+        """Draw how one image is degraded; the only place where this family is random."""
+        smallest, largest = self.blur_size
+        is_sinc = rng.random() < self.sinc_probability
+        sigma_x, sigma_y = rng.uniform(*self.blur_sigma), rng.uniform(*self.blur_sigma)
+        theta = rng.uniform(-math.pi, math.pi)
+        if rng.random() < self.isotropic_probability:
+            sigma_y, theta = sigma_x, 0.0
+        is_gaussian = rng.random() < self.gaussian_probability
+        strength = rng.uniform(*(self.gaussian_sigma if is_gaussian else self.poisson_scale))
+        return RealEsrganParams(
+            scale=scale,
+            blur="sinc" if is_sinc else "gaussian",
+            blur_size=int(rng.choice(np.arange(smallest, largest + 1, 2))),
+            blur_sigma=(sigma_x, sigma_y),
+            blur_theta=theta,
+            blur_cutoff=rng.uniform(*self.sinc_cutoff),
+            resize_factor=self._draw_resize(rng),
+            resize_mode=str(rng.choice(self.resize_modes)),
+            noise="gaussian" if is_gaussian else "poisson",
+            noise_strength=strength,
+            noise_grey=bool(rng.random() < self.grey_probability),
+            noise_seed=int(rng.integers(2**32)),
+            jpeg_quality=rng.uniform(*self.jpeg_quality),
+            quantise=self.quantise,
+        )
+
+    def _draw_resize(self, rng: np.random.Generator) -> float:
+        smallest, largest = self.resize_range
+        ranges = {"up": (1.0, largest), "down": (smallest, 1.0), "keep": (1.0, 1.0)}
+        return rng.uniform(*ranges[str(rng.choice(["up", "down", "keep"], p=self.resize_probabilities))])
+
 
 @dataclass(frozen=True)
 class RealEsrganParams:
@@ -128,48 +161,13 @@ class RealEsrganParams:
         return replace(self, noise="gaussian", noise_strength=1e-6, jpeg_quality=99.999, quantise=False)
 
 
-def sample_real_esrgan(config: RealEsrganConfig, scale: int, rng: np.random.Generator) -> RealEsrganParams:
-    """Draw how one image is degraded; the only place where this family is random."""
-    smallest, largest = config.blur_size
-    is_sinc = rng.random() < config.sinc_probability
-    sigma_x, sigma_y = rng.uniform(*config.blur_sigma), rng.uniform(*config.blur_sigma)
-    theta = rng.uniform(-math.pi, math.pi)
-    if rng.random() < config.isotropic_probability:
-        sigma_y, theta = sigma_x, 0.0
-    is_gaussian = rng.random() < config.gaussian_probability
-    strength = rng.uniform(*(config.gaussian_sigma if is_gaussian else config.poisson_scale))
-    return RealEsrganParams(
-        scale=scale,
-        blur="sinc" if is_sinc else "gaussian",
-        blur_size=int(rng.choice(np.arange(smallest, largest + 1, 2))),
-        blur_sigma=(sigma_x, sigma_y),
-        blur_theta=theta,
-        blur_cutoff=rng.uniform(*config.sinc_cutoff),
-        resize_factor=_sample_resize(config, rng),
-        resize_mode=str(rng.choice(config.resize_modes)),
-        noise="gaussian" if is_gaussian else "poisson",
-        noise_strength=strength,
-        noise_grey=bool(rng.random() < config.grey_probability),
-        noise_seed=int(rng.integers(2**32)),
-        jpeg_quality=rng.uniform(*config.jpeg_quality),
-        quantise=config.quantise,
-    )
-
-
-def _sample_resize(config: RealEsrganConfig, rng: np.random.Generator) -> float:
-    direction = rng.choice(["up", "down", "keep"], p=config.resize_probabilities)
-    low, high = {"up": (1.0, config.resize_range[1]), "down": (config.resize_range[0], 1.0), "keep": (1.0, 1.0)}[
-        str(direction)
-    ]
-    return rng.uniform(low, high)
-
-
-def degrade_real_esrgan(high_res: Tensor, params: Sequence[RealEsrganParams]) -> Tensor:
+def degrade_real_esrgan(high_res: Tensor, params: Sequence[RealEsrganParams], intensity: IntensityMap) -> Tensor:
     """Make low-resolution images; the interface is :func:`qdm_med.data.degradation.degrade.degrade`.
 
     Args:
         high_res: ``(B, C, H, W)`` in [-1, 1], one channel or three; sides are multiples of the scale.
         params: One image's parameters each, all of one scale.
+        intensity: Not looked at: the family works on [-1, 1] itself.
 
     Returns:
         ``(B, C, H / scale, W / scale)`` float32 in [-1, 1].

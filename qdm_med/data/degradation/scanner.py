@@ -65,6 +65,17 @@ class ScannerConfig:
         if not 0 <= low <= high:
             raise ConfigError(f"kernel_boost must be an ascending range from 0 on, got {(low, high)}")
 
+    def draw(self, scale: int, rng: np.random.Generator) -> ScannerParams:
+        """Draw how one image is degraded; the only place where this family is random."""
+        weakest, strongest = self.noise_hu
+        return ScannerParams(
+            scale=scale,
+            kernel_frequency=rng.uniform(*self.kernel_frequency),
+            kernel_boost=rng.uniform(*self.kernel_boost),
+            noise_hu=math.exp(rng.uniform(math.log(weakest), math.log(strongest))),
+            noise_seed=int(rng.integers(2**32)),
+        )
+
 
 @dataclass(frozen=True)
 class ScannerParams:
@@ -90,18 +101,6 @@ class ScannerParams:
     def noise_free(self) -> ScannerParams:
         """The same without noise: the deterministic part of the degradation."""
         return replace(self, noise_hu=1e-6)
-
-
-def sample_scanner(config: ScannerConfig, scale: int, rng: np.random.Generator) -> ScannerParams:
-    """Draw how one image is degraded; the only place where this family is random."""
-    weakest, strongest = config.noise_hu
-    return ScannerParams(
-        scale=scale,
-        kernel_frequency=rng.uniform(*config.kernel_frequency),
-        kernel_boost=rng.uniform(*config.kernel_boost),
-        noise_hu=math.exp(rng.uniform(math.log(weakest), math.log(strongest))),
-        noise_seed=int(rng.integers(2**32)),
-    )
 
 
 def degrade_scanner(high_res: Tensor, params: Sequence[ScannerParams], intensity: IntensityMap) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform, Randomizable
 
-from qdm_med.data.degradation.degrade import TRAINING, DegradationConfig, DegradationParams, degrade, sample_params
+from qdm_med.data.degradation.degrade import TRAINING, DegradationConfig, DegradationParams, degrade
 from qdm_med.intensity import IntensityMap
 from qdm_med.keys import recorded
 
@@ -52,7 +52,7 @@ class RandDegraded(MapTransform, Randomizable):
         """Draw the parameters of an item, ``data``."""
         item = data or {}
         own = item.get(RNG) or recorded(int(self.R.randint(0, 2**32, dtype=np.uint64)))
-        self.params = sample_params(self.config, item["scale"] if self.scale is None else self.scale, own)
+        self.params = self.config.draw(item["scale"] if self.scale is None else self.scale, own)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Degrade one item; the input is left as it is."""

@@ -13,7 +13,6 @@ from qdm_med.data.degradation.degrade import (
     DegradationConfig,
     DegradationParams,
     degrade,
-    sample_params,
 )
 from qdm_med.data.degradation.real_esrgan import RealEsrganParams
 from qdm_med.errors import ConfigError, DataError
@@ -43,7 +42,7 @@ def images(count: int, side: int = 64, channels: int = 1) -> torch.Tensor:
 
 
 def drawn(count: int, scale: int = 4, config: DegradationConfig = TRAINING) -> list[DegradationParams]:
-    return [sample_params(config, scale, np.random.default_rng([7, item])) for item in range(count)]
+    return [config.draw(scale, np.random.default_rng([7, item])) for item in range(count)]
 
 
 def test_with_every_stage_idle_only_the_mean_over_pixels_remains():
@@ -100,7 +99,7 @@ def test_mirrored_image_with_mirrored_kernel_gives_the_mirrored_result():
 
 
 def test_drawn_parameters_follow_the_stated_probabilities():
-    params = [sample_params(BENCHMARK, 8, np.random.default_rng([1, item])) for item in range(4000)]
+    params = [BENCHMARK.draw(8, np.random.default_rng([1, item])) for item in range(4000)]
 
     def share(condition) -> float:
         return sum(map(condition, params)) / len(params)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, degrade, sample_params
+from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, degrade
 from qdm_med.data.degradation.scanner import ScannerParams
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.intensity import CompandedRange, HuWindow
@@ -117,7 +117,7 @@ def test_the_result_is_whole_hu_within_the_range():
 
 
 def test_drawn_parameters_fill_their_ranges_and_noise_is_drawn_by_its_logarithm():
-    params = [sample_params(SCANNER, 8, np.random.default_rng([1, item])) for item in range(2000)]
+    params = [SCANNER.draw(8, np.random.default_rng([1, item])) for item in range(2000)]
     for name in ("kernel_frequency", "kernel_boost", "noise_hu"):
         low, high = getattr(SCANNER, name)
         values = [getattr(one, name) for one in params]
@@ -141,4 +141,4 @@ def test_an_image_of_one_pixel_is_refused():
 
 
 def test_the_benchmarks_are_not_of_this_family():
-    assert not isinstance(sample_params(BENCHMARK, 4, np.random.default_rng(0)), ScannerParams)
+    assert not isinstance(BENCHMARK.draw(4, np.random.default_rng(0)), ScannerParams)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.ndimage import shift
 
-from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, degrade, sample_params
+from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, degrade
 from qdm_med.evaluation.measures.data_consistency import data_consistency, project
 from qdm_med.evaluation.measures.displacement import displacement
 from qdm_med.evaluation.measures.segmentation import bone_dice, dice, lung_dice
@@ -58,7 +58,7 @@ def test_masks_are_of_the_body_not_of_the_air_or_the_table():
 
 
 def degraded(truth: np.ndarray, seed: int, scale: int = 4):
-    params = sample_params(BENCHMARK, scale, np.random.default_rng(seed))
+    params = BENCHMARK.draw(scale, np.random.default_rng(seed))
     return degrade(torch.from_numpy(MAP.to_unit(truth))[None, None], [params]), params
 
 
@@ -76,7 +76,7 @@ def test_the_projection_is_the_degradation_without_its_noise(seed):
 
 def test_a_scanners_projection_keeps_its_kernel_and_leaves_its_noise_alone():
     truth = chest()
-    params = sample_params(SCANNER, 4, np.random.default_rng(0))
+    params = SCANNER.draw(4, np.random.default_rng(0))
     low_hu = MAP.to_hu(degrade(torch.from_numpy(MAP.to_unit(truth))[None, None], [params], intensity=MAP)[0, 0].numpy())
     noise = project(truth, params, MAP) - low_hu
     assert 0.2 * params.noise_hu < noise[low_hu > -900].std() < 1.3 * params.noise_hu  # air is clipped at -1024 HU

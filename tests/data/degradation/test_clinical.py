@@ -10,7 +10,7 @@ import torch
 from scipy.special import erf
 
 from qdm_med.data.degradation.clinical import ClinicalConfig, ClinicalParams, clinical_noise
-from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, degrade, sample_params
+from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, degrade
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.intensity import AsinhRange
 
@@ -58,17 +58,17 @@ def test_directed_noise_varies_across_its_streaks_and_not_along_them():
 
 def test_parameters_are_drawn_within_their_ranges_and_shares():
     config = ClinicalConfig(fwhm=(1.0, 1.5), noise_hu=(5.0, 6.0))
-    drawn = [sample_params(config, 4, np.random.default_rng(seed)) for seed in range(400)]
+    drawn = [config.draw(4, np.random.default_rng(seed)) for seed in range(400)]
     assert all(one.fwhm == 0 or 1.0 <= one.fwhm <= 1.5 for one in drawn)
     assert all(one.noise_hu == 0 or 5.0 <= one.noise_hu <= 6.0 for one in drawn)
     for share, name in ((config.sharp_share, "fwhm"), (config.quiet_share, "noise_hu")):
         assert np.mean([getattr(one, name) == 0 for one in drawn]) == pytest.approx(share, abs=0.06)
-    assert sample_params(config, 4, np.random.default_rng(7)) == drawn[7]
+    assert config.draw(4, np.random.default_rng(7)) == drawn[7]
 
 
 def test_an_image_does_not_depend_on_its_companions():
     images = torch.from_numpy(MAP.to_unit(np.random.default_rng(1).uniform(-900, 900, (3, 1, 32, 32))))
-    params = [sample_params(CLINICAL, 4, np.random.default_rng(seed)) for seed in range(3)]
+    params = [CLINICAL.draw(4, np.random.default_rng(seed)) for seed in range(3)]
     together = degrade(images, params, intensity=MAP)
     for image, one, expected in zip(images, params, together, strict=True):
         assert torch.equal(degrade(image[None], [one], intensity=MAP)[0], expected)
@@ -81,6 +81,6 @@ def test_what_is_no_range_or_share_is_refused(wrong):
 
 
 def test_families_are_not_mixed_in_a_batch():
-    paper = sample_params(BENCHMARK, 4, np.random.default_rng(0))
+    paper = BENCHMARK.draw(4, np.random.default_rng(0))
     with pytest.raises(DataError, match="several families"):
         degrade(torch.zeros(2, 1, 32, 32), [paper, NOISY], intensity=MAP)
