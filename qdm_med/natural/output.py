@@ -68,11 +68,11 @@ class PhotoWriter:
     def __enter__(self) -> Self:
         """Begin."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._partial.open("wb")
+        self._photo_file = self._partial.open("wb")
         if self.out.suffix.lower() == ".png":
             bits = 8 * np.dtype(self.dtype).itemsize
             shape = (self._rows, self._columns, self._channels, bits)
-            self._png = PngWriter(self._file, *shape, icc=self._icc, exif=self._exif)
+            self._png = PngWriter(self._photo_file, *shape, icc=self._icc, exif=self._exif)
         else:
             with TemporaryFile(dir=self.out.parent) as behind:  # the map keeps it
                 shape_of_map = (self._rows, self._columns, self._channels)
@@ -95,9 +95,9 @@ class PhotoWriter:
             self._png.finish()
         elif self._pixels is not None:
             self._encode(self._pixels)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        self._photo_file.flush()
+        os.fsync(self._photo_file.fileno())
+        self._photo_file.close()
         self._partial.replace(self.out)
         sync_folder(self.out.parent)
         return self.out
@@ -108,16 +108,16 @@ class PhotoWriter:
         if self._icc is not None:
             kept["icc_profile"] = self._icc
         if self.out.suffix.lower() == ".webp":
-            image.save(self._file, "WEBP", **kept)
+            image.save(self._photo_file, "WEBP", **kept)
         else:
-            image.save(self._file, "JPEG", subsampling=0, **kept)
+            image.save(self._photo_file, "JPEG", subsampling=0, **kept)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave nothing behind that is not complete."""
         self._pixels = None
-        self._file.close()
+        self._photo_file.close()
         self._partial.unlink(missing_ok=True)
 
 

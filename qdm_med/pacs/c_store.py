@@ -11,8 +11,9 @@ from pynetdicom.association import Association
 from pynetdicom.status import code_to_category
 
 from qdm_med.errors import TransferError
-from qdm_med.io.dicom.file import decompressed, is_compressed, read_dataset, shown, uid_name
+from qdm_med.io.dicom.file import read_dataset, shown, uid_name
 from qdm_med.io.dicom.header import SliceHeader
+from qdm_med.io.dicom.pixels import decompressed, is_compressed
 from qdm_med.pacs.addresses import Node
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"

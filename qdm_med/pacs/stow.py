@@ -9,8 +9,9 @@ from dicomweb_client.web import DICOMwebClient
 from requests.exceptions import HTTPError, RequestException
 
 from qdm_med.errors import TransferError
-from qdm_med.io.dicom.file import decompressed, is_compressed, read_dataset, shown, uid_name
+from qdm_med.io.dicom.file import read_dataset, shown, uid_name
 from qdm_med.io.dicom.header import SliceHeader
+from qdm_med.io.dicom.pixels import decompressed, is_compressed
 from qdm_med.pacs.addresses import WebService
 
 SECONDS = (10.0, 60.0)

@@ -9,12 +9,14 @@ from typing import Any
 import yaml
 
 from qdm_med.diffusion.chain import ChainConfig
+from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING, AutoencoderConfig
 from qdm_med.models.compared.image_network import ImageNetworkConfig
 from qdm_med.models.compared.unet import LatentUnetConfig
+from qdm_med.models.network import LatentNetworkConfig
 from qdm_med.models.qdm.config import DenoiserConfig, with_preset
 from qdm_med.models.qdm.names import QuadtreeKind
 from qdm_med.serialise import from_mapping, to_mapping
@@ -69,6 +71,46 @@ class ExperimentConfig:
                 f"scales {list(self.scales)} of experiment {self.name} must be multiples of {DOWNSAMPLING}, the pixels of a "
                 "latent pixel; take [4], [8] or [4, 8]"
             )
+
+    def network_for(self, model: str) -> LatentNetworkConfig:
+        """The section that describes the network of a latent ``model``: ``denoiser`` of ``qdm``, else ``unet``.
+
+        Raises:
+            ConfigError: If the model is unknown, its section is missing, or the schedule is another model's.
+        """
+        if model not in ("qdm", "resshift", "ldm"):
+            raise ConfigError(f"model {model!r} is not trained on latents; known: qdm, resshift, ldm")
+        shape = self.denoiser if model == "qdm" else self.unet
+        if shape is None:
+            section = "denoiser" if model == "qdm" else "unet"
+            raise ConfigError(
+                f"experiment {self.name} has no {section}, which --model {model} trains; take a configuration that "
+                f"describes one, such as configs/{model}_t.yaml"
+            )
+        if isinstance(self.schedule, DdpmConfig) != (model == "ldm"):
+            wanted = "kind: ddpm" if model == "ldm" else "no kind"
+            raise ConfigError(f"--model {model} needs a schedule with {wanted} in experiment {self.name}")
+        return shape
+
+    def image_network_for(self, architecture: str) -> ImageNetworkConfig:
+        """The section ``image_network``, which must describe this architecture, for the one scale of the experiment.
+
+        Raises:
+            ConfigError: If it describes another, is missing, or the experiment has several scales.
+        """
+        shape = self.image_network
+        if shape is None or shape.architecture != architecture:
+            described = f"describes {shape.architecture}" if shape else "has no section image_network"
+            raise ConfigError(
+                f"experiment {self.name} {described}, not {architecture}; take a configuration of {architecture}, such as "
+                f"configs/{architecture}_t_x4.yaml"
+            )
+        if len(self.scales) != 1:
+            raise ConfigError(
+                f"an image network has one scale, experiment {self.name} has {len(self.scales)}; set scales to one, "
+                "such as [4], and train another network for each other"
+            )
+        return shape
 
 
 def load_config(path: Path) -> ExperimentConfig:

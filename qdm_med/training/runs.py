@@ -14,11 +14,9 @@ from qdm_med.checkpoints.image_model import ImageModelCard
 from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.device import pick_device
-from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.models.compared.image_network import Architecture
-from qdm_med.models.network import LatentNetworkConfig
 from qdm_med.serialise import from_mapping
 from qdm_med.training.denoiser import DenoiserTask
 from qdm_med.training.experiment import ExperimentConfig, read_yaml, save_config
@@ -125,7 +123,7 @@ def run_denoiser(
 def _denoiser_task(
     config: ExperimentConfig, start: Start, vae: Path, *, initial: Path | None = None, model: str = "qdm"
 ) -> DenoiserTask:
-    shape = _network_shape(config, model)
+    shape = config.network_for(model)
     run = start.run(config.loop)
     base = load_checkpoint(vae)
     card = ModelCard(
@@ -148,18 +146,7 @@ def run_image_network(config: ExperimentConfig, start: Start, architecture: Arch
 
 
 def _image_task(config: ExperimentConfig, start: Start, architecture: str) -> ImageTask:
-    shape = config.image_network
-    if shape is None or shape.architecture != architecture:
-        described = f"describes {shape.architecture}" if shape else "has no section image_network"
-        raise ConfigError(
-            f"experiment {config.name} {described}, not {architecture}; take a configuration of {architecture}, such as "
-            f"configs/{architecture}_t_x4.yaml"
-        )
-    if len(config.scales) != 1:
-        raise ConfigError(
-            f"an image network has one scale, experiment {config.name} has {len(config.scales)}; set scales to one, "
-            "such as [4], and train another network for each other"
-        )
+    shape = config.image_network_for(architecture)
     card = ImageModelCard(config.name, shape, config.scales[0], config.intensity)
     return ImageTask(card, config.image_training, start.run(config.loop))
 
@@ -169,23 +156,6 @@ def task_of(config: ExperimentConfig, start: Start, model: str, vae: Path) -> Ta
     if model in ("rrdb", "swinir"):
         return _image_task(config, start, model)
     return _denoiser_task(config, start, vae, model=model)
-
-
-def _network_shape(config: ExperimentConfig, model: str) -> LatentNetworkConfig:
-    """The section of an experiment that describes the network of ``model``, if the schedule is that of ``model`` too."""
-    if model not in ("qdm", "resshift", "ldm"):
-        raise ConfigError(f"model {model!r} is not trained on latents; known: qdm, resshift, ldm")
-    section = "denoiser" if model == "qdm" else "unet"
-    shape: LatentNetworkConfig | None = getattr(config, section)
-    if shape is None:
-        raise ConfigError(
-            f"experiment {config.name} has no {section}, which --model {model} trains; take a configuration that "
-            f"describes one, such as configs/{model}_t.yaml"
-        )
-    if isinstance(config.schedule, DdpmConfig) != (model == "ldm"):
-        wanted = "kind: ddpm" if model == "ldm" else "no kind"
-        raise ConfigError(f"--model {model} needs a schedule with {wanted} in experiment {config.name}")
-    return shape
 
 
 def join(device: str) -> torch.device:

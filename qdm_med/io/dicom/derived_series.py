@@ -25,7 +25,8 @@ from qdm_med._version import __version__
 from qdm_med.errors import ConfigError, QdmMedError, SeriesError
 from qdm_med.io.derivation import TOOL, Derivation
 from qdm_med.io.dicom.derived_header import DerivedSeries, derive_header, free_series_number
-from qdm_med.io.dicom.file import decode_stored, quiet, read_dataset, shown
+from qdm_med.io.dicom.file import quiet, read_dataset, shown
+from qdm_med.io.dicom.pixels import decode_stored
 from qdm_med.io.dicom.reader import DicomSlices
 from qdm_med.io.dicom.rescale import in_ranges, overwrite_blocks
 from qdm_med.io.options import DEFAULTS, SyntaxName, WriterOptions

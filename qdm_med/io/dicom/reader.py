@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from qdm_med.errors import SeriesError
 from qdm_med.files import partial_path
 from qdm_med.io.dicom.checks import gaps_mm, merged_frames, require_readable, slice_refusal, warnings_about
-from qdm_med.io.dicom.file import decode_stored, quiet, read_dataset, shown
+from qdm_med.io.dicom.file import quiet, read_dataset, shown
 from qdm_med.io.dicom.grid_bound import grid_bound_names
 from qdm_med.io.dicom.header import SliceHeader
 from qdm_med.io.dicom.mending import Mending
+from qdm_med.io.dicom.pixels import decode_stored
 from qdm_med.io.dicom.rescale import in_ranges
 from qdm_med.io.dicom.series import choose_series, left_out_line, place, scan, sort_slices, without_copies
 from qdm_med.volume import CtSlice, Geometry, Provenance, Volume

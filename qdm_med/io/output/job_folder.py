@@ -20,14 +20,14 @@ from qdm_med.errors import NoSpaceError, SeriesError
 from qdm_med.files import partial_path, write_whole
 from qdm_med.io.output.lock import OutputLock
 
-_STATE = "job.json"
+_JOB = "job.json"
 _SLICES = "slices"
 _SLICE_NAME = re.compile(r"(\d{5,})\.[a-z]+")
 
 
 def is_job_folder(folder: Path) -> bool:
     """Whether a folder is what a killed run has left."""
-    return folder.name.endswith(".partial") and (folder / _STATE).is_file()
+    return folder.name.endswith(".partial") and (folder / _JOB).is_file()
 
 
 def slice_name(index: int, suffix: str) -> str:
@@ -75,39 +75,39 @@ class JobFolder:
             self._lock = OutputLock(out)
             try:
                 check()
-                state = self._state()
-                if state.get("key") != key or not self.slices.is_dir():
-                    state = self._begin(key)
+                job = self._recorded_job()
+                if job.get("key") != key or not self.slices.is_dir():
+                    job = self._begin(key)
                 self._forget_unfinished()
             except BaseException:
                 self._lock.release()
                 raise
-        self.started = datetime.fromisoformat(state["started"])
-        self.run = uuid.UUID(state["run"])
+        self.started = datetime.fromisoformat(job["started"])
+        self.run = uuid.UUID(job["run"])
 
-    def _state(self) -> dict[str, str]:
+    def _recorded_job(self) -> dict[str, str]:
         try:
-            state: dict[str, str] = json.loads((self.path / _STATE).read_text())
+            job: dict[str, str] = json.loads((self.path / _JOB).read_text())
         except FileNotFoundError:
             if self.path.exists() and not self._just_begun():
                 raise SeriesError(f"{self.path}: in the way and not made by qdm-med; move it away") from None
             return {}
         except ValueError:
             return {}
-        return state
+        return job
 
     def _just_begun(self) -> bool:
         """Whether the folder is what a run leaves that is killed before it can say which job it is."""
-        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {partial_path(Path(_STATE)).name}
+        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {partial_path(Path(_JOB)).name}
 
     def _begin(self, key: str) -> dict[str, str]:
         if self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
-        state = {"key": key, "started": datetime.now(UTC).isoformat(), "run": uuid.uuid4().hex}
-        write_whole(self.path / _STATE, lambda file: file.write(json.dumps(state).encode()))
+        job = {"key": key, "started": datetime.now(UTC).isoformat(), "run": uuid.uuid4().hex}
+        write_whole(self.path / _JOB, lambda file: file.write(json.dumps(job).encode()))
         self.slices.mkdir()
-        return state
+        return job
 
     def _forget_unfinished(self) -> None:
         for path in self.slices.glob(".*.partial"):
