@@ -13,12 +13,14 @@ import torch
 from monai.data.dataset import Dataset
 from torch import Tensor
 
-from qdm_med.data.degradation.degrade import DegradationConfig, DegradationParams, degrade
-from qdm_med.data.pipeline import IMAGE, LOW_RES, TruthConfig, pair_pipeline
+from qdm_med.data.degradation.degrade import BENCHMARK, DegradationConfig, DegradationParams
+from qdm_med.data.degradation.transforms import PARAMS
+from qdm_med.data.pipeline import IMAGE, LOW_RES, Item, TruthConfig, pair_pipeline
 from qdm_med.data.store.slices import SliceRecord, SliceStore
+from qdm_med.data.whole_slices import slice_pipeline
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
-from qdm_med.keys import rng, slice_degradation
+from qdm_med.keys import rng
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,10 @@ def full_pairs(
 
     See :func:`degraded_pair` for the keys.
     """
-    for index in store.indices(split)[::every]:
-        yield degraded_pair(store, index, scale, degradation, seed, intensity=intensity)
+    pipeline = slice_pipeline(store, degradation, intensity=intensity or CompandedRange(), seed=seed)
+    slices = Dataset([{"index": index, "scale": scale} for index in store.indices(split)[::every]], pipeline)
+    for number in range(len(slices)):
+        yield _slice_pair(store, slices[number])
 
 
 def degraded_pair(
@@ -159,16 +163,18 @@ def degraded_pair(
 
     The key is ``(seed, scale, checksum of the slice)``: a slice is degraded alike in any store and in any order.
     """
-    record = store.records[index]
-    params = degradation.draw(scale, slice_degradation(seed, scale, record.sha256))
-    return pair_of(store, index, params, intensity=intensity)
+    pipeline = slice_pipeline(store, degradation, intensity=intensity or CompandedRange(), seed=seed)
+    return _slice_pair(store, pipeline({"index": index, "scale": scale}))
 
 
 def pair_of(
     store: SliceStore, index: int, params: DegradationParams, *, intensity: IntensityMap | None = None
 ) -> SlicePair:
     """One whole slice, degraded as ``params`` says: the same pixels whenever it is done."""
-    mapping = intensity or CompandedRange()
-    high_res = torch.from_numpy(mapping.to_unit(store.hu(index)))[None, None]
-    low_res = degrade(high_res, [params], intensity=mapping)
-    return SlicePair(index, store.records[index], high_res, low_res, params.scale, params)
+    pipeline = slice_pipeline(store, BENCHMARK, intensity=intensity or CompandedRange())  # nothing is drawn from it
+    return _slice_pair(store, pipeline({"index": index, "scale": params.scale, PARAMS: params}))
+
+
+def _slice_pair(store: SliceStore, item: Item) -> SlicePair:
+    index: int = item["index"]
+    return SlicePair(index, store.records[index], item[IMAGE][None], item[LOW_RES][None], item["scale"], item[PARAMS])

@@ -1,14 +1,15 @@
 """Training pairs as MONAI transforms: load, reference, crop, flip, to unit, degrade.
 
 The transforms compose with MONAI's own. What an item becomes is a function of its key ``(seed, step, item)`` alone: neither
-the order of items nor the process that makes them matters.
+the order of items nor the process that makes them matters. Whole slices, for validation and benchmarks, go through
+:mod:`qdm_med.data.whole_slices`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,20 +81,23 @@ class KeyedCompose(Compose):
         Raises:
             QdmMedError: As a transform raised it; MONAI would wrap it.
         """
-        place = input_["step"], input_["item"]
         if self._others_draw:
-            self.set_random_state(seed=int(rng(self.seed, "transform", *place).integers(2**32)))
+            self.set_random_state(seed=int(self.generator(input_, "transform").integers(2**32)))
         try:
-            made = super().__call__({**input_, RNG: rng(self.seed, "crop", *place)}, *arguments, **options)
+            made = super().__call__({**input_, RNG: self.generator(input_, "crop")}, *arguments, **options)
         except RuntimeError as error:
             if isinstance(error.__cause__, QdmMedError):
                 raise error.__cause__ from None
             raise
         return {key: value for key, value in made.items() if key != RNG}
 
+    def generator(self, item: Mapping[Hashable, Any], use: Literal["crop", "transform"]) -> np.random.Generator:
+        """The generator of an item: of our transforms, or of the state of MONAI's."""
+        return rng(self.seed, use, item["step"], item["item"])
+
     def __repr__(self) -> str:
         lines = "".join(f"    {transform!r},\n" for transform in self.transforms)
-        return f"KeyedCompose([\n{lines}], seed={self.seed})"
+        return f"{type(self).__name__}([\n{lines}], seed={self.seed})"
 
 
 def _draws(transform: object) -> bool:

@@ -17,12 +17,16 @@ from qdm_med.keys import recorded
 RNG = "rng"
 """Key under which an item carries the generator of its own draws."""
 
+PARAMS = "params"
+"""Key under which an item carries the parameters of its degradation, drawn or recorded."""
+
 
 class RandDegraded(MapTransform, Randomizable):
     """Add the degraded image ``<key>_low_res`` of every key, ``(C, H, W)`` in [-1, 1].
 
-    All keys of one item are degraded alike. The parameters come from the generator that the item carries under ``rng``, if it
-    does (:class:`qdm_med.data.pipeline.KeyedCompose` puts it there), else from MONAI's ``set_random_state``; they are left
+    All keys of one item are degraded alike. The parameters are those that the item carries under ``params``, as a record of
+    them says; else they come from the generator that it carries under ``rng``
+    (:class:`qdm_med.data.pipeline.KeyedCompose` puts it there), else from MONAI's ``set_random_state``. They are left
     in :attr:`params` after each call.
 
     Args:
@@ -32,6 +36,7 @@ class RandDegraded(MapTransform, Randomizable):
             ``SCANNER``, or one's own.
         allow_missing_keys: Ignore keys that an item lacks.
         intensity: What [-1, 1] means in HU, :class:`~qdm_med.intensity.CompandedRange` unless given; for ``SCANNER``.
+        keep_params: Whether the item gets its parameters, under ``params``. Loaders cannot collate them.
     """
 
     def __init__(
@@ -41,16 +46,21 @@ class RandDegraded(MapTransform, Randomizable):
         config: DegradationConfig = TRAINING,
         allow_missing_keys: bool = False,
         intensity: IntensityMap | None = None,
+        keep_params: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.scale = scale
         self.config = config
         self.intensity = intensity
+        self.keep_params = keep_params
         self.params: DegradationParams | None = None
 
     def randomize(self, data: Any = None) -> None:
-        """Draw the parameters of an item, ``data``."""
+        """Draw the parameters of an item, ``data``, or read those that it carries."""
         item = data or {}
+        if PARAMS in item:
+            self.params = item[PARAMS]
+            return
         own = item.get(RNG) or recorded(int(self.R.randint(0, 2**32, dtype=np.uint64)))
         self.params = self.config.draw(item["scale"] if self.scale is None else self.scale, own)
 
@@ -63,7 +73,7 @@ class RandDegraded(MapTransform, Randomizable):
         for key in self.key_iterator(item):
             high_res = torch.as_tensor(item[key])[None]
             item[f"{key}_low_res"] = degrade(high_res, [self.params], intensity=self.intensity)[0]
-        return item
+        return item | {PARAMS: self.params} if self.keep_params else item
 
     def __repr__(self) -> str:
         scale = "of the item" if self.scale is None else self.scale
