@@ -65,6 +65,11 @@ def load_experiment(path: Path) -> ExperimentConfig | NaturalExperiment:
 
 def run_vqgan(experiment: NaturalExperiment, start: Start) -> None:
     """Train a VQGAN; ``start.data`` is as of :class:`qdm_med.natural.photos.PhotoStore`."""
+    if experiment.vqgan.adversarial_adaptive and experiment.loop.accumulate > 1:
+        raise ConfigError(
+            f"vqgan.adversarial_adaptive needs the whole batch at once, but loop.accumulate is {experiment.loop.accumulate}; "
+            "set it to 1 and start more processes, or lower loop.batch"
+        )
     card = NaturalCard(experiment.name, experiment.autoencoder)
     task = VqganTask(card, experiment.vqgan, start.run_on(PhotoStore(start.data), experiment.loop))
     run_task(experiment, task, start)

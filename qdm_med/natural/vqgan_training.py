@@ -18,7 +18,7 @@ from qdm_med.evaluation.measures.metrics import psnr
 from qdm_med.models.autoencoder.vq import VqAutoencoder
 from qdm_med.natural.checkpoint import NaturalCard, save_natural
 from qdm_med.natural.photos import PhotoStore, centre_crop
-from qdm_med.training.adversary import PatchAdversary
+from qdm_med.training.adversary import PatchAdversary, adaptive_weight
 from qdm_med.training.task import Distance, Run, Share, Validation, require_item_for_every_process
 
 STATISTICS_CROPS = 32
@@ -37,6 +37,9 @@ class VqganTrainingConfig:
         commitment_weight: Weight of the same distance, moving the encoder's answers to the codes.
         perceptual_weight: Weight of LPIPS, which needs a backbone. 0: none.
         adversarial_weight: Weight of the loss of not deceiving a PatchGAN discriminator. 0: there is no discriminator.
+        adversarial_adaptive: Whether that weight is multiplied by VQGAN's adaptive weight (Eq. 7), in every step anew: at the
+            decoder's last layer the adversarial loss then pulls ``adversarial_weight`` times as hard as the absolute error
+            and LPIPS together. It is a weight of the whole batch, so that ``loop.accumulate`` must be 1.
         adversarial_start: Step, counted from 0, from which both play against each other.
         discriminator_channels: Width of the discriminator's first layer; each further one doubles it.
         discriminator_layers: Its layers behind the first; three see patches of 70 pixels.
@@ -52,6 +55,7 @@ class VqganTrainingConfig:
     commitment_weight: float = 0.25
     perceptual_weight: float = 1.0
     adversarial_weight: float = 0.1
+    adversarial_adaptive: bool = False
     adversarial_start: int = 0
     discriminator_channels: int = 64
     discriminator_layers: int = 3
@@ -106,25 +110,35 @@ class VqganObjective(nn.Module):
         """``"loss"`` of the VQGAN with its terms, and the ``"discriminator"``'s where both play."""
         if batch.place_codes:
             place_codes(self.autoencoder, batch.image)
+        losses: dict[str, Tensor] = {}
         if batch.quantised:
             decoded, _, quantised = self.autoencoder.reconstruct(batch.image)
-            losses = {"codebook": quantised.codebook, "commitment": quantised.commitment}
-            loss = (
-                self.config.codebook_weight * quantised.codebook + self.config.commitment_weight * quantised.commitment
-            )
+            losses |= {"codebook": quantised.codebook, "commitment": quantised.commitment}
         else:
             decoded = self.autoencoder.without_codes(batch.image)
-            losses, loss = {}, torch.zeros((), device=decoded.device)
-        losses["l1"] = F.l1_loss(decoded, batch.image)
-        loss = loss + self.config.l1_weight * losses["l1"]
-        if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
-            losses["perceptual"] = distance(decoded, batch.image).mean()
-            loss = loss + self.config.perceptual_weight * losses["perceptual"]
+        reconstruction = self._reconstruction(decoded, batch.image, losses)
+        loss = reconstruction
+        if batch.quantised:
+            codebook = self.config.codebook_weight * losses["codebook"]
+            loss = loss + codebook + self.config.commitment_weight * losses["commitment"]
         if batch.adversarial and self.adversary is not None:
             losses["adversarial"] = self.adversary.deceived(decoded)
-            loss = loss + self.config.adversarial_weight * losses["adversarial"]
+            weight = torch.tensor(self.config.adversarial_weight, device=loss.device)
+            if self.config.adversarial_adaptive:
+                weight = weight * adaptive_weight(reconstruction, losses["adversarial"], self.autoencoder.last_layer)
+                losses["adversarial_weight"] = weight
+            loss = loss + weight * losses["adversarial"]
             losses["discriminator"] = self.adversary.told_apart(batch.image, decoded)
         return {"loss": loss, **losses}
+
+    def _reconstruction(self, decoded: Tensor, image: Tensor, losses: dict[str, Tensor]) -> Tensor:
+        """L_rec of VQGAN's Eq. 7: absolute error and LPIPS, weighted; each is added to ``losses``."""
+        losses["l1"] = F.l1_loss(decoded, image)
+        loss = self.config.l1_weight * losses["l1"]
+        if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
+            losses["perceptual"] = distance(decoded, image).mean()
+            loss = loss + self.config.perceptual_weight * losses["perceptual"]
+        return loss
 
 
 @torch.no_grad()

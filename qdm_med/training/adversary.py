@@ -5,6 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from qdm_med import distributed
+
+WEIGHT_LIMIT = 1e4
+"""Largest adaptive weight: a discriminator whose gradient vanishes would else drown every other loss."""
+
+NO_GRADIENT = 1e-6
+"""Added to the norm by which an adaptive weight is divided (VQGAN's delta, arXiv 2012.09841, Eq. 7)."""
+
 
 class PatchAdversary(nn.Module):
     """Judges patches of an image as real or made (PatchGAN, arXiv 1611.07004; least squares, arXiv 1611.04076).
@@ -58,3 +66,24 @@ class PatchAdversary(nn.Module):
             self.discriminator(made.detach())[-1], target_is_real=False, for_discriminator=True
         )
         return (on_real + on_made) / 2
+
+
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
+    """Weight of the adversarial loss at which both losses pull equally hard at the last layer (VQGAN, Eq. 7).
+
+    ``lambda = |grad L_rec| / (|grad L_GAN| + delta)``, gradients at the weights of the decoder's last layer. Processes
+    that share a batch evenly use the weight of the whole batch.
+
+    Args:
+        reconstruction: Scalar loss ``L_rec``, whose graph is kept.
+        adversarial: Scalar loss ``L_GAN``, whose graph is kept.
+        last_layer: Weights that made the image.
+
+    Returns:
+        Scalar without a gradient, at most :data:`WEIGHT_LIMIT`.
+    """
+    norms = []
+    for loss in (reconstruction, adversarial):
+        (own,) = torch.autograd.grad(loss, last_layer, retain_graph=True)
+        norms.append((distributed.reduce_sum(own.float()) / distributed.world_size()).norm())
+    return (norms[0] / (norms[1] + NO_GRADIENT)).clamp(max=WEIGHT_LIMIT)

@@ -41,6 +41,7 @@ def test_the_vqgan_of_the_released_size_and_its_discriminator_take_a_step():
     experiment = load_experiment(CONFIGS / "vqgan_f4.yaml")
     assert experiment.autoencoder == VqConfig()
     assert experiment.vqgan.adversarial_start < experiment.loop.steps
+    assert (experiment.vqgan.adversarial_adaptive, experiment.vqgan.adversarial_weight) == (True, 1.0)
     torch.manual_seed(0)
     adversary = PatchAdversary(3, experiment.vqgan.discriminator_channels, experiment.vqgan.discriminator_layers)
     objective = VqganObjective(

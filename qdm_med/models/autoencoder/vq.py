@@ -175,6 +175,12 @@ class VqAutoencoder(nn.Module):
         """``(B, 3, H, W)`` in [-1, 1] there and back past the codebook, as in the first steps of training."""
         return cast("_Halves", self.network).decode(self.latents(image))
 
+    @property
+    def last_layer(self) -> Tensor:
+        """Weights of the convolution that makes the image."""
+        decoder = cast("nn.Module", self.network.decoder)
+        return [module for module in decoder.modules() if isinstance(module, nn.Conv2d)][-1].weight
+
     def set_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Normalise latents by ``mean`` and ``std``, ``(Z,)`` each, measured on training data."""
         self.latent_mean.copy_(mean)
