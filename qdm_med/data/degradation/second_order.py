@@ -20,8 +20,14 @@ from qdm_med.data.degradation.jpeg import jpeg_round_trip
 from qdm_med.data.degradation.kernels import filter_images, gaussian_kernel, plateau_kernel, sinc_kernel
 from qdm_med.data.degradation.noise import add_gaussian_noise, add_poisson_noise
 from qdm_med.data.degradation.second_order_params import (
+    JPEG_FIRST,
+    LARGE_KERNEL,
+    LARGE_SINC_CUTOFF,
+    RESIZE_MODES,
+    SINC_CUTOFF,
     Blur,
     BlurKind,
+    Range,
     SecondOrderConfig,
     SecondOrderParams,
     Stage,
@@ -29,18 +35,12 @@ from qdm_med.data.degradation.second_order_params import (
 )
 from qdm_med.errors import DataError
 
-LARGE_KERNEL = 13
-"""Side in pixels from which a sinc kernel may cut off lower frequencies."""
-
-
-RESIZE_MODES = ("area", "bilinear", "bicubic")
-
 
 def sample_second_order(config: SecondOrderConfig, scale: int, rng: np.random.Generator) -> SecondOrderParams:
     """Draw how one photograph is degraded; the only place where this family is random."""
     first, first_quality = _sample_stage(config, config.first, rng), rng.uniform(*config.jpeg_quality)
     second = _sample_stage(config, config.second, rng)
-    last_sinc = Blur("sinc", _sample_size(config, rng), cutoff=rng.uniform(math.pi / 3, math.pi))
+    last_sinc = Blur("sinc", _sample_size(config, rng), cutoff=rng.uniform(*SINC_CUTOFF))
     return SecondOrderParams(
         scale=scale,
         first=first,
@@ -49,7 +49,7 @@ def sample_second_order(config: SecondOrderConfig, scale: int, rng: np.random.Ge
         last_mode=str(rng.choice(RESIZE_MODES)),
         last_sinc=last_sinc if rng.random() < config.final_sinc_probability else None,
         last_quality=rng.uniform(*config.jpeg_quality),
-        jpeg_before_resize=bool(rng.random() < 0.5),
+        jpeg_before_resize=bool(rng.random() < JPEG_FIRST),
     )
 
 
@@ -72,20 +72,25 @@ def _sample_stage(config: SecondOrderConfig, stage: StageConfig, rng: np.random.
 def _sample_blur(config: SecondOrderConfig, stage: StageConfig, rng: np.random.Generator) -> Blur:
     size = _sample_size(config, rng)
     if rng.random() < config.sinc_probability:
-        return Blur("sinc", size, cutoff=rng.uniform(math.pi / (3 if size < LARGE_KERNEL else 5), math.pi))
+        return Blur("sinc", size, cutoff=rng.uniform(*(SINC_CUTOFF if size < LARGE_KERNEL else LARGE_SINC_CUTOFF)))
     forms: tuple[BlurKind, ...] = ("gaussian", "generalised", "plateau")
     drawn = int(rng.choice(6, p=np.asarray(config.kernel_weights) / sum(config.kernel_weights)))
     form, round_one = forms[drawn // 2], drawn % 2 == 0
     sigma = (rng.uniform(*stage.blur_sigma), rng.uniform(*stage.blur_sigma))
-    # Half of the shapes lie on either side of the Gaussian's (or the smallest plateau's), 1.
-    beta = rng.uniform(0.5, 1.0) if form == "generalised" and rng.random() < 0.5 else rng.uniform(1.0, 4.0)
+    shapes = {"gaussian": (1.0, 1.0), "generalised": config.generalised_beta, "plateau": config.plateau_beta}
     return Blur(
         form,
         size,
         sigma=(sigma[0], sigma[0]) if round_one else sigma,
         theta=0.0 if round_one else rng.uniform(-math.pi, math.pi),
-        beta={"gaussian": 1.0, "generalised": beta, "plateau": rng.uniform(1.0, 2.0)}[form],
+        beta=_sample_beta(shapes[form], rng),
     )
+
+
+def _sample_beta(bounds: Range, rng: np.random.Generator) -> float:
+    """Draw a shape: half lie below 1 and half above, so that a plateau's, which begins at 1, is 1 in half of the draws."""
+    low, high = bounds
+    return rng.uniform(low, 1.0) if rng.random() < 0.5 else rng.uniform(1.0, high)
 
 
 def _sample_size(config: SecondOrderConfig, rng: np.random.Generator) -> int:

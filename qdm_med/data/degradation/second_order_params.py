@@ -1,6 +1,7 @@
 """Parameters of the degradation of photographs: distributions, and what was drawn from them for one image.
 
-The numbers are those of Real-ESRGAN (arXiv 2107.10833) with QDM's probability of a second stage.
+The numbers are those of Real-ESRGAN (arXiv 2107.10833) with QDM's probability of a second stage; docs/natural.md has a table
+of all of them with their sources, which a test holds equal to what stands here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,21 @@ from qdm_med.errors import ConfigError
 
 Range = tuple[float, float]
 BlurKind = Literal["gaussian", "generalised", "plateau", "sinc"]
+
+LARGE_KERNEL = 13
+"""Side in pixels from which a sinc kernel may cut off lower frequencies."""
+
+SINC_CUTOFF = (math.pi / 3, math.pi)
+"""Range of a sinc's cutoff in radians a pixel; of the last one whatever its size."""
+
+LARGE_SINC_CUTOFF = (math.pi / 5, math.pi)
+"""The same of a large kernel that takes a blur's place."""
+
+RESIZE_MODES = ("area", "bilinear", "bicubic")
+"""Interpolations, equally often."""
+
+JPEG_FIRST = 0.5
+"""How often the last JPEG comes before the last resize and low-pass."""
 
 
 def _require_probability(name: str, value: float) -> None:
@@ -76,6 +92,8 @@ class SecondOrderConfig:
         kernel_size: Smallest and largest side of the blur kernels in pixels, both odd.
         kernel_weights: How often a kernel is Gaussian, generalised Gaussian, plateau: of each the round ones, then those
             with two deviations and an angle.
+        generalised_beta: Range of the shape of generalised Gaussians; half lie below 1, the Gaussian's.
+        plateau_beta: Range of the shape of plateaus; half lie below 1 or, where the range begins there, at it.
         sinc_probability: How often a sinc low-pass takes a kernel's place.
         final_sinc_probability: How often one follows the last resize.
         jpeg_quality: Range of both JPEG qualities.
@@ -86,6 +104,8 @@ class SecondOrderConfig:
     second_probability: float = 0.5
     kernel_size: tuple[int, int] = (7, 21)
     kernel_weights: tuple[float, float, float, float, float, float] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
+    generalised_beta: Range = (0.5, 4.0)
+    plateau_beta: Range = (1.0, 2.0)
     sinc_probability: float = 0.1
     final_sinc_probability: float = 0.8
     jpeg_quality: Range = (30.0, 95.0)
@@ -94,6 +114,9 @@ class SecondOrderConfig:
         """Reject probabilities and sizes that cannot be."""
         for name in ("second_probability", "sinc_probability", "final_sinc_probability"):
             _require_probability(name, getattr(self, name))
+        for name in ("generalised_beta", "plateau_beta"):
+            if not 0 < getattr(self, name)[0] <= 1 <= getattr(self, name)[1]:
+                raise ConfigError(f"{name} must contain 1, got {getattr(self, name)}")
         smallest, largest = self.kernel_size
         if smallest % 2 == 0 or largest % 2 == 0 or not 1 <= smallest <= largest:
             raise ConfigError(f"kernel_size must be odd and ascending, got {self.kernel_size}")
