@@ -26,6 +26,7 @@ from qdm_med.keys import rng, seed_initial_weights
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.qdm.config import DenoiserConfig
+from qdm_med.models.qdm.denoiser import TwoStreamDenoiser, grow_source
 from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, PaperQuadtree, Quadtree
 from qdm_med.resample import upsample
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
@@ -237,16 +238,19 @@ def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) 
         )
     # What the trained one lacks keeps its own beginning, an encoder of the source that adds nothing.
     denoiser.load_state_dict({**denoiser.state_dict(), **initial.denoiser.state_dict()})
+    if isinstance(denoiser, TwoStreamDenoiser) and isinstance(initial.denoiser, TwoStreamDenoiser):
+        grow_source(denoiser, initial.denoiser.config.source_blocks)
 
 
 def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
     """Tell whether weights of one shape can start another.
 
-    Where there is noise can be learnt anew, and an encoder of the source can be added: the wanted network then starts
-    with the answers of the initial one.
+    Where there is noise can be learnt anew, and an encoder of the source can be added or made deeper: the wanted network
+    then starts with the answers of the initial one.
     """
     if isinstance(initial, DenoiserConfig) and isinstance(wanted, DenoiserConfig):
         wanted = replace(wanted, noise_everywhere=initial.noise_everywhere)
         if not initial.source_channels:
             wanted = replace(wanted, source_channels=0, source_blocks=0)
+        wanted = replace(wanted, source_blocks=min(wanted.source_blocks, initial.source_blocks))
     return initial == wanted

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from qdm_med.checkpoints.model import Purpose
+from qdm_med.data.degradation.clinical import ClinicalConfig
 from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, SCANNER, TRAINING, DegradationConfig
 from qdm_med.data.pairs import PairBatch, PairSampler, SlicePair
 from qdm_med.data.pipeline import TruthConfig
@@ -38,6 +39,8 @@ class PairTrainingConfig:
         scanner_share: Share of the batches degraded by the family closer to CT (:mod:`qdm_med.data.degradation.degrade.scanner`). All others
             are degraded with the paper's training range.
         clinical_share: Share of the batches sampled as clinical slices are (:mod:`qdm_med.data.degradation.clinical`).
+        clinical: How those are sampled; a validation is always sampled with the ranges that stand here unless a
+            configuration says otherwise, so that figures of two runs can be compared.
         truth: Where the references come from.
         validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
     """
@@ -47,6 +50,7 @@ class PairTrainingConfig:
     benchmark_share: float = 0.5
     scanner_share: float = 0.0
     clinical_share: float = 0.0
+    clinical: ClinicalConfig = CLINICAL
     truth: TruthConfig = TruthConfig()
     validation_slices: int = 6
 
@@ -83,11 +87,16 @@ class PairTrainingConfig:
         """What a card records under ``domain``: ranges of noise and point spread that were trained on, if a slice shows them."""
         if self.purpose != "clinical":
             return {}
-        return {"domain": {"noise_hu": [0.0, CLINICAL.noise_hu[1]], "fwhm_pixels": [0.0, CLINICAL.fwhm[1]]}}
+        return {"domain": {"noise_hu": [0.0, self.clinical.noise_hu[1]], "fwhm_pixels": [0.0, self.clinical.fwhm[1]]}}
+
+    @property
+    def degradations(self) -> tuple[DegradationConfig, ...]:
+        """Every degradation that a batch may have."""
+        return *(degradation for _, degradation in self._families), TRAINING
 
     @property
     def _families(self) -> tuple[tuple[float, DegradationConfig], ...]:
-        return (self.benchmark_share, BENCHMARK), (self.scanner_share, SCANNER), (self.clinical_share, CLINICAL)
+        return (self.benchmark_share, BENCHMARK), (self.scanner_share, SCANNER), (self.clinical_share, self.clinical)
 
 
 class PairDraw(NamedTuple):
@@ -134,7 +143,7 @@ class PairBatches:
                 truth=config.truth,
             )
             for crop in config.crops
-            for degradation in (BENCHMARK, SCANNER, CLINICAL, TRAINING)
+            for degradation in config.degradations
         }
 
     def draw(self, step: int) -> PairDraw:

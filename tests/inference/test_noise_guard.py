@@ -33,6 +33,17 @@ def test_amplified_noise_comes_back_to_what_interpolation_shows(gain):
     assert abs(limited.mean() - source.mean()) < 0.5
 
 
+def test_noise_is_kept_down_right_up_to_an_edge():
+    source = noisy()
+    source[:, 24:] += 900
+    plain = interpolated(source)
+    strong = plain.copy()
+    strong[:, : 21 * 4] = 40 + 2 * (plain[:, : 21 * 4] - 40)
+    limited = limit_noise(strong, source, 4)
+    beside = slice(16 * 4, 19 * 4)  # five to eight source pixels from the edge
+    assert limited[:, beside].std() < 1.4 * plain[:, beside].std()
+
+
 def test_what_the_network_made_quieter_stays_as_it_is():
     source = noisy()
     quiet = (40 + 0.4 * (interpolated(source) - 40)).astype(np.float32)

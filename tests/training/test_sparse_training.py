@@ -11,6 +11,7 @@ import torch
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard, load_checkpoint, save_checkpoint
 from qdm_med.data.degradation import transforms
+from qdm_med.data.degradation.clinical import ClinicalConfig
 from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, degrade
 from qdm_med.data.store.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
 from qdm_med.data.store.writer import SliceStoreWriter
@@ -149,6 +150,37 @@ def test_a_start_may_add_an_encoder_of_the_source_and_answers_as_before(store, t
     assert not torch.equal(answers[0], z_y)
     with pytest.raises(ConfigError, match="no denoiser of the configured shape"):
         task(store, trained, trained, shape=plain)
+
+
+def test_a_start_may_make_the_encoder_of_the_source_deeper_and_answers_as_before(store, trained):
+    deeper = replace(SHAPE, source_blocks=SHAPE.source_blocks + 2)
+    torch.manual_seed(4)
+    network = TwoStreamDenoiser(SHAPE).eval()
+    torch.nn.init.normal_(network.source.shift.weight)  # an answer of its own
+    run = task(store, trained, replace(trained, denoiser=network), shape=deeper, **SOURCE_ALONE)
+    started = run.objective.denoiser
+    low_res, z_y = torch.randn(2, 1, 2, 32, 32, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        answers = [one.expect(low_res[:, :1], z_y) for one in (started, network)]
+    assert torch.equal(*answers)
+    assert not torch.equal(answers[0], z_y)
+    run.objective(run.batch(0, WHOLE))["loss"].backward()
+    gradient = started.source.blocks[-1].conv2.weight.grad
+    assert gradient is not None
+    assert gradient.any(), "what is new cannot learn"
+
+
+def test_clinical_pairs_are_sampled_as_the_configuration_says(store, trained, monkeypatch):
+    degraded = []
+    monkeypatch.setattr(
+        transforms, "degrade", lambda *given, **how: degraded.append(given[1][0]) or degrade(*given, **how)
+    )
+    loud = ClinicalConfig(sharp_share=1.0, noise_hu=(50.0, 50.0), quiet_share=0.0)
+    run = task(store, trained, benchmark_share=0.0, clinical_share=1.0, clinical=loud)
+    run.batch(0, WHOLE)
+    assert {(one.kind, one.fwhm) for one in degraded} == {("clinical", 0.0)}
+    np.testing.assert_allclose([one.noise_hu for one in degraded], 50.0)
+    assert run.objective.config.domain["domain"]["noise_hu"] == [0.0, 50.0]
 
 
 SOURCE_ALONE = {"downstream_weight": 0.0, "upstream_weight": 0.0, "source_weight": 2.0}

@@ -53,6 +53,11 @@ class ConvBlock(nn.Module):
         changed: Tensor = self.conv2(F.relu(self.conv1(x), inplace=True))
         return changed.add_(x)
 
+    def start_as_identity(self) -> None:
+        """Let the second convolution answer zero, from where training can take it."""
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]  # torch types an optional bias
+
 
 class SourceEncoder(nn.Module):
     """Residual convolutions, as of a super-resolution CNN without its magnification; both its ends start at zero.

@@ -225,3 +225,16 @@ class TwoStreamDenoiser(nn.Module):
     def _latent_mask(self, plan: WindowPlan) -> Tensor:
         """``(B, 1, h, w)`` bool leaves on the padded latent grid."""
         return on_finer_grid(plan.token_mask, self.config.downstream_patch)[:, None]
+
+
+def grow_source(denoiser: TwoStreamDenoiser, known_blocks: int) -> None:
+    """Make what the encoder of the source has beyond ``known_blocks`` add nothing yet (Net2Net, Chen et al., ICLR 2016).
+
+    Args:
+        denoiser: Network whose first ``known_blocks`` blocks were trained elsewhere; changed in place. One without an
+            encoder of the source, or whose encoder was not known at all, is left as it is.
+        known_blocks: Number of those blocks.
+    """
+    if denoiser.config.source_channels and known_blocks:
+        for block in denoiser.source.blocks[known_blocks:]:
+            block.start_as_identity()
