@@ -8,7 +8,7 @@ them out with one convolutional head.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.models.latent_grid import local_contrast, on_latent_grid, padded_to
 from qdm_med.models.qdm.blocks import modulations
 from qdm_med.models.qdm.config import DenoiserConfig
-from qdm_med.models.qdm.conv_blocks import ConditionedConvBlock, SourceEncoder, zero_conv
+from qdm_med.models.qdm.conv_blocks import ConditionedConvBlock, ConvBlock, SourceEncoder, zero_conv
 from qdm_med.models.qdm.embeddings import TimestepEmbedder
 from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.models.qdm.streams import Downstream, NoUpstream, StreamModulation, StreamShape, Upstream
@@ -237,4 +237,4 @@ def grow_source(denoiser: TwoStreamDenoiser, known_blocks: int) -> None:
     """
     if denoiser.config.source_channels and known_blocks:
         for block in denoiser.source.blocks[known_blocks:]:
-            block.start_as_identity()
+            cast(ConvBlock, block).start_as_identity()
