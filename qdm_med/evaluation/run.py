@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -138,15 +139,43 @@ def evaluate_checkpoint(
             save_results(out, rows, options, intensity)
             if found.points:
                 draw_sweep(found.points, out / "thresholds.png")
-        png = _sheet(store, regions, options, intensity, methods) if regions else None
+        _Pictures(store, options, intensity, methods).write(found, outputs, selection.indices, regions, stated)
+    return found
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Slices of a run, made again to be looked at: every method gives the same pixels for the same slice."""
+
+    store: SliceStore
+    options: BenchmarkOptions
+    intensity: IntensityMap
+    methods: Sequence[Method]
+
+    def write(
+        self,
+        found: Evaluation,
+        outputs: Outputs,
+        indices: Sequence[int],
+        regions: Sequence[Region],
+        stated: dict[str, Any],
+    ) -> None:
+        """Write sheet and report, if they are asked for; ``stated`` is the receipt that the report prints."""
+        png = self._sheet(regions) if regions else None
         if outputs.sheet and png:
             save_sheet(png, outputs.sheet)
         if outputs.report is not None:
-            pictures = picture_cases(store, selection.indices, options, methods, intensity)
-            stated["command"] = shlex.join(["qdm-med", *sys.argv[1:]])
-            drawings = draw_figures(rows, pictures, found.points, sheet=png)
-            write_report(outputs.report, found.headline, found.tables, pictures, stated, drawings)
-    return found
+            pictures = picture_cases(self.store, indices, self.options, self.methods, self.intensity)
+            command = shlex.join(["qdm-med", *sys.argv[1:]])
+            drawings = draw_figures(found.rows, pictures, found.points, sheet=png)
+            receipt_shown = {**stated, "command": command}
+            write_report(outputs.report, found.headline, found.tables, pictures, receipt_shown, drawings)
+
+    def _sheet(self, regions: Sequence[Region]) -> bytes:
+        indices = list(dict.fromkeys(region.index for region in regions))
+        cases = benchmark_cases(self.store, indices, self.options, self.intensity)
+        boxes = ((case, [one for one in regions if one.index == case.index]) for case in cases)
+        return sheet_png(draw_sheet(boxes, self.methods))
 
 
 def _evaluation(
@@ -158,21 +187,6 @@ def _evaluation(
     swept = (sweep_table(points), paper_cost_table(rows)) if points else ()
     tables = tuple(table for table in swept if table) + _tables(rows, options, titles)
     return Evaluation(_headline(rows, options, note), tables, tuple(rows), tuple(points))
-
-
-def _sheet(
-    store: SliceStore,
-    regions: Sequence[Region],
-    options: BenchmarkOptions,
-    intensity: IntensityMap,
-    methods: Sequence[Method],
-) -> bytes:
-    """Every method gives the same pixels again for the same slice."""
-    indices = list(dict.fromkeys(region.index for region in regions))
-    cases = benchmark_cases(store, indices, options, intensity)
-    return sheet_png(
-        draw_sheet(((case, [one for one in regions if one.index == case.index]) for case in cases), methods)
-    )
 
 
 def export_benchmark(

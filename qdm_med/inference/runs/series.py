@@ -19,9 +19,9 @@ from qdm_med.inference.runs.watch import Watch, plan_slice
 from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.dicom.file import shown
-from qdm_med.io.read import read_volume
 from qdm_med.io.options import DEFAULTS, WriterOptions
 from qdm_med.io.output.writer import ResumableWriter
+from qdm_med.io.read import read_volume
 from qdm_med.io.write import open_uncertainty_writer, open_writer, uncertainty_output
 from qdm_med.resample import area_mean
 from qdm_med.uncertainty import NOT_CALIBRATED
@@ -179,29 +179,38 @@ def upscale_volume(
         upscaler.require_samples()
     seen = look_at(volume, upscaler.card) if preflight is None else preflight
     warnings = (*volume.provenance.warnings, *seen.warnings)
-    derivation = replace(derivation_of(upscaler), matrix=writing.matrix).assuming((*volume.provenance.assumptions, *seen.parameters()))
-    tally = _Tally()
+    derivation = replace(derivation_of(upscaler), matrix=writing.matrix).assuming(
+        (*volume.provenance.assumptions, *seen.parameters())
+    )
     with ExitStack() as stack:
         calibration = calibration_of(upscaler) if uncertainty else None
         outputs = _open_outputs(stack, volume, out, derivation, writing, calibration)
-        todo = [index for index in range(len(volume)) if index not in outputs.finished]
-        resumed = len(volume) - len(todo)
-        progress(resumed, len(volume), None)
-        slices = overlapped(
-            todo,
-            partial(plan_slice, volume, upscaler),
-            partial((watch or Watch()).compute, upscaler, uncertainty=uncertainty),
-            outputs.write,
-            work=lambda one: one.plan.active,
-            budget=upscaler.batch_leaves,
-        )
-        with closing(slices):
-            for done, (_, result) in enumerate(slices, start=resumed + 1):
-                tally.count(result)
-                progress(done, len(volume), result)
+        resumed = len(outputs.finished)
+        tally = _work_through(volume, upscaler, outputs, watch or Watch(), progress)
         written, spread = outputs.commit()
     seconds = time.perf_counter() - started
     return UpscaleSummary(written, len(volume), resumed, seconds, *tally.shares(), warnings, spread, seen.parameters())
+
+
+def _work_through(volume: Volume, upscaler: Upscaler, outputs: Outputs, watch: Watch, progress: Progress) -> _Tally:
+    """Super-resolve and write the slices that the outputs lack."""
+    todo = [index for index in range(len(volume)) if index not in outputs.finished]
+    resumed = len(volume) - len(todo)
+    progress(resumed, len(volume), None)
+    slices = overlapped(
+        todo,
+        partial(plan_slice, volume, upscaler),
+        partial(watch.compute, upscaler, uncertainty=outputs.spread is not None),
+        outputs.write,
+        work=lambda one: one.plan.active,
+        budget=upscaler.batch_leaves,
+    )
+    tally = _Tally()
+    with closing(slices):
+        for done, (_, result) in enumerate(slices, start=resumed + 1):
+            tally.count(result)
+            progress(done, len(volume), result)
+    return tally
 
 
 class _Tally:
@@ -239,7 +248,5 @@ def _open_outputs(
     series = stack.enter_context(open_writer(volume, out, derivation, writing))
     if calibration is None:
         return Outputs(series, matrix=writing.matrix)
-    spread = open_uncertainty_writer(
-        volume, series, derivation, calibration=calibration, overwrite=writing.overwrite
-    )
+    spread = open_uncertainty_writer(volume, series, derivation, calibration=calibration, overwrite=writing.overwrite)
     return Outputs(series, stack.enter_context(spread), writing.matrix)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -78,9 +79,8 @@ class ParametricMapWriter(ResumableWriter):
         _, rows, columns = series.volume.geometry.shape
         shape = derivation.matrix_of(rows, columns)
         place = partial(check_folder, out, series.volume.provenance.files, overwrite=overwrite)
-        self._map(
-            0, np.zeros(shape, dtype=np.float32), uuid.uuid4()
-        )  # an odd header is met before anything is computed
+        # An odd header is met before anything is computed.
+        self._map(0, np.zeros(shape, dtype=np.float32), uuid.uuid4())
         super().__init__(
             series.volume,
             place,
@@ -101,15 +101,9 @@ class ParametricMapWriter(ResumableWriter):
         image = self._of.header(index)
         try:
             with quiet():
+                identity = MapIdentity(UID(f"2.25.{run.int}"), _instance_uid(run, index), self._number, index + 1)
                 return parametric_map(
-                    image,
-                    std_hu,
-                    self._derivation,
-                    series_uid=UID(f"2.25.{run.int}"),
-                    instance_uid=_instance_uid(run, index),
-                    series_number=self._number,
-                    instance_number=index + 1,
-                    slice_spacing_mm=self._of.volume.geometry.spacing[0],
+                    image, std_hu, self._derivation, identity, slice_spacing_mm=self._of.volume.geometry.spacing[0]
                 )
         except Exception as error:  # highdicom met a foreign header
             raise SeriesError(
@@ -129,51 +123,38 @@ def _instance_uid(run: uuid.UUID, index: int) -> UID:
     return UID(f"2.25.{uuid.uuid5(run, str(index)).int}")
 
 
+@dataclass(frozen=True)
+class MapIdentity:
+    """UIDs and numbers of a map.
+
+    Attributes:
+        series_uid: Series Instance UID of all maps.
+        instance_uid: SOP Instance UID of this one.
+        series_number: Series Number of all maps.
+        instance_number: Its place in its series, from 1.
+    """
+
+    series_uid: UID
+    instance_uid: UID
+    series_number: int
+    instance_number: int
+
+
 def parametric_map(
-    image: Dataset,
-    std_hu: FloatArray,
-    derivation: Derivation,
-    *,
-    series_uid: UID,
-    instance_uid: UID,
-    series_number: int,
-    instance_number: int,
-    slice_spacing_mm: float,
+    image: Dataset, std_hu: FloatArray, derivation: Derivation, identity: MapIdentity, *, slice_spacing_mm: float
 ) -> Dataset:
-    """One map of one image. Call it within ``quiet()``.
+    """Make the map of one image. Call it within ``quiet()``.
 
     Args:
         image: Header of the derived image, which gives patient, study, place and grid; changed where it lacks what may
             be empty, not absent.
         std_hu: ``(rows, columns)`` standard deviation in HU on the image's grid.
         derivation: How it was computed.
-        series_uid: Series Instance UID of all maps.
-        instance_uid: SOP Instance UID of this one.
-        series_number: Series Number of all maps.
-        instance_number: Its place in its series, from 1.
+        identity: UIDs and numbers of the map.
         slice_spacing_mm: Distance between slices, for the thickness where the image has none.
     """
     _complete(image, slice_spacing_mm)
-    made = ParametricMap(
-        source_images=[image],
-        pixel_array=np.ascontiguousarray(std_hu, dtype=np.float32),
-        series_instance_uid=series_uid,
-        series_number=series_number,
-        sop_instance_uid=instance_uid,
-        instance_number=instance_number,
-        manufacturer=TOOL,
-        manufacturer_model_name=TOOL,
-        software_versions=(f"{TOOL} {__version__}", derivation.model_line()[-64:]),  # type: ignore[arg-type]  # means tuple[str, ...]
-        device_serial_number=derivation.model_sha256[:12],
-        contains_recognizable_visual_features=image.get("RecognizableVisualFeatures")
-        != "NO",  # edges of a face are in it
-        real_world_value_mappings=[_mapping()],
-        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=SHOWN_HU / 2, window_width=SHOWN_HU)],
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        specific_character_set="ISO_IR 192",  # texts are decoded, and highdicom refuses some lists of character sets
-        content_label="STD",
-        content_description="Standard deviation of samples in HU",
-    )
+    made = _new_map(image, std_hu, derivation, identity)
     if image.get("SeriesDescription"):
         made.SeriesDescription = image.SeriesDescription
     describe(made, "SD")  # the image's own description says source, scale, mode and seed
@@ -187,6 +168,30 @@ def parametric_map(
     made.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     made.file_meta.ImplementationVersionName = f"{TOOL} {__version__}"[:16]
     return made
+
+
+def _new_map(image: Dataset, std_hu: FloatArray, derivation: Derivation, identity: MapIdentity) -> Dataset:
+    """Make a map as highdicom does."""
+    has_face = image.get("RecognizableVisualFeatures") != "NO"  # edges of a face are in a map, too
+    return ParametricMap(
+        source_images=[image],
+        pixel_array=np.ascontiguousarray(std_hu, dtype=np.float32),
+        series_instance_uid=identity.series_uid,
+        series_number=identity.series_number,
+        sop_instance_uid=identity.instance_uid,
+        instance_number=identity.instance_number,
+        manufacturer=TOOL,
+        manufacturer_model_name=TOOL,
+        software_versions=(f"{TOOL} {__version__}", derivation.model_line()[-64:]),  # type: ignore[arg-type]  # means tuple[str, ...]
+        device_serial_number=derivation.model_sha256[:12],
+        contains_recognizable_visual_features=has_face,
+        real_world_value_mappings=[_mapping()],
+        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=SHOWN_HU / 2, window_width=SHOWN_HU)],
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        specific_character_set="ISO_IR 192",  # texts are decoded, and highdicom refuses some lists of character sets
+        content_label="STD",
+        content_description="Standard deviation of samples in HU",
+    )
 
 
 def _complete(image: Dataset, slice_spacing_mm: float) -> None:

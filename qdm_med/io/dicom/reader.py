@@ -79,19 +79,16 @@ def read_dicom_series(
         rescale_type_is_hu: Values are HU, whatever RescaleType says.
 
     Raises:
-        SeriesError: If there is no such series, or it cannot be read faithfully (see ``series_checks``).
+        SeriesError: If there is no such series, or it cannot be read faithfully (see :mod:`qdm_med.io.dicom.checks`).
     """
     if not folder.exists():
         raise SeriesError(f"{shown(folder)}: no such file or folder; check --series")
     found = scan(folder, exclude=_excluded(folder, exclude))
     chosen = choose_series(found, folder, series_uid=series_uid, force=force, skip_bad=skip_bad)
     mending = Mending(hu_offset, rescale_type_is_hu)
-    chosen = [mending.applied(header) for header in chosen]
-    refused = {header.path: reason for header in chosen if skip_bad and (reason := slice_refusal(header))}
-    unique = without_copies([header for header in chosen if header.path not in refused] or chosen)
+    unique, refused = _set_apart([mending.applied(header) for header in chosen], skip_bad=skip_bad)
     require_readable(unique)
     headers, undecodable, bound = _decode_all(sort_slices(unique), skip_bad=skip_bad)
-    slices = DicomSlices(headers, found.series_numbers())
     warnings = [
         _skipped_line([*found.damaged, *refused.values(), *undecodable]),
         left_out_line(found, {header.path for header in unique} | refused.keys()),
@@ -105,7 +102,13 @@ def read_dicom_series(
         warnings=tuple(line for line in warnings if line),
         assumptions=(*mending.assumptions(headers), *merged_frames(headers)),
     )
-    return Volume(slices, geometry_of(headers), provenance)
+    return Volume(DicomSlices(headers, found.series_numbers()), geometry_of(headers), provenance)
+
+
+def _set_apart(chosen: list[SliceHeader], *, skip_bad: bool) -> tuple[list[SliceHeader], dict[Path, str]]:
+    """Slices to read, each once, and the reasons why others are left out; all of them if there would be none left."""
+    refused = {header.path: reason for header in chosen if skip_bad and (reason := slice_refusal(header))}
+    return without_copies([header for header in chosen if header.path not in refused] or chosen), refused
 
 
 def geometry_of(headers: list[SliceHeader]) -> Geometry:
