@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qdm_med.inference.memory import peak_bytes
 from qdm_med.inference.plan import SlicePlan
 from qdm_med.inference.upscaler import Upscaler
-from qdm_med.io.read import read_volume
 from qdm_med.volume import Volume
 
 SAMPLED = 32

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qdm_med.files import whole_folder
 from qdm_med.errors import SeriesError
-from qdm_med.inference.upscaler import Upscaler
+from qdm_med.files import whole_folder
 from qdm_med.inference.plan import SlicePlan
+from qdm_med.inference.upscaler import Upscaler
 from qdm_med.volume import Volume
 
 SMALLEST_SIDE = 512

@@ -11,8 +11,8 @@ import numpy as np
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import CheckpointError, SeriesError
-from qdm_med.inference.slice_noise import slice_noise_hu
 from qdm_med.inference.point_spread import fwhm_pixels
+from qdm_med.inference.slice_noise import slice_noise_hu
 from qdm_med.io.read import slice_thickness_mm
 from qdm_med.volume import BoolArray, FloatArray, Volume
 
@@ -152,7 +152,6 @@ def look_at(volume: Volume, card: ModelCard) -> Preflight:
         for one in (*_grid(volume), *_quality(volume))
     )
     return Preflight(card.name, tuple(checks), unlike_hu(volume))
-
 
 
 def _grid(volume: Volume) -> tuple[Check, ...]:

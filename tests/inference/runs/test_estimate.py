@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from qdm_med.errors import ConfigError, SeriesError
-from qdm_med.inference.runs.estimate import SAMPLED, estimate_volume
-from qdm_med.inference.runs.explain import ACTIVE, explain_volume, overlay
 from qdm_med.inference.memory import peak_bytes, tile_within
 from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.runs.estimate import SAMPLED, estimate_volume
+from qdm_med.inference.runs.explain import ACTIVE, explain_volume, overlay
 from qdm_med.inference.tiling import Tiling
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.read import read_volume

@@ -66,7 +66,7 @@ def test_what_a_card_does_not_record_is_not_checked():
 @pytest.mark.parametrize("domain", [[1, 2], "x", {"matrix": 3}, {"matrix": []}, {"matrix": ["a", "b"]}])
 def test_ranges_that_are_none_are_refused(domain):
     with pytest.raises(CheckpointError, match="domain"):
-        look_at(volume(), card({"domain": domain})).unlike
+        _ = look_at(volume(), card({"domain": domain})).unlike
 
 
 def of_values(hu):
@@ -116,7 +116,11 @@ def test_padding_does_not_count():
     padding = np.zeros((32, 32), bool)
     padding[:4] = True
     hu[:, :4] = -2000
-    volume = Volume(tuple(CtSlice(each, padding, float(n)) for n, each in enumerate(hu)), Geometry(hu.shape, np.eye(4)), Provenance("memory", "s"))
+    volume = Volume(
+        tuple(CtSlice(each, padding, float(n)) for n, each in enumerate(hu)),
+        Geometry(hu.shape, np.eye(4)),
+        Provenance("memory", "s"),
+    )
     assert unlike_hu(volume) is not None
 
 
@@ -172,7 +176,9 @@ def test_what_cannot_be_measured_is_not_recorded():
 
 @pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dcm_qa_ct_ge_head", "tcia_lidc_idri_0001", "tcia_rider_pilot_0117", "tcia_acrin_flt_breast_001"])
+@pytest.mark.parametrize(
+    "name", ["dcm_qa_ct_ge_head", "tcia_lidc_idri_0001", "tcia_rider_pilot_0117", "tcia_acrin_flt_breast_001"]
+)
 def test_ordinary_clinical_series_raise_no_alarm(name, tmp_path):
     with zipfile.ZipFile(SHARED / "data" / "ct" / f"{name}.zip") as archive:
         archive.extractall(tmp_path)

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from qdm_med.inference.options import WITHOUT_EFFECT, UpscaleOptions
 from qdm_med.inference.memory import peak_bytes
+from qdm_med.inference.options import WITHOUT_EFFECT, UpscaleOptions
 from qdm_med.inference.runs.series import derivation_of
 from qdm_med.inference.upscaler import Upscaler
 
