@@ -86,6 +86,9 @@ def test_the_papers_autoencoder_has_the_released_size_window_and_factor():
     assert round(parameters / 1e6, 2) == 55.31
     assert config.intensity == HuWindow(40.0, 400.0)
     assert config.vae.latent_scale == 0.1
+    loop = config.loop
+    assert (loop.learning_rate, loop.warmup, loop.cosine) == (5e-5, 0, False)
+    assert (loop.ema, loop.ema_warmup, loop.clip, loop.precision) == (0.999, False, 0.0, "mixed")
 
 
 def test_the_papers_s_takes_a_training_step():

@@ -29,6 +29,13 @@ def compare(
         list[str] | None,
         typer.Option(help="NAME=DIR: results of another program as for `eval`, in DIR/med-sr4 and DIR/med-sr8."),
     ] = None,
+    image_model: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of BSRGAN, SwinIR or another image network, trained elsewhere, as for `eval`."),
+    ] = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Draw all methods side by side, sheet.png in the folders of the benchmarks.")
+    ] = False,
     fidelity: Annotated[bool, typer.Option(help="Measure fidelity too, into the folders of the benchmarks.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     lpips_backbone: Annotated[
@@ -42,9 +49,14 @@ def compare(
     from qdm_med.training.comparison import train_members
     from qdm_med.training.runs import Start
 
-    programs = tuple(map(named_folder, results or ()))
     options = BenchmarkOptions(
-        "med-sr4", split=split, every=every, methods=names(methods), results=programs, fidelity=fidelity
+        "med-sr4",
+        split=split,
+        every=every,
+        methods=names(methods),
+        image_models=tuple(image_model or ()),
+        results=tuple(map(named_folder, results or ())),
+        fidelity=fidelity,
     )
     start = Start(data, out, device, True, lambda line: typer.echo(line, err=True), lpips_backbone)
-    typer.echo(scored(train_members(comparison, start, vae, minutes), start, options))
+    typer.echo(scored(train_members(comparison, start, vae, minutes), start, options, sheets=sheet))

@@ -7,22 +7,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
+
 from qdm_med.checkpoints.image_model import read_image_card
-from qdm_med.checkpoints.model import load_checkpoint, read_card
+from qdm_med.checkpoints.model import ModelCard, load_checkpoint, read_card
 from qdm_med.device import pick_device
-from qdm_med.errors import ConfigError
+from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions
 from qdm_med.evaluation.measures.perceptual import Lpips
+from qdm_med.evaluation.methods.image_model import describe_image_model
 from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
 from qdm_med.evaluation.tables.comparison import comparison_table, leads
+from qdm_med.evaluation.tables.reasons import TrainingFacts, reasons, share_still_falling
 from qdm_med.files import write_text
+from qdm_med.models.compared.image_network import ImageNetwork
+from qdm_med.models.network import build_network
 from qdm_med.serialise import from_mapping
 from qdm_med.training.experiment import ExperimentConfig, load_config, read_yaml
+from qdm_med.training.log import RunLog
 from qdm_med.training.loop import CHECKPOINT_FILE, cpu_seconds_per_step
 from qdm_med.training.runs import CONFIG_FILE, Start, run_task, task_of
 
 TABLE_FILE = "table.md"
+SHEET_FILE = "sheet.png"
 IMAGE_MODELS = ("rrdb", "swinir")
 
 
@@ -64,18 +72,18 @@ class Trained:
     """A trained network.
 
     Attributes:
-        model: As in :class:`Member`.
-        name: Of its experiment.
+        name: Its name in tables.
         scales: Magnifications that it serves.
         checkpoint: Its file.
-        cpu_minutes: Processor minutes of its training, as its card tells.
+        is_latent: Whether it works on the latents of the network under test; else it is one for images.
+        facts: What is known of its training.
     """
 
-    model: str
     name: str
     scales: tuple[int, ...]
     checkpoint: Path
-    cpu_minutes: float
+    is_latent: bool
+    facts: TrainingFacts
 
 
 def train_members(path: Path, start: Start, vae: Path, minutes: float | None = None) -> list[Trained]:
@@ -94,11 +102,14 @@ def train_members(path: Path, start: Start, vae: Path, minutes: float | None = N
     if minutes is not None:
         comparison = replace(comparison, minutes=minutes)
     experiments = [load_config(path.parent / member.config) for member in comparison.members]
-    names = [experiment.name for experiment in experiments]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"{path}: two members are called alike, among {', '.join(names)}; give each a name")
+    _require_own_names([experiment.name for experiment in experiments], str(path))
     pairs = zip(comparison.members, experiments, strict=True)
     return [_train(member, experiment, comparison.minutes, start, vae) for member, experiment in pairs]
+
+
+def _require_own_names(names: Sequence[str], where: str) -> None:
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{where}: two members are called alike, among {', '.join(names)}; give each a name")
 
 
 def _train(member: Member, experiment: ExperimentConfig, minutes: float, start: Start, vae: Path) -> Trained:
@@ -106,9 +117,42 @@ def _train(member: Member, experiment: ExperimentConfig, minutes: float, start: 
     config = _settled(member, experiment, minutes, own, vae)
     run_task(config, task_of(config, own, member.model, vae), own)
     checkpoint = own.out / CHECKPOINT_FILE
-    card = read_image_card(checkpoint) if member.model in IMAGE_MODELS else read_card(checkpoint)[0]
-    spent = float(card.training["cpu_minutes"]) if card else 0.0
-    return Trained(member.model, experiment.name, experiment.scales, checkpoint, spent)
+    is_latent = member.model not in IMAGE_MODELS
+    return Trained(experiment.name, experiment.scales, checkpoint, is_latent, _facts(experiment, own.out, is_latent))
+
+
+def _facts(experiment: ExperimentConfig, folder: Path, is_latent: bool) -> TrainingFacts:
+    """What card, log and configuration of a run tell."""
+    checkpoint = folder / CHECKPOINT_FILE
+    card = read_card(checkpoint)[0] if is_latent else read_image_card(checkpoint)
+    if card is None:
+        raise CheckpointError(f"{checkpoint}: has no card; delete {folder} and start again")
+    if isinstance(card, ModelCard):
+        network: nn.Module = build_network(card.require_denoiser())
+    else:
+        network = ImageNetwork(card.network, card.scale)
+    goals = vars(experiment.training if is_latent else experiment.image_training)
+    weights = {name.removesuffix("_weight"): goals[name] for name in goals if name.endswith("_weight") and goals[name]}
+    losses = [line["loss"] for line in RunLog(folder).lines() if "loss" in line]
+    return TrainingFacts(
+        sum(one.numel() for one in network.parameters()),
+        experiment.scales,
+        cpu_minutes=float(card.training["cpu_minutes"]),
+        steps=int(card.training["step"]),
+        loss=" + ".join(f"{name} {weight:g}" for name, weight in weights.items()),
+        still_falling=share_still_falling(losses),
+    )
+
+
+def published(path: Path) -> Trained:
+    """A network for images that was trained elsewhere: BSRGAN, SwinIR or another that ``spandrel`` knows.
+
+    Raises:
+        ConfigError: If spandrel is not installed.
+        CheckpointError: If the file is missing, damaged or unknown.
+    """
+    name, scale, parameters = describe_image_model(path)
+    return Trained(name, (scale,), path, False, TrainingFacts(parameters, (scale,)))
 
 
 def _settled(member: Member, experiment: ExperimentConfig, minutes: float, start: Start, vae: Path) -> ExperimentConfig:
@@ -128,55 +172,62 @@ def _settled(member: Member, experiment: ExperimentConfig, minutes: float, start
     return replace(experiment, loop=replace(loop, steps=steps))
 
 
-def compare(trained: Sequence[Trained], start: Start, options: BenchmarkOptions) -> str:
+def compare(trained: Sequence[Trained], start: Start, options: BenchmarkOptions, *, sheets: bool = False) -> str:
     """Score trained networks on the benchmark of every scale that the first one serves, and write one table.
 
     Args:
-        trained: The networks; the first is under test.
+        trained: The networks; the first is under test. Of ``image_models`` in the options those of a scale stand beside them.
         start: Data, device, and the folder; scores of a killed run are kept.
         options: What all benchmarks have in common; name, models and counting are set here. Of ``results``, every folder holds
             one of each benchmark's name.
+        sheets: Whether all methods are drawn side by side, a picture a benchmark.
 
     Returns:
-        The table and where the network under test leads, as Markdown; also written into the folder.
+        The table, where the network under test leads, and what sets it apart from those ahead, as Markdown; also written
+        into the folder.
 
     Raises:
-        ConfigError: If a folder of results holds none of a benchmark.
+        ConfigError: If a folder of results holds none of a benchmark, or two networks are called alike.
     """
     for _, folder in options.results:
         if not any((folder / benchmark).is_dir() for benchmark in BENCHMARK_SCALES):
             raise ConfigError(
                 f"{folder}: holds none of {', '.join(BENCHMARK_SCALES)}; give each benchmark's results a folder"
             )
+    everyone = [*trained, *map(published, options.image_models)]
+    _require_own_names([one.name for one in everyone], "--image-model")
+    under_test = trained[0].name
     rows: list[SliceScore] = []
     for benchmark, scale in BENCHMARK_SCALES.items():
         if scale in trained[0].scales:
-            rows += _scores(benchmark, scale, trained, start, options)
-    table = comparison_table(rows, {one.name: one.cpu_minutes for one in trained})
-    text = f"{table.markdown()}\n\n{leads(rows, trained[0].name)}\n"
+            rows += _scores(benchmark, [one for one in everyone if scale in one.scales], start, options, sheets=sheets)
+    facts = {one.name: one.facts for one in everyone}
+    parts = [comparison_table(rows, facts).markdown(), leads(rows, under_test), reasons(rows, facts, under_test)]
+    text = "\n\n".join(parts) + "\n"
     write_text(start.out / TABLE_FILE, text)
     return text
 
 
 def _scores(
-    benchmark: str, scale: int, trained: Sequence[Trained], start: Start, options: BenchmarkOptions
+    benchmark: str, trained: Sequence[Trained], start: Start, options: BenchmarkOptions, *, sheets: bool
 ) -> Sequence[SliceScore]:
-    first, *others = [one for one in trained if scale in one.scales]
+    first, *others = trained
     device = pick_device(start.device)
     start.report(f"scoring {benchmark}: {first.name}, {', '.join(one.name for one in others)}")
     wanted = replace(
         options,
         benchmark=benchmark,
         results=tuple((name, own) for name, folder in options.results if (own := folder / benchmark).is_dir()),
-        latent_models=tuple(one.checkpoint for one in others if one.model not in IMAGE_MODELS),
-        image_models=tuple(one.checkpoint for one in others if one.model in IMAGE_MODELS),
+        latent_models=tuple(one.checkpoint for one in others if one.is_latent),
+        image_models=tuple(one.checkpoint for one in others if not one.is_latent),
         count_macs=True,
     )
+    out = start.out / benchmark
     return evaluate_checkpoint(
         start.data,
         load_checkpoint(first.checkpoint),
         wanted,
         device=device,
         perceptual=Lpips(start.lpips_backbone) if start.lpips_backbone else None,
-        outputs=Outputs(start.out / benchmark),
+        outputs=Outputs(out, sheet=out / SHEET_FILE if sheets else None),
     ).rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import count
 
@@ -16,9 +17,10 @@ from qdm_med.evaluation.run import export_benchmark
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.compared.image_network import ImageNetworkConfig
 from qdm_med.training import loop
-from qdm_med.training.comparison import TABLE_FILE, compare, train_members
+from qdm_med.training.comparison import SHEET_FILE, TABLE_FILE, compare, train_members
 from qdm_med.training.experiment import ExperimentConfig, load_config, save_config
 from qdm_med.training.image import ImageTrainingConfig
+from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, TRIAL_STEPS, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.runs import Start
@@ -78,7 +80,7 @@ def test_one_call_trains_all_and_makes_one_table_of_both_scales(store, vae, tmp_
     options = BenchmarkOptions("med-sr4", methods=("bicubic", "qdm"), fidelity=False)
     trained = train_members(path, begin, vae)
     assert [(one.name, one.scales) for one in trained] == [("ours", (4, 8)), ("alone", (4, 8)), ("image-x4", (4,))]
-    assert all(one.cpu_minutes > 0 for one in trained)
+    assert all(one.facts.cpu_minutes > 0 for one in trained)
     text = compare(trained, begin, options)
     assert (tmp_path / "out" / TABLE_FILE).read_text() == text
     head, _, *rows = [line.strip("| ").split(" | ") for line in text.split("\n\n")[1].splitlines()]
@@ -97,10 +99,45 @@ def test_one_call_trains_all_and_makes_one_table_of_both_scales(store, vae, tmp_
     ):
         assert wanted in head
     ours = dict(zip(head, rows[1], strict=True))
-    assert float(ours["CPU min trained"]) == pytest.approx(trained[0].cpu_minutes, abs=0.06)
+    assert float(ours["CPU min trained"]) == pytest.approx(trained[0].facts.cpu_minutes, abs=0.06)
+    assert ours["training steps"] == "2"
     assert float(ours["GMAC a slice"]) >= 0
     assert "x4: ours leads in " in text
     assert "x8: ours leads in " in text
+
+
+def test_facts_of_a_run_are_those_of_its_log_card_and_configuration(store, vae, tmp_path):
+    longer = replace(QDM, loop=replace(LOOP, steps=4))
+    ours, cnn = train_members(
+        written(tmp_path, [("qdm", longer), ("rrdb", IMAGE)]), start(store, tmp_path / "out"), vae
+    )
+    lines = [json.loads(line) for line in (tmp_path / "out" / "ours" / LOG_FILE).read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert ours.facts.still_falling == pytest.approx(1 - losses[3] / losses[2])
+    assert ours.facts.steps == lines[-1]["step"] == 4
+    assert ours.facts.cpu_minutes == pytest.approx(lines[-1]["cpu_minutes"], abs=1e-4)
+    denoiser = load_checkpoint(ours.checkpoint).denoiser
+    assert ours.facts.parameters == sum(one.numel() for one in denoiser.parameters())
+    assert (ours.facts.loss, cnn.facts.loss) == ("downstream 1 + upstream 1", "mse 1")
+    assert cnn.facts.still_falling is None  # two steps have no quarters
+
+
+def test_networks_trained_elsewhere_stand_in_the_table_of_their_scale(store, vae, tmp_path):
+    esrgan = pytest.importorskip("spandrel.architectures.ESRGAN")
+    torch.manual_seed(0)
+    network = esrgan.ESRGAN(in_nc=3, out_nc=3, num_filters=8, num_blocks=1, scale=4)
+    torch.save(network.state_dict(), tmp_path / "bsrgan.pth")
+    begin = start(store, tmp_path / "out")
+    trained = train_members(written(tmp_path, [("qdm", QDM)]), begin, vae)
+    options = BenchmarkOptions("med-sr4", methods=("bicubic",), image_models=(tmp_path / "bsrgan.pth",), fidelity=False)
+    text = compare(trained, begin, options, sheets=True)
+    millions = sum(one.numel() for one in network.parameters()) / 1e6
+    assert f"| x4 | ESRGAN (bsrgan.pth) | trained elsewhere |  | {millions:.2f} |" in text
+    assert "| x8 | ESRGAN" not in text
+    with Image.open(tmp_path / "out" / "med-sr4" / SHEET_FILE) as sheet:
+        assert sheet.format == "PNG"
+    with pytest.raises(ConfigError, match="two members are called alike"):
+        compare(trained, begin, replace(options, image_models=options.image_models * 2))
 
 
 def test_results_of_a_program_stand_in_the_table_of_their_benchmark(store, vae, tmp_path):
@@ -113,7 +150,7 @@ def test_results_of_a_program_stand_in_the_table_of_their_benchmark(store, vae, 
         with Image.open(path) as image:
             image.resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "theirs" / "med-sr4" / path.name)
     text = compare(trained, begin, replace(options, results=(("theirs", tmp_path / "theirs"),)))
-    assert "| x4 | theirs |  | n/a |" in text
+    assert "| x4 | theirs |  |  |  | n/a |" in text
     assert "| x8 | theirs |" not in text
     with pytest.raises(ConfigError, match="holds none of med-sr4, med-sr8"):
         compare(trained, begin, replace(options, results=(("none", tmp_path),)))
@@ -138,7 +175,7 @@ def test_steps_follow_from_the_minutes_and_are_kept_by_a_run_that_was_begun(stor
     config = load_config(tmp_path / "out" / "ours" / "config.yaml")
     assert (config.loop.steps, config.loop.cpu_minutes) == (4, 0.04)
     assert told[0] == "ours: 0.60 CPU s a step, so 4 steps in 0.04 CPU min"
-    assert trained.cpu_minutes == pytest.approx(0.04)
+    assert trained.facts.cpu_minutes == pytest.approx(0.04)
     assert next(ticks) >= 2 * (1 + TRIAL_STEPS + 4)
     again = []
     train_members(path, start(store, tmp_path / "out", again), vae)

@@ -78,15 +78,36 @@ def load_image_model(
         CheckpointError: If the file is missing, damaged or unknown, or the network magnifies by another factor.
     """
     card = read_image_card(path)
-    network = _recognised(path, scale, device)
+    network = _recognised(path, device)
+    if network.scale != scale:
+        raise CheckpointError(
+            f"{path}: its network magnifies by {network.scale}, not by {scale}; give weights for x{scale}"
+        )
     if card is None:
-        return ImageModel(f"{network.architecture.name} ({path.name})", network, intensity, device, counted=counted)
+        return ImageModel(_published_name(network, path), network, intensity, device, counted=counted)
     over_bicubic = card.network.over_bicubic
     return ImageModel(card.name, network, card.intensity, device, over_bicubic=over_bicubic, counted=counted)
 
 
-def _recognised(path: Path, scale: int, device: torch.device) -> Any:
-    """Spandrel's descriptor of a network for the scale."""
+def describe_image_model(path: Path) -> tuple[str, int, int]:
+    """Name in tables, magnification and parameters of a network, as :func:`load_image_model` reads it.
+
+    Raises:
+        ConfigError: If spandrel is not installed.
+        CheckpointError: If the file is missing, damaged or unknown.
+    """
+    card = read_image_card(path)
+    network = _recognised(path, torch.device("cpu"))
+    parameters = sum(one.numel() for one in network.model.parameters())
+    return card.name if card else _published_name(network, path), int(network.scale), parameters
+
+
+def _published_name(network: Any, path: Path) -> str:
+    return f"{network.architecture.name} ({path.name})"
+
+
+def _recognised(path: Path, device: torch.device) -> Any:
+    """Spandrel's descriptor of a network for images."""
     try:
         from spandrel import ImageModelDescriptor, ModelLoader  # an extra: the rest works without it
     except ImportError:
@@ -96,9 +117,7 @@ def _recognised(path: Path, scale: int, device: torch.device) -> Any:
     except Exception as error:  # spandrel lets out whatever unpickling and its architectures raise
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: spandrel cannot read these weights ({reason}); give published ones") from None
-    if not isinstance(network, ImageModelDescriptor) or network.scale != scale:
-        raise CheckpointError(
-            f"{path}: its network magnifies by {network.scale}, not by {scale}; give weights for x{scale}"
-        )
+    if not isinstance(network, ImageModelDescriptor):
+        raise CheckpointError(f"{path}: its network is none for single images; give one of super-resolution")
     network.eval()
     return network

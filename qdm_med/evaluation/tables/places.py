@@ -1,0 +1,84 @@
+"""Places of methods among each other: the best of every column, and how far another one is from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from qdm_med.evaluation.columns import COLUMNS, Column
+from qdm_med.evaluation.results import SliceScore
+from qdm_med.evaluation.tables.statistics import Summary, differences, summarise
+
+SHOWN = (
+    *("psnr_db", "ssim", "lpips_squeeze", "lpips_alex", "hu_psnr_db", "hu_ssim", "body_mae_hu"),
+    *(f"{tissue}_mae_hu" for tissue in ("lung", "fat", "soft_tissue", "contrast_medium", "bone")),
+    *("paper_psnr_db", "paper_ssim", "paper_lpips_squeeze", "paper_lpips_alex"),
+)
+"""Columns of a comparison, in three ranges and in HU by tissue; those that were not measured are left out."""
+
+
+class Place(NamedTuple):
+    """Where a method stands in one column at one scale.
+
+    Attributes:
+        column: The column.
+        best: Summary of the best method.
+        ours: Summary of the method under test.
+        difference: Ours less the best, paired by slice; ``None`` where ours is the best.
+    """
+
+    column: Column
+    best: Summary
+    ours: Summary
+    difference: Summary | None
+
+
+def places(rows: Sequence[SliceScore], scale: int, under_test: str) -> list[Place]:
+    """Where the methods of a model stand at one scale, in every column of which more or less is better.
+
+    Args:
+        rows: Results.
+        scale: Only rows of it count.
+        under_test: Name of the model.
+    """
+    own = [row for row in rows if row.scale == scale]
+    found = summarise(own)
+    result = []
+    for column in (COLUMNS[name] for name in SHOWN):
+        ranked = sorted(
+            (one for one in found if one.metric == column.name and math.isfinite(one.mean)),
+            key=lambda one: -one.mean if column.sense == "high" else one.mean,
+        )
+        ours = next((one for one in ranked if is_of(one.method, under_test)), None)
+        if ours:
+            behind = None if ours == ranked[0] else paired(own, ours, ranked[0].method, column)
+            result.append(Place(column, ranked[0], ours, behind))
+    return result
+
+
+def paired(rows: Sequence[SliceScore], ours: Summary, baseline: str, column: Column) -> Summary:
+    """A method less another one in a column, slice by slice, over patients."""
+    pair = [row for row in rows if row.method in (ours.method, baseline)]
+    return next(one for one in summarise(differences(pair, baseline)) if one.metric == column.name)
+
+
+def is_of(method: str, model: str) -> bool:
+    """Whether a method is a way to run a model: its name is the model's, or begins with it and a comma.
+
+    >>> is_of("qdm-t, 3 steps, s = 0.15", "qdm-t"), is_of("qdm-t, 3 steps", "qdm")
+    (True, False)
+    """
+    return method == model or method.startswith(f"{model},")
+
+
+def with_interval(summary: Summary | None, column: Column, *, signed: bool = False) -> str:
+    """A mean with its 95 % interval, to the digits of its column."""
+    if summary is None or summary.patients == 0:
+        return "n/a"
+    style = f"{'+' if signed else ''}.{column.digits}f"
+    mean = format(summary.mean, style)
+    if summary.interval is None:
+        return mean
+    low, high = (format(end, style) for end in summary.interval)
+    return f"{mean} ({low} to {high})"
