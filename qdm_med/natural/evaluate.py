@@ -19,7 +19,7 @@ from qdm_med.files import write_text
 from qdm_med.natural.benchmarks import NaturalCase, cases_of
 from qdm_med.natural.checkpoint import NaturalCheckpoint
 from qdm_med.natural.formats import BENCHMARKS
-from qdm_med.natural.metrics import HOW_TO_BLIND, MEASURES, Scorer, read_blind
+from qdm_med.natural.metrics import MEASURES, Scorer, how_to_blind, read_blind
 from qdm_med.natural.upscale import PhotoOptions, PhotoUpscaler
 from qdm_med.resample import upsample
 
@@ -87,13 +87,13 @@ class NaturalResult:
         benchmark: Its name.
         model: Name of the model.
         scores: Method by method for each photograph.
-        blind: Whether measures without a reference were there.
+        missing: What to install for the measures that are not there; empty: nothing.
     """
 
     benchmark: str
     model: str
     scores: tuple[NaturalScore, ...]
-    blind: bool
+    missing: str
 
     def table(self) -> Table:
         """A method a row, means over photographs; the cost beside the quality, as the paper's Table 8."""
@@ -112,7 +112,7 @@ class NaturalResult:
     def text(self) -> str:
         """The table, and what is missing from it and why."""
         said = self.table().markdown()
-        return said if self.blind else f"{said}\n\n{HOW_TO_BLIND}."
+        return f"{said}\n\n{self.missing}" if self.missing else said
 
     def write(self, folder: Path) -> None:
         """Write ``scores.json`` and ``table.md`` into a folder."""
@@ -182,8 +182,8 @@ def evaluate_natural(
         if progress is not None:
             progress(number + 1, number + 1)
     if not scores or not any(score.figures for score in scores):
-        raise DataError(f"{folder}: nothing of {wanted.benchmark} can be measured here. {HOW_TO_BLIND}")
-    return NaturalResult(wanted.benchmark, checkpoint.card.name, tuple(scores), bool(blind))
+        raise DataError(f"{folder}: nothing of {wanted.benchmark} can be measured here. {how_to_blind(blind)}")
+    return NaturalResult(wanted.benchmark, checkpoint.card.name, tuple(scores), how_to_blind(blind))
 
 
 def _score(case: NaturalCase, upscaler: PhotoUpscaler, scorer: Scorer, *, counted: bool) -> NaturalScore:

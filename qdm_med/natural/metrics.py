@@ -1,7 +1,8 @@
 """Metrics of a super-resolved photograph, as the field measures it.
 
-PSNR and SSIM on Y of BT.601, LPIPS in RGB; without a reference CLIPIQA, MUSIQ and BRISQUE of IQA-PyTorch, if the user has
-installed it. IQA-PyTorch is licensed for non-commercial use only, so it is no dependency, and nothing of it is in here.
+PSNR and SSIM on Y of BT.601, LPIPS in RGB; without a reference BRISQUE, with the extra of that name, and CLIPIQA and MUSIQ of
+IQA-PyTorch, if the user has installed it. IQA-PyTorch is licensed for non-commercial use only, so it is no dependency, and
+nothing of it is in here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.metrics import psnr, ssim
 from qdm_med.evaluation.measures.perceptual import Lpips
+from qdm_med.natural.brisque import read_brisque
 
 Y_RANGE = 255.0
 """Data range of PSNR and SSIM on Y, as the field takes it, although Y itself lies in [16, 235]."""
@@ -24,13 +26,16 @@ Y_RANGE = 255.0
 _Y_WEIGHTS = (65.481, 128.553, 24.966)
 """Of R, G and B in [0, 1] (ITU-R BT.601, studio range), as MATLAB's ``rgb2ycbcr`` has them."""
 
-BLIND = ("clipiqa", "musiq", "brisque")
+IQA_PYTORCH = ("clipiqa", "musiq")
 """Measures without a reference, by their names in IQA-PyTorch."""
 
-HOW_TO_BLIND = (
-    "CLIPIQA, MUSIQ and BRISQUE are measured where IQA-PyTorch is installed: `pip install pyiqa`, whose licence is "
-    "non-commercial and which downloads weights when first used"
+BRISQUE = "brisque"
+
+HOW_TO_IQA_PYTORCH = (
+    "CLIPIQA and MUSIQ are measured where IQA-PyTorch is installed: `pip install pyiqa`, whose licence is non-commercial and "
+    "which downloads weights when first used"
 )
+HOW_TO_BRISQUE = "BRISQUE is measured where its extra is installed: `pip install 'qdm-med[brisque]'`"
 
 Blind = Callable[[Tensor], Tensor]
 """``(1, 3, H, W)`` in [0, 1] -> a number."""
@@ -108,17 +113,29 @@ class Scorer:
         return found | {name: float(measure(unit)) for name, measure in self._blind.items()}
 
 
-def read_blind(device: torch.device, names: Sequence[str] = BLIND) -> dict[str, Blind]:
-    """The measures without a reference, if IQA-PyTorch is installed; else none.
+def how_to_blind(found: Mapping[str, Blind]) -> str:
+    """What would have to be installed for the measures that are not in ``found``; empty if there are none."""
+    missing = ((IQA_PYTORCH[0], HOW_TO_IQA_PYTORCH), (BRISQUE, HOW_TO_BRISQUE))
+    return " ".join(f"{how}." for name, how in missing if name not in found)
+
+
+def read_blind(device: torch.device, names: Sequence[str] = IQA_PYTORCH) -> dict[str, Blind]:
+    """The measures without a reference whose packages are installed.
+
+    Args:
+        device: Where those of IQA-PyTorch run; BRISQUE runs on the CPU.
+        names: Measures of IQA-PyTorch.
 
     Raises:
         ConfigError: If one cannot be made, for example because its weights are not there.
     """
+    made: dict[str, Blind] = {}
+    if (brisque := read_brisque()) is not None:
+        made[BRISQUE] = brisque
     try:
         library = importlib.import_module("pyiqa")
     except ImportError:
-        return {}
-    made: dict[str, Blind] = {}
+        return made
     for name in names:
         try:
             made[name] = library.create_metric(name, device=device)

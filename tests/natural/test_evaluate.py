@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -81,6 +82,13 @@ def test_pairs_that_are_none_are_named(tmp_path):
         next(cases_of("lsdir", tmp_path, scale=4))
 
 
+@pytest.fixture
+def nothing_blind(monkeypatch):
+    for package in ("pyiqa", "brisque.brisque"):
+        monkeypatch.setitem(sys.modules, package, None)
+
+
+@pytest.mark.usefixtures("nothing_blind")
 def test_the_command_sweeps_thresholds_into_one_table(run, folder, natural_checkpoint, tmp_path):
     common = ("eval", "--benchmark", "lsdir-test", "--data", folder, "--checkpoint", natural_checkpoint)
     code, told, err = run(*common, "--sweep-threshold", "0,0.3,2", "--out", tmp_path / "table8")
@@ -95,6 +103,7 @@ def test_the_command_sweeps_thresholds_into_one_table(run, folder, natural_check
     assert heads[4:] == ["psnr_y", "ssim_y"]
     assert "pip install pyiqa" in told
     assert "non-commercial" in told
+    assert "pip install 'qdm-med[brisque]'" in told
     densities = [float(rows[f"natural-tiny, s = {s}"][0].rstrip("%")) for s in ("0", "0.3", "2")]
     assert densities[0] == 100
     assert densities == sorted(densities, reverse=True)
@@ -127,6 +136,7 @@ def test_at_threshold_zero_every_leaf_is_active_flat_ones_too():
     assert float(strict.float().mean()) == 1 - 64 / 64**2
 
 
+@pytest.mark.usefixtures("nothing_blind")
 def test_what_cannot_be_evaluated_is_refused(run, folder, natural_checkpoint, tmp_path):
     common = ("eval", "--benchmark", "lsdir-test", "--data", folder)
     for extra, code, reason in (

@@ -12,7 +12,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import structural_similarity
 
 from qdm_med.errors import ConfigError
-from qdm_med.natural.metrics import Scorer, eight_bit, luma, read_blind
+from qdm_med.natural.metrics import Scorer, eight_bit, how_to_blind, luma, read_blind
 
 CPU = torch.device("cpu")
 
@@ -49,14 +49,18 @@ def test_answers_are_scored_as_the_eight_bits_that_a_file_would_hold():
 
 
 def test_blind_measures_are_those_of_iqa_pytorch_where_it_is_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "brisque.brisque", None)
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     assert read_blind(CPU) == {}
+    assert "pip install pyiqa" in how_to_blind({})
+    assert "pip install 'qdm-med[brisque]'" in how_to_blind({})
     made = types.ModuleType("pyiqa")
     made.create_metric = lambda name, device: lambda unit: unit.mean() + len(name)
     monkeypatch.setitem(sys.modules, "pyiqa", made)
-    blind = read_blind(CPU, ("clipiqa", "musiq"))
+    blind = read_blind(CPU)
     found = Scorer(None, blind, device=CPU)(torch.ones(1, 3, 16, 16), None)
     assert found == {"clipiqa": 8.0, "musiq": 6.0}  # images in [0, 1]
+    assert "pyiqa" not in how_to_blind(blind)
 
     def no_weights(name, device):
         raise OSError("no route to host")
