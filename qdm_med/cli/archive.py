@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qdm_med.cli.cluster import CLUSTER_HELP, Slurm, Threads, Workers, wanted_cluster
 from qdm_med.inference import names
 from qdm_med.inference.names import ConsistencyName, ModeName
 from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
@@ -106,18 +107,10 @@ def plan(
 def run(
     tree: Tree,
     out: Out,
-    cluster: Annotated[
-        str, typer.Option(help="local (this machine), slurm, or a Dask scheduler such as tcp://192.0.2.1:8786.")
-    ] = "local",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Workers to start. Default: what cores, GPUs and memory allow; Slurm: 1.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of a worker. Default: cores over workers.")
-    ] = None,
-    slurm: Annotated[
-        list[str] | None, typer.Option(help="Option of dask-jobqueue, such as queue=gpu or walltime=24:00:00; repeat.")
-    ] = None,
+    cluster: Annotated[str, typer.Option(help=CLUSTER_HELP)] = "local",
+    workers: Workers = None,
+    threads: Threads = None,
+    slurm: Slurm = None,
     dashboard: Annotated[
         int | None, typer.Option(help="Port of Dask's dashboard on this machine. Default: none.")
     ] = None,
@@ -150,7 +143,6 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Super-resolve every CT series of TREE, each exactly once; start it again to go on after a kill."""
-    from qdm_med.archive.cluster import Wanted
     from qdm_med.archive.run import run_archive
     from qdm_med.cli.archive_words import run_lines
     from qdm_med.cli.progress import CountProgress
@@ -177,7 +169,7 @@ def run(
         "force": force,
         "writing": WriterOptions(False, private, equipment, transfer_syntax),
     }
-    wanted = Wanted(cluster, workers=workers, threads=threads, dashboard=dashboard, slurm=_pairs(slurm or []))
+    wanted = wanted_cluster(cluster, workers, threads, slurm, dashboard=dashboard)
     with CountProgress("series") as progress:
         summary = run_archive(
             _request(tree, out, checkpoint, device, options, max_memory, others),
@@ -277,17 +269,3 @@ def _request(
     limit = None if max_memory is None else int(max_memory * 2**30)
     model = checkpoint or default_checkpoint()
     return Request.of(tree, out, model, options, device, max_memory=limit, **others)
-
-
-def _pairs(texts: list[str]) -> dict[str, Any]:
-    """Read ``queue=gpu``; values that are JSON are taken as such, so that lists and numbers can be given."""
-    pairs = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--slurm")
-        try:
-            pairs[name] = json.loads(value)
-        except ValueError:
-            pairs[name] = value
-    return pairs

@@ -23,7 +23,8 @@ def write_series(folder: Path, name: str, *, slices: int = 2, rows: int = 24, co
     )
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(slices):
-        part = pixels[shift + index : shift + index + rows, shift : shift + columns]
+        part = pixels[shift + index : shift + index + min(rows, 64), shift : shift + min(columns, 64)]
+        part = np.kron(part, np.ones((max(1, rows // 64), max(1, columns // 64)), part.dtype))  # for large ones
         dataset.PixelData = np.ascontiguousarray(part).tobytes()
         uid = generate_uid(entropy_srcs=[name, str(index)])
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid

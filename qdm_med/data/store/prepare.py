@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,20 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from qdm_med.data.store.references import (
-    NEAR_DUPLICATE_HU,
-    REFERENCE_SIDE,
-    nearest_pair,
-    thumbnail,
-    to_reference,
-    unsuitable,
-)
-from qdm_med.data.store.slices import SPLITS, HuArray, SliceRecord, slice_checksum
+from qdm_med.data.store.conversion import PARTS, Converting, Outcome, Reference, converted
+from qdm_med.data.store.references import NEAR_DUPLICATE_HU, REFERENCE_SIDE, nearest_pair, thumbnail
+from qdm_med.data.store.slices import SPLITS, SliceRecord
 from qdm_med.data.store.sources import LeftOut, SourceSeries, find_sources
 from qdm_med.data.store.splits import CsvSplit, HashSplit, SplitRule
 from qdm_med.data.store.writer import SliceStoreWriter
-from qdm_med.errors import DataError, QdmMedError
-from qdm_med.volume import CtSlice, FloatArray, Geometry
+from qdm_med.errors import DataError
+from qdm_med.volume import FloatArray
 
 Progress = Callable[[str], None]
 """Receives one line per series."""
@@ -83,6 +78,7 @@ def prepare_slices(
     split_csv: Path | None = None,
     val_fraction: float = 0.1,
     shard_size: int = 256,
+    converting: Converting = converted,
     progress: Progress = lambda line: None,
 ) -> PrepareReport:
     """Convert every CT series and NIfTI, NRRD or MetaImage file under a folder.
@@ -96,6 +92,7 @@ def prepare_slices(
         split_csv: List of files (or patients) and their splits; default is a hash of the patient.
         val_fraction: Share of patients in ``val`` under the hash rule.
         shard_size: Slices a shard; also what a killed run may lose.
+        converting: As for :func:`build_store`.
         progress: Told of every series.
 
     Raises:
@@ -107,7 +104,9 @@ def prepare_slices(
         raise DataError(
             f"{sources} holds no CT that can be used: {_reasons(tree.left_out)}; give a folder with CT series"
         )
-    return build_store(tree.series, out, rule, left_out=tree.left_out, shard_size=shard_size, progress=progress)
+    return build_store(
+        tree.series, out, rule, left_out=tree.left_out, shard_size=shard_size, converting=converting, progress=progress
+    )
 
 
 def build_store(
@@ -117,6 +116,7 @@ def build_store(
     *,
     left_out: Iterable[LeftOut] = (),
     shard_size: int = 256,
+    converting: Converting = converted,
     progress: Progress = lambda line: None,
 ) -> PrepareReport:
     """Fill a store from series, in their order.
@@ -127,6 +127,7 @@ def build_store(
         rule: Places patients in splits.
         left_out: What the search for series has already left out.
         shard_size: Slices a shard.
+        converting: Makes references of the series, here or elsewhere; the store is the same.
         progress: Told of every series.
 
     Raises:
@@ -136,10 +137,11 @@ def build_store(
         out, shard_size=shard_size, slice_shape=(REFERENCE_SIDE, REFERENCE_SIDE), split_rule=rule.description
     ) as writer:
         filling = _Filling(writer, rule, list(left_out))
-        for one in series:
-            filling.add_series(one)
+        for one, outcomes in converting([one for one in series if one.series not in filling.finished]):
+            filling.add_series(one, outcomes)
             progress(f"{len(writer)} slices after {one.label}")
         filling.check_leaks()
+        shutil.rmtree(out / PARTS, ignore_errors=True)
         return filling.report(out)
 
 
@@ -158,61 +160,48 @@ class _Filling:
 
     def __post_init__(self) -> None:
         for index, record in enumerate(self.writer.kept):
-            self._remember(record, self.writer.kept_hu(index))
+            self._remember(record, thumbnail(self.writer.kept_hu(index)))
         kept = [record.series for record in self.writer.kept]
         # The last series of a killed run may be incomplete; those before it were finished.
         self._unfinished = kept[-1] if kept else None
-        self._finished = set(kept) - {self._unfinished}
+        self.finished = set(kept) - {self._unfinished}
 
-    def add_series(self, series: SourceSeries) -> None:
-        if series.series in self._finished:
-            return
-        try:
-            volume = series.open()
-            rows, columns = volume.geometry.shape[1:]
-            reason = unsuitable((rows, columns), volume.geometry.spacing[1:])
-            if reason is not None:
-                self._leave_out(series.label, reason, len(volume))
-                return
-            for index in range(len(volume)):
-                self._add_slice(series, volume.geometry, index, volume.slices[index])
-        except DataError:
-            raise
-        except QdmMedError as error:
-            self._leave_out(series.label, f"unreadable: {error}", 0)
+    def add_series(self, series: SourceSeries, outcomes: Iterable[Outcome]) -> None:
+        for one in outcomes:
+            if isinstance(one, LeftOut):
+                self.left_out.append(one)
+            else:
+                self._add_slice(series, one)
 
-    def _add_slice(self, series: SourceSeries, geometry: Geometry, index: int, ct_slice: CtSlice) -> None:
-        reference = to_reference(ct_slice)
-        checksum = slice_checksum(reference)
-        if checksum in self.checksums:
+    def _add_slice(self, series: SourceSeries, reference: Reference) -> None:
+        if reference.sha256 in self.checksums:
             if series.series != self._unfinished:
-                self._leave_out(series.label, "exact duplicate", 1)
+                self._leave_out(series.label, "exact duplicate")
             return
-        if reference.min() == reference.max():
-            self._leave_out(series.label, "empty slice", 1)
+        if reference.hu.min() == reference.hu.max():
+            self._leave_out(series.label, "empty slice")
             return
-        assignment = self.rule.assign(series.file_of(index), series.patient)
+        assignment = self.rule.assign(series.file_of(reference.index), series.patient)
         if assignment is None:
-            self._leave_out(series.label, "not in the split list", 1)
+            self._leave_out(series.label, "not in the split list")
             return
-        side = geometry.shape[1]
-        self.resampled += side != REFERENCE_SIDE
+        self.resampled += reference.resampled
         record = SliceRecord(
             split=assignment.split,
             patient=assignment.patient,
             series=series.series,
-            position_mm=ct_slice.position_mm,
-            pixel_spacing_mm=geometry.spacing[1] * side / REFERENCE_SIDE,
+            position_mm=reference.position_mm,
+            pixel_spacing_mm=reference.pixel_spacing_mm,
             slice_thickness_mm=series.slice_thickness_mm,
             kernel=series.kernel,
             manufacturer=series.manufacturer,
             source=assignment.source,
-            sha256=checksum,
+            sha256=reference.sha256,
         )
-        self._remember(record, reference)
-        self.writer.add(reference, record)
+        self._remember(record, reference.thumbnail)
+        self.writer.add(reference.hu, record)
 
-    def _remember(self, record: SliceRecord, hu: HuArray) -> None:
+    def _remember(self, record: SliceRecord, seen: FloatArray) -> None:
         earlier = self.split_of.setdefault(record.patient, record.split)
         if earlier != record.split:
             raise DataError(
@@ -220,10 +209,10 @@ class _Filling:
             )
         self.checksums.add(record.sha256)
         self.records.append(record)
-        self.thumbnails.append(thumbnail(hu))
+        self.thumbnails.append(seen)
 
-    def _leave_out(self, where: str, reason: str, count: int) -> None:
-        self.left_out.append(LeftOut(where, reason, count))
+    def _leave_out(self, where: str, reason: str) -> None:
+        self.left_out.append(LeftOut(where, reason, 1))
 
     def check_leaks(self) -> None:
         """Refuse splits that show the same place of the same person, under whatever names."""
