@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from qdm_med.checkpoints.model import default_checkpoint, load_checkpoint
-from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions
+from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions, Scoring
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
@@ -47,7 +47,7 @@ def rows_of(benchmark: str, given: argparse.Namespace) -> tuple[SliceScore, ...]
         load_checkpoint(given.checkpoint),
         options,
         device=torch.device("cpu"),
-        perceptual=Lpips(given.backbone),
+        scoring=Scoring(Lpips(given.backbone)),
         outputs=Outputs(given.out / benchmark),
     ).rows
 

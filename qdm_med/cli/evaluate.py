@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar, cast
 import typer
 
 from qdm_med.cli.clinical import judge_clinically
+from qdm_med.cli.cluster import Cluster, Slurm, Threads, Workers, wanted_cluster
 from qdm_med.cli.data import data_or_phantoms
 from qdm_med.cli.photo import EVAL_OPTIONS, evaluate_photographs, refuse_others
 from qdm_med.inference.names import ConsistencyName
@@ -91,6 +92,10 @@ def evaluate(
         Path | None,
         typer.Option(help="SqueezeNet 1.1 or AlexNet features (.npz, .safetensors) for the column lpips_..."),
     ] = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    slurm: Slurm = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for receipt, cases, summary, manifest; a killed run goes on there.")
     ] = None,
@@ -131,17 +136,19 @@ def evaluate(
             out=out,
         )
         return
+    if cluster and benchmark == CLINICAL:
+        raise typer.BadParameter("med-sr4 and med-sr8 work on a cluster", param_hint="--cluster")
     from qdm_med.checkpoints.model import find_checkpoint, load_checkpoint
     from qdm_med.cli.progress import CountProgress
     from qdm_med.device import pick_device
-    from qdm_med.evaluation.benchmarks import BenchmarkOptions
+    from qdm_med.evaluation.benchmarks import BenchmarkOptions, Elsewhere, Scoring
     from qdm_med.evaluation.measures.perceptual import Lpips
     from qdm_med.evaluation.run import Outputs, evaluate_checkpoint, export_again, export_benchmark
 
     if benchmark == CLINICAL:
         from qdm_med.evaluation.clinical.options import clinical_options
 
-        wanted = clinical_options(
+        tasks = clinical_options(
             modes=names(mode),
             scales=numbers(scales, int, "--scales"),
             seed=seed,
@@ -151,7 +158,7 @@ def evaluate(
             regions=regions,
         )
         judge_clinically(
-            wanted, data=data, checkpoint=checkpoint, device=device, out=out, report=report, as_json=as_json
+            tasks, data=data, checkpoint=checkpoint, device=device, out=out, report=report, as_json=as_json
         )
         return
     data = context.with_resource(data_or_phantoms(data))
@@ -175,7 +182,8 @@ def evaluate(
     )
     if again and not export_inputs:
         raise typer.BadParameter("it says which inputs are written; give --export-inputs DIR too", param_hint="--again")
-    model = load_checkpoint(find_checkpoint(checkpoint, "benchmark"))
+    file = find_checkpoint(checkpoint, "benchmark")
+    model = load_checkpoint(file)
     if export_inputs:
         with CountProgress("slices") as progress:
             count = (
@@ -185,20 +193,25 @@ def evaluate(
             )
         typer.echo(f"{export_inputs}: inputs of {count} slices; its README.txt says what to do with them")
         return
-    perceptual = Lpips(lpips_backbone) if lpips_backbone else None
+    elsewhere: Elsewhere | None = None
+    if cluster:
+        wanted = wanted_cluster(cluster, workers, threads, slurm, device=device)
+        from qdm_med.evaluation.on_cluster import ClusterScoring
+
+        elsewhere = ClusterScoring(wanted, file, lpips_backbone)
     with CountProgress("slices") as progress:
         found = evaluate_checkpoint(
             data,
             model,
             options,
             device=pick_device(device),
-            perceptual=perceptual,
+            scoring=Scoring(Lpips(lpips_backbone) if lpips_backbone else None, elsewhere),
             sweep=numbers(sweep_threshold, float, "--sweep-threshold"),
             outputs=Outputs(out, report, sheet, sheet_boxes),
             progress=progress.update,
         )
     typer.echo(found.text())
-    if perceptual is None:
+    if lpips_backbone is None:
         typer.echo(
             "no LPIPS column: give --lpips-backbone; `qdm-med lpips` makes the file from torchvision's weights",
             err=True,

@@ -215,14 +215,35 @@ def benchmark_cases(
     return (make_case(store, index, options.scale, options.seed, degraded_in) for index in indices)
 
 
+Elsewhere = Callable[[SliceStore, Checkpoint, BenchmarkOptions, Sequence[int]], Iterator[list[SliceScore]]]
+"""Scores slices of a store in other processes: yields all rows of a slice, in the order of the indices."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How slices are scored.
+
+    Attributes:
+        perceptual: LPIPS, if its columns are wanted.
+        elsewhere: Other processes that score, LPIPS included; ``None``: this one does. The rows are the same.
+    """
+
+    perceptual: Lpips | None = None
+    elsewhere: Elsewhere | None = None
+
+
+HERE = Scoring()
+"""In this process, without LPIPS."""
+
+
 def run_benchmark(
     store: SliceStore,
     selection: Selection,
-    intensity: IntensityMap,
+    checkpoint: Checkpoint,
     options: BenchmarkOptions,
     methods: Sequence[Method],
     *,
-    perceptual: Lpips | None = None,
+    scoring: Scoring = HERE,
     folder: ResultsFolder | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[SliceScore]:
@@ -231,10 +252,10 @@ def run_benchmark(
     Args:
         store: Slices.
         selection: Which of them.
-        intensity: The model's mapping.
+        checkpoint: The model.
         options: What is run.
         methods: From :func:`benchmark_methods`.
-        perceptual: LPIPS, if its columns are wanted.
+        scoring: Where, and with what beside.
         folder: Keeps the rows as they are made, and those of an earlier run.
         progress: Told of every slice.
 
@@ -244,12 +265,26 @@ def run_benchmark(
     rows = list(folder.done) if folder else []
     total = len(selection.indices)
     finished = {row.sha256 for row in rows}
-    wanted = (index for index in selection.indices if store.records[index].sha256 not in finished)
-    cases = benchmark_cases(store, wanted, options, intensity)
+    wanted = [index for index in selection.indices if store.records[index].sha256 not in finished]
     progress(len(rows) // len(methods), total)
-    for scored in evaluate(methods, cases, intensity=intensity, perceptual=perceptual, fidelity=options.fidelity):
+    for scored in _scored(store, checkpoint, options, methods, wanted, scoring):
         rows += scored
         if folder:
             folder.append(scored)
         progress(len(rows) // len(methods), total)
     return rows
+
+
+def _scored(
+    store: SliceStore,
+    checkpoint: Checkpoint,
+    options: BenchmarkOptions,
+    methods: Sequence[Method],
+    wanted: Sequence[int],
+    scoring: Scoring,
+) -> Iterator[list[SliceScore]]:
+    if scoring.elsewhere:
+        return scoring.elsewhere(store, checkpoint, options, wanted)
+    intensity = checkpoint.card.intensity
+    cases = benchmark_cases(store, wanted, options, intensity)
+    return evaluate(methods, cases, intensity=intensity, perceptual=scoring.perceptual, fidelity=options.fidelity)

@@ -16,7 +16,9 @@ from qdm_med.checkpoints.model import Checkpoint, read_card
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError, DataError
 from qdm_med.evaluation.benchmarks import (
+    HERE,
     BenchmarkOptions,
+    Scoring,
     benchmark_cases,
     benchmark_methods,
     recorded_methods,
@@ -24,7 +26,6 @@ from qdm_med.evaluation.benchmarks import (
 )
 from qdm_med.evaluation.cases import manifest_cases, read_manifest
 from qdm_med.evaluation.exchange import export_inputs
-from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.measures.protocols import protocols
 from qdm_med.evaluation.methods.method import Method
 from qdm_med.evaluation.receipt import BASELINE, receipt, save_results
@@ -100,7 +101,7 @@ def evaluate_checkpoint(
     options: BenchmarkOptions,
     *,
     device: torch.device,
-    perceptual: Lpips | None = None,
+    scoring: Scoring = HERE,
     sweep: Sequence[float] = (),
     outputs: Outputs = Outputs(),
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -111,8 +112,8 @@ def evaluate_checkpoint(
         data: Slice store or tree of CT files.
         checkpoint: Model.
         options: What is run.
-        device: Where the model runs.
-        perceptual: LPIPS, if its columns are wanted.
+        device: Where the model runs in this process.
+        scoring: Where slices are scored, and whether LPIPS is wanted.
         sweep: Thresholds of an ablation, which then takes the place of the other methods.
         outputs: What is written.
         progress: Told of every slice.
@@ -129,10 +130,10 @@ def evaluate_checkpoint(
         selection = _selected(store, checkpoint, options)
         methods += _programs(store, selection, checkpoint, options, methods)
         regions = sheet_regions(store, selection.indices, outputs.regions) if outputs.sheet else []
-        stated = receipt(store, selection, checkpoint, options, methods, perceptual)
+        stated = receipt(store, selection, checkpoint, options, methods, scoring.perceptual)
         folder = ResultsFolder(out, stated) if out else None
         rows = run_benchmark(
-            store, selection, intensity, options, methods, perceptual=perceptual, folder=folder, progress=progress
+            store, selection, checkpoint, options, methods, scoring=scoring, folder=folder, progress=progress
         )
         found = _evaluation(rows, options, intensity, selection.note, is_sweep=bool(sweep))
         if out is not None:

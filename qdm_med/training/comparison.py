@@ -13,7 +13,7 @@ from qdm_med.checkpoints.image_model import read_image_card
 from qdm_med.checkpoints.model import ModelCard, load_checkpoint, read_card
 from qdm_med.device import pick_device
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions
+from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions, Scoring
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.methods.image_model import describe_image_model
 from qdm_med.evaluation.results import SliceScore
@@ -228,6 +228,6 @@ def _scores(
         load_checkpoint(first.checkpoint),
         wanted,
         device=device,
-        perceptual=Lpips(start.lpips_backbone) if start.lpips_backbone else None,
+        scoring=Scoring(Lpips(start.lpips_backbone) if start.lpips_backbone else None),
         outputs=Outputs(out, sheet=out / SHEET_FILE if sheets else None),
     ).rows

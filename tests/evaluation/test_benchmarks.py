@@ -24,7 +24,7 @@ def run(store, checkpoint):
     def run(options, **others):
         selection = select_slices(store, options.split, options.every, checkpoint.card)
         methods = benchmark_methods(checkpoint, options, CPU)
-        return run_benchmark(store, selection, checkpoint.card.intensity, options, methods, **others)
+        return run_benchmark(store, selection, checkpoint, options, methods, **others)
 
     return run
 
