@@ -1,4 +1,4 @@
-"""The books of an archive, series by series: planned, refused, done, failed or waiting, and with what figures."""
+"""Standing of an archive, series by series: planned, refused, done, failed or waiting, and with what figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = Literal["done", "failed", "refused", "waiting"]
 
 @dataclass(frozen=True)
 class Entry:
-    """How one series stands.
+    """Standing of one series.
 
     Attributes:
         planned: What the scan found.
@@ -58,7 +58,7 @@ def _entry(series: PlannedSeries, folder: ArchiveFolder, reason: str) -> Entry:
 
 
 def kind_of(reason: str) -> str:
-    """What reasons of one kind have in common: paths and numbers apart.
+    """Reduce a reason to its kind: paths and numbers are left out.
 
     >>> kind_of("/a/b/7.dcm: RescaleSlope 0.0: HU cannot be computed")
     'RescaleSlope #: HU cannot be computed'
@@ -70,5 +70,5 @@ def kind_of(reason: str) -> str:
 
 
 def reasons(found: list[Entry]) -> list[tuple[str, int]]:
-    """Kinds of reasons and how often each occurs, the most frequent first."""
+    """Count reasons by kind, the most frequent first."""
     return Counter(kind_of(one.reason) for one in found if one.reason).most_common()

@@ -47,7 +47,7 @@ _CONFIG = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run asks of its cluster.
+    """Cluster that a run asks for.
 
     Attributes:
         cluster: ``"local"``, ``"slurm"`` or the address of a scheduler, such as ``"tcp://192.0.2.1:8786"``.
@@ -72,7 +72,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Workforce:
-    """A cluster whose workers were looked at.
+    """Cluster whose workers have been inspected.
 
     Attributes:
         client: Its client.
@@ -94,7 +94,7 @@ class Workforce:
 
 @contextmanager
 def workforce(wanted: Wanted) -> Iterator[Workforce]:
-    """Start or find a cluster, check its workers, and end what was started.
+    """Start or find a cluster, inspect its workers, and stop at the end what was started.
 
     Raises:
         ClusterError: If it cannot be reached or started, or a worker has other versions or another kind of device.
@@ -108,7 +108,7 @@ def workforce(wanted: Wanted) -> Iterator[Workforce]:
 
 
 def _inspected(client: Client, wanted: Wanted) -> Workforce:
-    """Ask every worker what it is.
+    """Ask every worker for its description.
 
     Raises:
         ClusterError: If they differ from each other or from this process.
@@ -161,7 +161,7 @@ def _client(target: Any, name: str) -> Iterator[Client]:
 
 @contextmanager
 def _cluster(wanted: Wanted) -> Iterator[Any]:
-    """What a client connects to."""
+    """Address or cluster object for a Dask client."""
     if "://" in wanted.cluster:
         yield wanted.cluster
     elif wanted.cluster == "local":
@@ -180,7 +180,7 @@ def cores() -> int:
 
 
 def size(wanted: Wanted, gpus: int, memory: int) -> tuple[int, int]:
-    """Workers and threads of each on a machine.
+    """Number of workers and their threads on this machine.
 
     One worker a GPU; without GPUs one a core as far as the memory goes, because series are independent and threads of
     one series are not.
@@ -194,7 +194,7 @@ def size(wanted: Wanted, gpus: int, memory: int) -> tuple[int, int]:
 
 
 def local_cluster(wanted: Wanted) -> SpecCluster:
-    """Workers on this machine, reachable from it alone."""
+    """Start workers on this machine, reachable from it alone."""
     gpus = torch.cuda.device_count() if wanted.device in ("auto", "cuda") else 0
     memory = int(MEMORY_LIMIT * MEMORY_SHARE)
     workers, threads = size(wanted, gpus, memory)
@@ -229,7 +229,7 @@ def _environment(number: int, threads: int, gpus: int) -> dict[str, str]:
 
 
 def slurm_cluster(wanted: Wanted) -> Any:
-    """Workers as jobs of Slurm; partition, account and time limit come from ``wanted.slurm`` or from Dask's configuration.
+    """Submit workers as Slurm jobs; partition, account and time limit come from ``wanted.slurm`` or Dask's configuration.
 
     Raises:
         ConfigError: If the extra is missing or an option is refused.
@@ -263,7 +263,7 @@ def slurm_cluster(wanted: Wanted) -> Any:
 
 
 def _parameters(*classes: type) -> set[str]:
-    """Names that the constructors of classes and of their bases know."""
+    """Names of the arguments that classes and their bases take."""
     constructors = [
         vars(base)["__init__"] for each in classes for base in each.__mro__[:-1] if "__init__" in vars(base)
     ]
@@ -271,7 +271,7 @@ def _parameters(*classes: type) -> set[str]:
 
 
 def _submit(cluster: Any, jobs: int) -> None:
-    """Submit jobs and hear what the batch system says of them: Dask keeps it to itself, and the run would wait for ever."""
+    """Submit jobs and report what the batch system answers: Dask keeps it to itself, and the run would wait for ever."""
     cluster.scale(jobs=jobs)
     while len(cluster.workers) < jobs:
         time.sleep(0.05)
@@ -283,7 +283,7 @@ def _submit(cluster: Any, jobs: int) -> None:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Lost workers are told by the run itself, in one line, not by Dask's loggers in twenty."""
+    """Silence Dask's loggers: the run reports lost workers itself, in one line instead of twenty."""
     loggers = [logging.getLogger(name) for name in ("distributed", "tornado")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Many independent items through a Dask cluster: a bounded number at a time, lost workers borne, every end told.
+"""Many independent items through a Dask cluster: a bounded number at a time, lost workers survived, every end reported.
 
 The scheduler never holds more than a few items a worker, so that its memory and its time an item do not grow with the
 number of items. Items are anything that can be pickled; nothing here knows what is done with them.
@@ -54,7 +54,7 @@ class Finished(Generic[Item]):
 
 @dataclass(frozen=True)
 class Retried(Generic[Item]):
-    """An item that is handed out again: too many workers were lost while they had it.
+    """An item that is handed out again, because its worker was lost.
 
     Attributes:
         item: The item.
@@ -78,7 +78,7 @@ class GivenUp(Generic[Item]):
 
 @dataclass(frozen=True)
 class Told:
-    """What a function told.
+    """Message that a function sent while it worked.
 
     Attributes:
         event: Its words.
@@ -129,7 +129,7 @@ class Engine(Generic[Item]):
         self._threads = self._workers = 0
 
     def work_through(self, items: Iterable[Item]) -> Generator[Happening[Item], None, None]:
-        """Yield what happens until every item has ended; close the iterator to leave the rest undone.
+        """Yield events until every item has ended; closing the iterator leaves the rest undone.
 
         Raises:
             ClusterError: If the scheduler is lost.
@@ -180,7 +180,7 @@ class Engine(Generic[Item]):
             yield Finished(self._forget(news["key"])[0], pickle.loads(news[_RESULT]))
 
     def _settled(self, future: Future) -> Iterator[Happening[Item]]:
-        """What follows from the end of a future; its result has come by itself, before."""
+        """Events that the end of a future brings; its result has arrived separately, before."""
         if future.key not in self._running or future.status == "finished":
             return
         if future.status != "error":
@@ -193,7 +193,7 @@ class Engine(Generic[Item]):
         yield GivenUp(self._forget(future.key)[0], reason)
 
     def _forget(self, key: str) -> tuple[Item, int]:
-        """Item and attempt of a future that is done with."""
+        """Drop a future that is finished and return its item and attempt."""
         _, item = self._running.pop(key)
         return item, self._attempts.pop(key)
 
@@ -204,7 +204,7 @@ class Engine(Generic[Item]):
         return GivenUp(item, "every worker that had it was lost, out of memory perhaps; give workers more memory")
 
     def _look(self) -> Beat:
-        """Ask the scheduler who is there."""
+        """Ask the scheduler which workers are connected."""
         if self._client.status == "running":
             try:
                 threads = self._client.nthreads()
@@ -216,7 +216,7 @@ class Engine(Generic[Item]):
         raise ClusterError(LOST)
 
     def _leave(self) -> None:
-        """Cancel what is with the cluster, if that is still there."""
+        """Cancel the futures that the cluster still has."""
         if self._client.status != "running":
             return
         self._client.unsubscribe_topic(self._topic)
@@ -224,7 +224,7 @@ class Engine(Generic[Item]):
 
 
 def _call(work: bytes, topic: str, key: str) -> None:
-    """Run on the worker; the result goes by way of the scheduler, so that it is not lost with the worker.
+    """Run a function on the worker; the result travels through the scheduler, so that it is not lost with the worker.
 
     Function and item are unpickled here: where Dask does it a worker that lacks a module ends without a word.
     """

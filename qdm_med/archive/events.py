@@ -1,4 +1,4 @@
-"""Events of an archive, one JSON line each; the last of a series says how it stands."""
+"""Events of an archive, one JSON line each; the last line about a series gives its standing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_events(path: Path) -> Iterator[Event]:
 
 
 def last_outcomes(path: Path) -> dict[str, Event]:
-    """How each series ended last, by its digest."""
+    """Last outcome of each series, by its digest."""
     return {event["id"]: event for event in read_events(path) if event.get("event") in OUTCOMES}
 
 

@@ -27,7 +27,7 @@ NAME = ".qdm-med-archive"
 
 
 class ArchiveFolder:
-    """Where an archive is written.
+    """Output folder of an archive.
 
     Args:
         out: Root of the outputs.
@@ -46,7 +46,7 @@ class ArchiveFolder:
 
     @classmethod
     def existing(cls, out: Path) -> ArchiveFolder:
-        """The archive that is at ``out``.
+        """Open the archive at ``out``.
 
         Raises:
             DataError: If there is none.
@@ -58,7 +58,7 @@ class ArchiveFolder:
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """Keep every other run away for the time of the block.
+        """Keep every other run out while the block lasts.
 
         Raises:
             SeriesError: If another run has the output, or it cannot be written.
@@ -73,7 +73,7 @@ class ArchiveFolder:
 
     @property
     def is_owned(self) -> bool:
-        """Whether a run has the output now."""
+        """Whether a run has the archive now."""
         return is_locked(self.out)
 
     def planned(self) -> Manifest:
@@ -85,7 +85,7 @@ class ArchiveFolder:
         return Manifest.read(self.manifest)
 
     def require_settings(self, settings: Settings) -> None:
-        """Refuse to go on with other settings than the outputs that are here were made with.
+        """Refuse to continue with other settings than those of the outputs that are already there.
 
         Raises:
             ConfigError: If a setting differs, with all that differ.
@@ -101,7 +101,7 @@ class ArchiveFolder:
             )
 
     def settings(self) -> dict[str, Any] | None:
-        """What the outputs here are made with; ``None`` if nothing was begun."""
+        """Settings of the outputs that are already there; ``None`` before the first."""
         try:
             stated: dict[str, Any] = json.loads(self._settings.read_text())
         except FileNotFoundError:
@@ -111,7 +111,7 @@ class ArchiveFolder:
         return stated
 
     def tidy(self) -> None:
-        """Remove what workers that were killed may have left; only where every series has ended."""
+        """Remove leftovers of killed workers; only where every series has ended."""
         for folder in (self.unpacked, self.locks, self.tickets):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -60,7 +60,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Maker:
-    """What all series of an archive are made with, on this worker.
+    """Everything that making a series takes and that all series share, on this worker.
 
     Attributes:
         tree: The input, absolute.
@@ -75,7 +75,7 @@ class Maker:
     upscaler: Upscaler
 
     def make(self, series: PlannedSeries, progress: Progress) -> Made:
-        """Make a series, or find that it is made.
+        """Make a series, or find that it is already made.
 
         Raises:
             QdmMedError: If it cannot be made; nothing of it is then left.
@@ -117,7 +117,7 @@ class Maker:
         return self.folder.tickets / f"{series.id}.json"
 
     def _begin(self, series: PlannedSeries, out: Path, inputs: Sequence[InputFile]) -> bool:
-        """Write the ticket; True if all but the receipt is there already, from a worker that was killed."""
+        """Write the ticket; True if a killed worker had finished everything but the receipt."""
         ticket = {"settings_key": self.settings.key, "inputs": [asdict(one) for one in inputs]}
         path = self._ticket(series)
         earlier = _read(path)
@@ -183,7 +183,7 @@ class Maker:
 
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Keep other workers from a series, and wait for one that has it: a lost worker may be cut off and still alive."""
+    """Hold a series alone, and wait for a worker that has it: a lost worker may be cut off and still alive."""
     place.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -213,7 +213,7 @@ def _places(out: Path) -> tuple[Path, Path]:
 
 
 def _clear(out: Path) -> None:
-    """Remove what a worker that was killed has left beside an output; nobody else is at it."""
+    """Remove leftovers of a killed worker beside an output that nobody is writing now."""
     for place in _places(out):
         shutil.rmtree(partial_path(place), ignore_errors=True)
         lock_path(place).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ FORMAT = "qdm-med-archive/1"
 
 @dataclass(frozen=True)
 class PlannedSeries:
-    """One series of a tree, or files that are none.
+    """One series of a tree, or files that belong to none.
 
     Attributes:
         id: Digest that stands for the series whatever lies beside it; nothing in it names the patient.
@@ -56,7 +56,7 @@ class PlannedSeries:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What one scan of a tree found.
+    """Result of one scan of a tree.
 
     Attributes:
         tree: The tree, absolute.
@@ -70,11 +70,11 @@ class Manifest:
 
     @property
     def accepted(self) -> tuple[PlannedSeries, ...]:
-        """Series that can be super-resolved."""
+        """Series that can be super-resolved, in their order."""
         return tuple(one for one in self.series if not one.refused)
 
     def write(self, path: Path) -> None:
-        """Make the manifest appear whole at ``path``."""
+        """Write the manifest to ``path``, whole or not at all."""
         head = {"format": FORMAT, "tree": str(self.tree), "scanned": self.scanned, "series": len(self.series)}
         lines = (json.dumps(record) + "\n" for record in (head, *map(_without_defaults, self.series)))
         write_whole(path, lambda file: file.writelines(line.encode() for line in lines))
@@ -104,7 +104,7 @@ def _series(lines: Iterable[str]) -> Iterator[PlannedSeries]:
 
 
 def _without_defaults(series: PlannedSeries) -> dict[str, Any]:
-    """A million lines: what says nothing is left out."""
+    """Leave out fields that have their default: a manifest may have a million lines."""
     defaults = {field.name: field.default for field in fields(series)}
     record = {field.name: getattr(series, field.name) for field in fields(series)}
     return {name: to_mapping(value) for name, value in record.items() if value != defaults[name]}

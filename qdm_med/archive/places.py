@@ -17,7 +17,7 @@ WRITTEN_AS = {".nhdr": ".nrrd", ".mhd": ".mha"}
 def with_places(
     found: Sequence[PlannedSeries], tree_name: str, scale: int, earlier: Mapping[str, str]
 ) -> list[PlannedSeries]:
-    """Give every accepted series its place below the output.
+    """Give every accepted series its place in the output.
 
     A series is named after its folder or file with ``-srx4`` added, so that no output lies within another. Where several
     series want one name each gets its digest added. A series that has a place keeps it, whatever is found beside it later.

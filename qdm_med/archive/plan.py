@@ -1,4 +1,4 @@
-"""One scan of a tree: which series, where each goes, and what it will cost."""
+"""One scan of a tree: its series, their places in the output, and their cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRIED = 3
 
 
 def plan_archive(tree: Path, folder: ArchiveFolder, upscaler: Upscaler, settings: Settings) -> Manifest:
-    """Look at every file of a tree and write the plan; no series is computed, but a tile of one to know the speed.
+    """Scan a tree and write the plan; nothing is computed but one tile, which tells the speed.
 
     Args:
         tree: Folder with CT series at any depth.
@@ -49,7 +49,7 @@ def plan_archive(tree: Path, folder: ArchiveFolder, upscaler: Upscaler, settings
 
 
 def _earlier_places(folder: ArchiveFolder, tree: Path) -> Mapping[str, str]:
-    """Places that series have from an earlier scan, which they keep."""
+    """Places from an earlier scan, which their series keep."""
     if not folder.manifest.exists():
         return {}
     earlier = folder.planned()
@@ -82,7 +82,7 @@ def _with_costs(
 def _seconds_a_pixel(
     accepted: list[PlannedSeries], tree: Path, folder: ArchiveFolder, upscaler: Upscaler, settings: Settings
 ) -> float:
-    """Time of a source pixel here, from the series of middle size; 0 if none of those tried can be read."""
+    """Seconds a source pixel takes here, measured on a series of middle size; 0 if none of those tried can be read."""
     by_size = sorted(accepted, key=lambda one: one.slices * one.shape[0] * one.shape[1])
     middle = len(by_size) // 2
     for one in by_size[middle : middle + TRIED]:

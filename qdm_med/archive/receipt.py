@@ -1,4 +1,4 @@
-"""Receipt beside every finished series: from what, with what and to what it was made."""
+"""Receipt of a finished series: its source, its settings, and the checksums of its output."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The record of a finished series, as it is read back.
+    """Record of a finished series, as read back.
 
     Attributes:
         record: All of it, in JSON types.
@@ -44,28 +44,28 @@ class Receipt:
 
     @property
     def key(self) -> str:
-        """Key of the settings."""
+        """Key of the settings that the series was made with."""
         return str(self.record["settings_key"])
 
     @property
     def inputs(self) -> tuple[InputFile, ...]:
-        """The source's files."""
+        """Files of the source."""
         return tuple(InputFile(**each) for each in self.record["inputs"])
 
     @property
     def slices(self) -> int:
-        """Slices of the output."""
+        """Number of slices in the output."""
         return int(self.record["slices"])
 
     def made_from(self, files: int, size: int, newest_ns: int) -> bool:
-        """Whether sizes and times of the source are what they were when the series was made."""
+        """Whether the source has the sizes and times that it had when the series was made."""
         inputs = self.inputs
         now = (files, size, newest_ns)
         return (len(inputs), sum(one.bytes for one in inputs), max(one.modified_ns for one in inputs)) == now
 
 
 def receipt_path(out: Path) -> Path:
-    """Where the receipt of an output lies: beside it.
+    """Path of an output's receipt, beside the output.
 
     >>> receipt_path(Path("fine/head-srx4.nii.gz")).name
     'head-srx4.nii.gz.receipt.json'
@@ -92,18 +92,18 @@ def read_receipt(out: Path) -> Receipt | None:
 
 
 def write_receipt(out: Path, record: dict[str, Any]) -> Receipt:
-    """Make a receipt appear beside its output."""
+    """Write the receipt of an output, whole or not at all."""
     write_json(receipt_path(out), record)
     return Receipt(record)
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Make a JSON file appear whole."""
+    """Write a JSON file, whole or not at all."""
     write_whole(path, lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))
 
 
 def hashed_inputs(files: Sequence[Path], tree: Path) -> tuple[InputFile, ...]:
-    """Size, time and hash of every source file."""
+    """Record size, time and hash of every source file."""
     return tuple(_hashed(path, tree) for path in sorted(set(files)))
 
 
@@ -115,7 +115,7 @@ def _hashed(path: Path, tree: Path) -> InputFile:
 
 
 def _below(path: Path, tree: Path) -> str:
-    """A path below the tree, whichever links lead there; its name alone if it lies elsewhere."""
+    """Shorten a path to its part below the tree, whichever links lead there, or to its name if it lies elsewhere."""
     for root in (tree, tree.resolve()):
         if path.is_relative_to(root):
             return path.relative_to(root).as_posix()

@@ -27,7 +27,7 @@ PAGE_ROWS = 1000
 
 
 def row(entry: Entry) -> dict[str, Any]:
-    """One line of the table, by :data:`COLUMNS`; what is unknown is empty."""
+    """Lay out one line of the table, by :data:`COLUMNS`; what is unknown is empty."""
     series, record = entry.planned, entry.receipt.record if entry.receipt else {}
     return {
         "id": series.id,
@@ -49,7 +49,7 @@ def row(entry: Entry) -> dict[str, Any]:
 
 
 def figures(found: Sequence[Entry]) -> dict[str, Any]:
-    """What all series add up to."""
+    """Add up all series."""
     records = [entry.receipt.record for entry in found if entry.receipt]
     slices = sum(record["slices"] for record in records)
     timed = [record for record in records if record["seconds"]]
@@ -72,7 +72,7 @@ def _mean(records: Sequence[dict[str, Any]], name: str, *, over: str = "", weigh
 
 
 def write_reports(folder: ArchiveFolder, html: Path | None, table: Path | None) -> dict[str, Any]:
-    """Write the page and the table, each if it is asked for, and return the figures.
+    """Write page and table, each if asked for, and return the figures.
 
     Raises:
         DataError: If nothing is planned.

@@ -1,4 +1,4 @@
-"""``archive run``: plan, skip what is done, hand the rest to a cluster, keep the books."""
+"""``archive run``: plan, skip finished series, hand the rest to a cluster, keep the books."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Watch = Callable[[Snapshot], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done.
+    """Everything that a run is asked for.
 
     Attributes:
         tree: Folder with CT series at any depth.
@@ -53,7 +53,7 @@ class Request:
     def of(
         cls, tree: Path, out: Path, checkpoint: Path, options: UpscaleOptions, device: str = "auto", **others: Any
     ) -> Request:
-        """Make a request of options; ``others`` are fields of :class:`Settings`.
+        """Build a request from options; ``others`` are fields of :class:`Settings`.
 
         Raises:
             CheckpointError: If the model cannot be read or was not trained for the scale.
@@ -64,7 +64,7 @@ class Request:
         return cls(tree.resolve(), out.resolve(), checkpoint.resolve(), device, settings)
 
     def upscaler(self) -> Upscaler:
-        """The model on this machine, for estimates: where it lacks the device of the workers, on its CPU."""
+        """Load the model here, for estimates: on the CPU, where this machine lacks the workers' device."""
         try:
             pick_device(self.device)
         except ConfigError:
@@ -74,7 +74,7 @@ class Request:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did.
+    """Result of a run.
 
     Attributes:
         out: Root of the outputs.
@@ -110,7 +110,7 @@ def plan_only(request: Request) -> Manifest:
 def run_archive(
     request: Request, wanted: Wanted, *, rescan: bool | None = None, watch: Watch = lambda snapshot: None
 ) -> RunSummary:
-    """Super-resolve every CT series of a tree, each exactly once; the same call takes a killed run up again.
+    """Super-resolve every CT series of a tree, each exactly once; the same call resumes a killed run.
 
     Args:
         request: What is to be done.
@@ -142,13 +142,13 @@ def _plan(request: Request, folder: ArchiveFolder) -> Manifest:
 
 
 def _require_same_but_device(folder: ArchiveFolder, settings: Settings) -> None:
-    """Meet other settings before the scan; the device is known when workers are there."""
+    """Refuse other settings before the scan; the device is known only once workers are there."""
     if (earlier := folder.settings()) is not None:
         folder.require_settings(replace(settings, device=str(earlier.get("device"))))
 
 
 def _has_open_plan(folder: ArchiveFolder, tree: Path, rescan: bool | None) -> bool:
-    """Whether to go by the plan that is there."""
+    """Whether the plan that is there is to be followed."""
     if rescan or not folder.manifest.exists():
         return False
     manifest = folder.planned()
@@ -174,7 +174,7 @@ class _Run:
         self._shown = 0.0
 
     def go(self, wanted: Wanted) -> None:
-        """Make what is not done, the longest first, so that no worker is left with a long one at the end."""
+        """Make every unfinished series, the longest first, so that no worker is left with a long one at the end."""
         todo = sorted(
             (one for one in self._manifest.accepted if one.id not in self._tally.done),
             key=lambda one: (-one.seconds, one.id),
@@ -202,7 +202,7 @@ class _Run:
             happenings.close()
 
     def _fitting(self, todo: list[PlannedSeries], force: Workforce) -> Iterator[PlannedSeries]:
-        """Leave out what no worker has the memory for: it would wait for ever."""
+        """Leave out series for which no worker has the memory: they would wait for ever."""
         for one in todo:
             if force.memory_bytes is None or one.memory_bytes <= force.memory_bytes:
                 yield one
@@ -247,7 +247,7 @@ class _Run:
         self._watch(snapshot)
 
     def _is_done(self, series: PlannedSeries) -> bool:
-        """Whether an output has a receipt of just this source; a worker looks closer at all others."""
+        """Whether an output has a receipt of just this source; the worker checks all others more closely."""
         out = self._folder.out / series.out
         try:
             receipt = read_receipt(out)
@@ -261,7 +261,7 @@ class _Run:
         return key == replace(self._request.settings, device=str(earlier.get("device", ""))).key
 
     def summary(self, seconds: float) -> RunSummary:
-        """What was done."""
+        """Result of the run."""
         planned = {one.id: one for one in self._manifest.series}
         return RunSummary(
             out=self._folder.out,
@@ -276,7 +276,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Making:
-    """:func:`super_resolve` with its job, as something that can be sent to a worker."""
+    """:func:`super_resolve` with its job, in a form that can be sent to a worker."""
 
     job: Job
 

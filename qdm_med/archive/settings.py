@@ -1,4 +1,4 @@
-"""Settings that determine the outputs of an archive: every option, the model, the versions. Two of them are never mixed."""
+"""Settings that determine the outputs of an archive: options, model, versions; outputs of two settings are never mixed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ RECORDED = ("numpy", "pydicom", "nibabel", "scipy", "dask", "distributed")
 
 
 def versions() -> dict[str, str]:
-    """Versions that determine pixels; all processes of a run must have the same."""
+    """Versions that determine pixels; all processes of a run must agree on them."""
     return {"qdm_med": __version__, "torch": torch.__version__.partition("+")[0]}
 
 
 def machine() -> dict[str, str]:
-    """What else a receipt says about where a series was made; nothing in it names the machine or its user."""
+    """Facts about the worker for a receipt; none of them names the machine or its user."""
     installed = {name: _version(name) for name in RECORDED}
     return {
         "python": platform.python_version(),
@@ -46,7 +46,7 @@ def _version(package: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """How every series of an archive is made.
+    """Settings that every series of an archive is made with.
 
     Attributes:
         options: How the model is run, every default filled in.
@@ -76,13 +76,13 @@ class Settings:
 
     @property
     def stated(self) -> dict[str, Any]:
-        """Every setting by its name, options among them, in JSON types."""
+        """Every setting by its name, options included, in JSON types."""
         record: dict[str, Any] = to_mapping(self)
         return {**record.pop("options"), **record.pop("writing"), **record}
 
     @property
     def key(self) -> str:
-        """Hex digest that two runs share if, and only if, they have the same settings."""
+        """Hex digest that two runs share if, and only if, their settings are equal."""
         return hashlib.sha256(json.dumps(self.stated, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -1,4 +1,4 @@
-"""CT series under a tree: DICOM, volume files and zip archives of either, each with why it would be refused."""
+"""CT series under a tree (DICOM, volume files, zip archives of either), each with the reason if it would be refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def series_under(tree: Path, scratch: Path, *, exclude: Path, reading: Mapping[s
 
 @contextmanager
 def opened(series: PlannedSeries, tree: Path, scratch: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folder or file that a series is read from, and how; zip archives are unpacked for the time of the block.
+    """Open the folder or file of a series; zip archives are unpacked while the block lasts.
 
     If the process is killed what was unpacked stays, and serves the next attempt.
     """
@@ -63,18 +63,18 @@ def opened(series: PlannedSeries, tree: Path, scratch: Path) -> Iterator[tuple[P
 
 
 def _is_zip(series: PlannedSeries, source: Path) -> bool:
-    """DICOM comes in folders or as single files, volume files are named without a member: the rest is in archives."""
+    """Whether a series lies in an archive: DICOM comes as folders or single files, volume files without a member."""
     return bool(series.member) or (source.is_file() and sniff(source) is Content.ARCHIVE)
 
 
 def source_files(series: PlannedSeries, tree: Path, read_from: Sequence[Path]) -> list[Path]:
-    """Files whose hashes stand for the source: those that were read, or the archive that they came from."""
+    """Files whose hashes identify the source: the ones that were read, or the archive that held them."""
     source = tree / series.source
     return [source] if _is_zip(series, source) else list(read_from)
 
 
 def digest(*parts: str) -> str:
-    """Name of a series that tells nothing about the patient."""
+    """Anonymous name of a series."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -104,7 +104,7 @@ def _dicom(found: FoundSeries, place: str, reading: Mapping[str, Any]) -> Planne
 
 
 def _with_files(series: PlannedSeries, files: Sequence[Path]) -> PlannedSeries:
-    """Note number, bytes and age of the files of a source."""
+    """Record number, bytes and age of a source's files."""
     stats = [path.stat() for path in files]
     return replace(
         series,
@@ -125,7 +125,7 @@ def _volume_file(path: Path, place: str, reading: Mapping[str, Any]) -> PlannedS
 
 
 def _in_zip(path: Path, tree: Path, scratch: Path, reading: Mapping[str, Any]) -> list[PlannedSeries]:
-    """Series of a zip archive, unpacked for a look; an archive in an archive is not opened."""
+    """Series of a zip archive, unpacked to be looked at; an archive within an archive is not opened."""
     place = path.relative_to(tree).as_posix()
     scratch.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""``archive status``: where a run is, from what it leaves on disk once a second."""
+"""``archive status``: progress of a run, read from what it writes to disk once a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOK_SECONDS = 1.0
 
 
 def read_status(folder: ArchiveFolder) -> Snapshot:
-    """Where the run is that has the archive, or how things stand if none has it.
+    """Progress of the run that has the archive, or the standing of all series if none has it.
 
     A run that was killed leaves the state ``"stopped"``; what is done is then counted from the receipts.
 
@@ -55,7 +55,7 @@ def _last(folder: ArchiveFolder) -> Snapshot | None:
 
 
 def watched(folder: ArchiveFolder) -> Iterator[Snapshot]:
-    """Where the run is, again and again, until none has the archive."""
+    """Progress of the run, again and again, until it has left the archive."""
     while folder.is_owned:
         yield read_status(folder)
         time.sleep(LOOK_SECONDS)
@@ -63,7 +63,7 @@ def watched(folder: ArchiveFolder) -> Iterator[Snapshot]:
 
 
 def events(folder: ArchiveFolder, *, follow: bool) -> Iterator[Event]:
-    """Everything that happened, in order; with ``follow`` what happens, too, until no run has the archive."""
+    """Every event so far; with ``follow`` also those to come, until no run has the archive."""
     told = 0
     while True:
         lasts = follow and folder.is_owned  # asked first: what is written before the end must be told

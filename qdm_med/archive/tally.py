@@ -1,4 +1,4 @@
-"""Tally of a run: counted from what happens, told as one snapshot."""
+"""Tally of a run: events counted into one snapshot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where a run is.
+    """Progress of a run at one moment.
 
     Attributes:
         updated: When this was true, in s since 1970.
@@ -90,7 +90,7 @@ class Tally:
     _leaves: float = 0.0
 
     def told(self, event: Mapping[str, Any]) -> None:
-        """Note what a worker told of a series under way."""
+        """Note a worker's message about a series under way."""
         series = self.planned.get(str(event.get("id")))
         if series is None or series.id in self.done or series.id in self.failed:
             return  # told before the end, heard after it
@@ -101,7 +101,7 @@ class Tally:
         self._running[series.id] = Running(series.id, series.source, event["worker"], done, series.slices, since)
 
     def ended(self, outcome: Outcome) -> None:
-        """Note how a series ended."""
+        """Note the outcome of a series."""
         self._running.pop(outcome.id, None)
         if outcome.state != "done":
             self.failed[outcome.id] = outcome.reason
@@ -115,7 +115,7 @@ class Tally:
         self._running.pop(identity, None)
 
     def snapshot(self, state: str = "running") -> Snapshot:
-        """Where the run is now."""
+        """Progress of the run now."""
         now = time.time()
         partly = sum(one.done for one in self._running.values())
         rate = (self._slices + partly) / max(1e-3, now - self._began)

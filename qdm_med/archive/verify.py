@@ -1,4 +1,4 @@
-"""``archive verify``: make random slices again from their receipts and compare."""
+"""``archive verify``: make random slices again from their receipts and compare them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GPU_TOLERANCE_HU = 1.0
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared.
+    """Result of a comparison.
 
     Attributes:
         seed: Seed of the choice; the same seed chooses the same slices.
@@ -56,7 +56,7 @@ class Verification:
 
 
 def verify_archive(folder: ArchiveFolder, checkpoint: Path, *, slices: int, seed: int, device: str) -> Verification:
-    """Choose slices at random over all finished series, make them again and compare them with the output.
+    """Make slices again, drawn at random from all finished series, and compare them with the output.
 
     Of every chosen series all inputs and all outputs are hashed, too, and compared with the receipt.
 
@@ -101,7 +101,7 @@ def _tolerance(stated: Mapping[str, Any], device: str) -> float:
 
 
 def _chosen(counts: Sequence[int], slices: int, seed: int) -> dict[int, list[int]]:
-    """Slices by number of their series, drawn evenly over all slices."""
+    """Draw slices evenly over all of them, by series."""
     drawn = keyed("verify", str(seed)).choice(sum(counts), min(slices, sum(counts)), replace=False)
     ends = np.cumsum(counts)
     chosen: dict[int, list[int]] = defaultdict(list)
@@ -121,7 +121,7 @@ class _Check:
     tolerance: float
 
     def differences(self, series: PlannedSeries, receipt: Receipt, indices: Sequence[int]) -> Iterator[str]:
-        """Lines about one series; none if all is as it should be."""
+        """Differences found in one series, a line each."""
         tree = self.folder.planned().tree
         try:
             yield from self._damage(series, receipt)
@@ -139,7 +139,7 @@ class _Check:
         return {name: self.stated[name] for name in ("force", "skip_bad")}
 
     def _damage(self, series: PlannedSeries, receipt: Receipt) -> Iterator[str]:
-        """Outputs that are not, byte for byte, what was written."""
+        """Outputs whose bytes are no longer those that were written."""
         out = self.folder.out / series.out
         for name, digests in receipt.record["pixels_sha256"].items():
             found = pixel_digests(out.with_name(name))
@@ -148,7 +148,7 @@ class _Check:
                     yield f"{series.out}: {file} of {name} is not what was written"
 
     def _recomputed(self, series: PlannedSeries, volume: Volume, indices: Sequence[int]) -> Iterator[str]:
-        """Slices that come out differently."""
+        """Slices that come out differently when computed again."""
         upscaler, out = copy.copy(self.upscaler), self.folder.out / series.out
         if (limit := self.stated["max_memory"]) is not None:
             upscaler.keep_below(limit, volume.geometry.shape[1:], uncertainty=self.stated["uncertainty"])
@@ -169,7 +169,7 @@ class _Check:
 
 
 def _hu_of_slice(writer: Any, index: int) -> FloatArray:
-    """HU of a slice that waits in a writer."""
+    """HU of a slice that waits in a writer to be put in place."""
     path = writer.slice_path(index)
     if isinstance(writer, RasterWriter):
         plane = np.fromfile(path, dtype=writer.dtype).reshape(writer.geometry.shape[1:])
@@ -178,7 +178,7 @@ def _hu_of_slice(writer: Any, index: int) -> FloatArray:
 
 
 def _hu_of_output(out: Path, index: int) -> FloatArray:
-    """HU of a slice of an output."""
+    """HU of one slice of a finished output."""
     if out.is_dir():
         return read_volume(sorted(out.iterdir())[index], force=True).slices[0].hu
     slices: Any = read_volume(out, force=True).slices

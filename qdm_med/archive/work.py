@@ -1,4 +1,4 @@
-"""Work on one worker: one series after the other, the model loaded once, every end told as a record."""
+"""Work of one worker: one series after the other, the model loaded once, every end reported as a record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What all series of a run have in common; small, it travels with each.
+    """Settings that all series of a run share; small, as it travels with each.
 
     Attributes:
         tree: The input, absolute.
@@ -50,7 +50,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a series ended.
+    """End of a series: done or failed, and with what figures.
 
     Attributes:
         id: Its digest.
@@ -76,7 +76,7 @@ class Outcome:
 
 
 def super_resolve(job: Job, series: PlannedSeries, tell: Tell = lambda event: None) -> Outcome:
-    """Make one series; whatever goes wrong with it becomes its outcome."""
+    """Make one series; any failure becomes its outcome."""
     started = time.perf_counter()
     try:
         tell({"event": "started", "id": series.id, "slices": series.slices})
@@ -102,14 +102,14 @@ def super_resolve(job: Job, series: PlannedSeries, tell: Tell = lambda event: No
 
 
 def _unexpected(error: Exception) -> str:
-    """Where it came from; its words may hold patient data."""
+    """Place in the code where an unexpected error arose; its own words may hold patient data."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(last.filename)}:{last.lineno}"
     return f"unexpected {type(error).__name__} at {where}; please report it with what `qdm-med info` says of the source"
 
 
 def _own_tiles(job: Job) -> Upscaler:
-    """The warm model in a copy whose tiles a memory limit may change for one series."""
+    """Copy the warm model, so that a memory limit may change the tiles for one series."""
     if (here := versions()) != dict(job.settings.versions):
         raise ClusterError(f"a worker has versions {here}, the run {dict(job.settings.versions)}; install the same")
     return copy.copy(_warm(job.checkpoint, job.settings.model_sha256, job.settings.options, job.device))
@@ -141,5 +141,5 @@ def _throttled(series: PlannedSeries, tell: Tell) -> Progress:
 
 
 def describe_worker(device: str) -> dict[str, Any]:
-    """What a worker is: versions and kind of device."""
+    """Describe this worker: versions and kind of device."""
     return {"versions": versions(), "device": pick_device(device).type}
