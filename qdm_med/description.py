@@ -33,7 +33,7 @@ TYPICAL_HU: Mapping[str, float] = MappingProxyType(
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Describe whatever ``path`` is.
+    """Describe ``path``, whichever of these it is.
 
     Raises:
         QdmMedError: If it is missing or nothing that this tool knows.
@@ -66,7 +66,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def hu_per_network_unit(intensity: IntensityMap) -> dict[str, str]:
-    """What an error of one network unit is in HU, by tissue: what a figure in the network's range says there.
+    """Worth of one network unit in HU, by tissue.
 
     >>> from qdm_med.intensity import HuWindow
     >>> hu_per_network_unit(HuWindow())["soft tissue (40 HU)"], hu_per_network_unit(HuWindow())["lung (-850 HU)"]

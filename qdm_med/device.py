@@ -1,4 +1,4 @@
-"""The one place that decides where networks run."""
+"""Choice of the device that networks run on; the only place where it is made."""
 
 from __future__ import annotations
 

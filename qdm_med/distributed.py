@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Device of this process: of several GPUs the one that torchrun's ``LOCAL_RANK`` numbers, unless one was named.
+    """Device of this process: among several GPUs the one numbered by torchrun's ``LOCAL_RANK``, unless one was named.
 
     Raises:
         ConfigError: If a machine runs more processes than it has GPUs.
@@ -34,7 +34,7 @@ def own_device(device: torch.device) -> torch.device:
 
 
 def join(device: torch.device) -> None:
-    """Become one of the processes that torchrun describes in the environment; alone, do nothing.
+    """Join the processes that torchrun describes in the environment; without torchrun, do nothing.
 
     The group lasts to the end of the process: torchrun's store keeps the addresses of a group that was left, and a
     second one in the same process would wait for them for ever.
@@ -56,7 +56,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -66,7 +66,7 @@ def is_main() -> bool:
 
 
 def on_main(action: Callable[[], Result]) -> Result:
-    """Let rank 0 do something while the others wait, and give every process its (pickled) result.
+    """Run something in rank 0 while the others wait, and give every process its (pickled) result.
 
     An error of ours is raised in every process, so that nobody waits for one that has left. Any other exception ends
     rank 0 alone; torchrun then stops the rest.

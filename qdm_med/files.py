@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, whatever kills the process that writes them."""
+"""Files and folders that appear whole or not at all, whatever kills the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 
 def partial_path(path: Path) -> Path:
-    """Where a file or folder grows: hidden beside its place, so that a rename finishes it.
+    """Path at which a file or folder grows: hidden beside its place, so that a rename finishes it.
 
     >>> partial_path(Path("out/head.nii.gz")).name
     '.head.nii.gz.partial'
@@ -21,7 +21,7 @@ def partial_path(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A place to write a file to, which is flushed to disk and renamed to ``path`` if the block ends well.
+    """Give a path to write to; the file is flushed to disk and renamed to ``path`` if the block ends well.
 
     Yields:
         The path to write to; it is gone after an error.
@@ -40,19 +40,19 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Make a file appear whole, of what ``write`` puts into it."""
+    """Write a file, whole or not at all, with whatever ``write`` puts into it."""
     with whole_file(path) as partial, partial.open("wb") as file:
         write(file)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Make a text file in UTF-8 appear whole."""
+    """Write a text file in UTF-8, whole or not at all."""
     write_whole(path, lambda file: file.write(text.encode()))
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill, which is renamed to ``path`` if the block ends well; an empty folder may stand there.
+    """Give a new folder to fill; it is renamed to ``path`` if the block ends well; an empty folder may stand there.
 
     Yields:
         The folder to fill; it is gone after an error.

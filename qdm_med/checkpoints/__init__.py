@@ -1,1 +1,1 @@
-"""Files of trained networks, each saying itself what it is; the paper's released files, too."""
+"""Files of trained networks, each with a card that describes it; the paper's released files, too."""

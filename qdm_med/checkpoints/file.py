@@ -1,4 +1,4 @@
-"""Files of weights that say themselves what they are: safetensors with a card and a hash in their metadata.
+"""Weight files that describe themselves: safetensors with a card and a hash in their metadata.
 
 The card is JSON; the hash of the weights is checked when they are read.
 """
@@ -34,7 +34,7 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that is either whole or not there."""
+    """Write a safetensors file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as partial:
@@ -57,7 +57,7 @@ def save_weights(path: Path, kind: str, card: object, tensors: Mapping[str, Tens
 
 
 def save_with_card(source: Path, out: Path, card: object) -> None:
-    """Write a file again, its weights and their precision as they are, under another card.
+    """Write a file again under another card; weights and their precision stay as they are.
 
     Args:
         source: File that :func:`save_weights` wrote.
@@ -76,7 +76,7 @@ def _written(card: object) -> str:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file whole: its tensors and its metadata.
+    """Read a whole safetensors file: its tensors and its metadata.
 
     Raises:
         CheckpointError: If it is missing, cut short or no safetensors file.
@@ -122,7 +122,7 @@ def parse_card(path: Path, kind: type[Card], metadata: Mapping[str, str]) -> Car
 
 
 def require_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Hash of the weights of a file.
+    """Check the weights of a file against its hash and return the hash.
 
     Raises:
         CheckpointError: If it is not the one that the file states.

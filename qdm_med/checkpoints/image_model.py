@@ -1,4 +1,4 @@
-"""Files of trained image networks: weights as ``spandrel`` recognises them, and a card that says what they are.
+"""Files of trained image networks: weights that ``spandrel`` recognises, and a card that describes them.
 
 Any program that reads published networks reads these files too; only ours knows the card.
 """
@@ -21,7 +21,7 @@ FORMAT = "qdm-med-image/1"
 
 @dataclass(frozen=True)
 class ImageModelCard:
-    """What an image network is and how it is meant to be run.
+    """Description of an image network: what it is and how to run it.
 
     Attributes:
         name: Short name, that of its rows in tables.

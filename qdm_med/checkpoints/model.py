@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file that says itself what it is.
+"""Checkpoints: one safetensors file that describes itself.
 
 The card in its metadata holds configurations, scales, HU mapping, training data and version.
 """
@@ -33,7 +33,7 @@ Purpose = Literal["benchmark", "clinical"]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a checkpoint is and how it is meant to be run.
+    """Description of a checkpoint: what it is and how to run it.
 
     Attributes:
         name: Short name, written into derived series.
@@ -77,7 +77,7 @@ class ModelCard:
             raise ConfigError(f"uncertainty calibrates {calibrated} (scale, steps, samples); name each at most once")
 
     def require_denoiser(self) -> LatentNetworkConfig:
-        """Shape of the denoiser.
+        """Shape of the denoiser, which must be there.
 
         Raises:
             CheckpointError: If there is none.
@@ -117,7 +117,7 @@ class Checkpoint:
     sha256: str
 
     def require_denoiser(self) -> LatentNetwork:
-        """The denoiser.
+        """The denoiser, which must be there.
 
         Raises:
             CheckpointError: If there is none.
@@ -127,7 +127,7 @@ class Checkpoint:
         return self.denoiser
 
     def shares_autoencoder(self, other: Checkpoint) -> bool:
-        """Tell whether both speak of the same latents: the weights of their autoencoders are equal."""
+        """Whether both checkpoints have the same latents: the weights of their autoencoders are equal."""
         ours, theirs = (checkpoint.autoencoder.state_dict() for checkpoint in (self, other))
         return ours.keys() == theirs.keys() and all(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours)
 
@@ -212,7 +212,7 @@ def default_checkpoint(purpose: Purpose = "clinical") -> Path:
 
 
 def find_checkpoint(given: Path | None, purpose: Purpose = "clinical") -> Path:
-    """Path of the checkpoint that a user means.
+    """Path of the checkpoint that a user names.
 
     Args:
         given: A file, or ``clinical`` or ``benchmark`` for the embedded model of that purpose; ``None``: that of ``purpose``.

@@ -1,4 +1,4 @@
-"""Released checkpoint files to ours and back: the files around :mod:`qdm_med.checkpoints.released_names`."""
+"""Released checkpoint files of the paper, converted to ours and back; :mod:`qdm_med.checkpoints.released_names` has the names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state dicts of the paper's released checkpoints, to ours and back.
+"""Names of the tensors in the paper's released checkpoints, translated to ours and back.
 
 The released denoiser names its two streams as we do; the released autoencoder has latent-diffusion names, and its
 attention projections are 1x1 convolutions. Only names and shapes change: a conversion there and back is exact.
@@ -50,7 +50,7 @@ _DENOISER_NAMES = (
 
 
 def _rename(key: str, names: Iterable[tuple[str, str]]) -> str:
-    """Replace the first name that stands in ``key`` between dots."""
+    """Replace the first of some names that stands in ``key`` between dots."""
     for old, new in names:
         renamed, count = re.subn(rf"(?<![^.]){re.escape(old)}(?![^.])", new, key)
         if count:
@@ -152,7 +152,7 @@ def _block_names(released: str, ours: str) -> list[tuple[str, str]]:
 
 
 def autoencoder_names(levels: int, res_blocks: int) -> list[tuple[str, str]]:
-    """Released name and ours of every tensor's owner in a latent-diffusion autoencoder of so many levels."""
+    """Released name and ours of the owner of every tensor in a latent-diffusion autoencoder of so many levels."""
     return [
         *_autoencoder_half("encoder", levels, res_blocks),
         *_autoencoder_half("decoder", levels, res_blocks),
@@ -201,7 +201,7 @@ def autoencoder_to_released(state: Mapping[str, Tensor], config: AutoencoderConf
 
 
 def renamed_to_theirs(state: Mapping[str, Tensor], names: Mapping[str, str]) -> StateDict:
-    """The way back of :func:`renamed_to_ours`; weights whose owner is not named stay behind.
+    """Undo :func:`renamed_to_ours`; weights whose owner has no released name are left out.
 
     Args:
         state: Our weights.

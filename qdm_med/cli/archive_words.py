@@ -1,4 +1,4 @@
-"""Words of ``qdm-med archive`` to a person."""
+"""Wording of ``qdm-med archive`` on the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 10
 
 
 def plan_lines(manifest: Manifest, out: Path) -> str:
-    """What a run would do."""
+    """Describe what a run would do."""
     accepted = manifest.accepted
     slices = sum(one.slices for one in accepted)
     seconds = sum(one.seconds for one in accepted)
@@ -38,7 +38,7 @@ def plan_lines(manifest: Manifest, out: Path) -> str:
 
 
 def run_lines(summary: RunSummary) -> str:
-    """What a run did."""
+    """Summarise a run."""
     already = f", {summary.already} were done before" if summary.already else ""
     refused = f", {summary.refused} refused by the plan" if summary.refused else ""
     lines = [
@@ -53,7 +53,7 @@ def run_lines(summary: RunSummary) -> str:
 
 
 def status_table(now: Snapshot) -> Table:
-    """Where a run is, one row a series under way."""
+    """Lay out the progress of a run, one row a series under way."""
     left = "" if now.seconds_left is None or now.state != "running" else f", {_duration(now.seconds_left)} left"
     table = Table(
         title=f"{now.state}: {now.done} of {now.series} series done, {now.failed} failed, {now.refused} refused",
@@ -71,7 +71,7 @@ def status_table(now: Snapshot) -> Table:
 
 
 def figures_line(figures: Mapping[str, Any]) -> str:
-    """What all series add up to."""
+    """Add up all series in one line."""
     return (
         f"{figures['done']} done, {figures['failed']} failed, {figures['waiting']} waiting, {figures['refused']} refused; "
         f"{figures['slices']} slices, {figures['output_gib']:.2f} GiB, {figures['worker_hours']:.2f} h of workers, "
@@ -80,7 +80,7 @@ def figures_line(figures: Mapping[str, Any]) -> str:
 
 
 def verify_lines(found: Verification) -> str:
-    """What was compared."""
+    """Report the result of a comparison."""
     how = "byte for byte" if found.tolerance_hu == 0 else f"to within {found.tolerance_hu:g} HU (not made on a CPU)"
     what = f"{found.slices} slices of {found.series} series made again (--seed {found.seed}), compared {how}"
     if not found.differences:

@@ -1,4 +1,4 @@
-"""``qdm-med eval --benchmark clinical``."""
+"""``qdm-med eval --benchmark clinical``: judge a model by a physicist's tasks."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def wanted_cluster(
 
 
 def _pairs(texts: list[str]) -> dict[str, Any]:
-    """Read ``queue=gpu``; values that are JSON are taken as such, so that lists and numbers can be given."""
+    """Read pairs such as ``queue=gpu``; values that are JSON become numbers and lists."""
     pairs = {}
     for text in texts:
         name, separator, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""``qdm-med compare``."""
+"""``qdm-med compare``: train several methods at equal processor time and score them in one table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qdm-med convert``."""
+"""``qdm-med convert``: translate the paper's released checkpoints into ours, and back."""
 
 from __future__ import annotations
 

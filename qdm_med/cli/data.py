@@ -1,4 +1,4 @@
-"""Where slices come from if a command is not told: ``./store``, or phantoms that are drawn for a smoke test."""
+"""Source of slices for commands that were given none: ``./store``, or phantoms drawn for a smoke test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_STORE = Path("store")
 
 @contextmanager
 def data_or_phantoms(data: Path | None) -> Iterator[Path]:
-    """The store that was named, else ``./store`` where it is, else one of built-in phantoms for the time of the block."""
+    """Choose the named store, else ``./store`` if it exists, else built-in phantoms for the duration of the block."""
     from qdm_med.data.store.slices import HEADER_FILE
     from qdm_med.data.store.smoke import write_smoke_store
 

@@ -1,4 +1,4 @@
-"""``qdm-med eval``."""
+"""``qdm-med eval``: score a model on a benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qdm-med info``."""
+"""``qdm-med info``: describe a folder of images or a checkpoint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def info(
 
 
 def _print_series(series: list[dict[str, Any]]) -> None:
-    """A table with a row a series; what is too long for a cell stands below it, under the row's number."""
+    """Print a table with a row a series; long entries stand below it, under the row's number."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False, emoji=False)
@@ -46,7 +46,7 @@ def _print_series(series: list[dict[str, Any]]) -> None:
 
 
 def series_table(series: list[dict[str, Any]]) -> Table:
-    """The table of ``qdm-med info FOLDER``."""
+    """Lay out the table of ``qdm-med info FOLDER``."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""``qdm-med listen``."""
+"""``qdm-med listen``: super-resolve the series that other nodes push."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qdm-med lpips``."""
+"""``qdm-med lpips``: make the backbone file of the LPIPS columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qdm-med upscale`` and ``eval`` on photographs: the same commands, the natural-image track behind them."""
+"""Photographs in ``qdm-med upscale`` and ``eval``: the same commands over the natural-image track."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVAL_OPTIONS = frozenset(
 
 
 def refuse_others(context: typer.Context, known: Collection[str], what: str) -> None:
-    """Refuse options that were given and would be ignored.
+    """Refuse options that do not apply to photographs instead of ignoring them.
 
     Raises:
         BadParameter: If there is one.

@@ -1,4 +1,4 @@
-"""``qdm-med prepare``."""
+"""``qdm-med prepare``: CT files to a slice store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress on stderr, so that stdout holds the result alone."""
+"""Progress on stderr: stdout holds the result alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CountProgress:
-    """A bar with what is done, what there is and the time left; where there is no terminal, lines if they are asked for."""
+    """Bar with the count, the total and the time left; without a terminal, lines if they are asked for."""
 
     def __init__(self, what: str) -> None:
         self._bar = Progress(
@@ -51,14 +51,14 @@ class CountProgress:
 
 
 class SliceProgress(CountProgress):
-    """The bar of an upscaling: it moves tile by tile and tells active windows."""
+    """Bar of an upscaling, which moves tile by tile and shows the active windows."""
 
     def __init__(self) -> None:
         super().__init__("slices")
         self._done, self._total, self._detail = 0, 0, ""
 
     def slice_done(self, done: int, total: int, ct_slice: UpscaledSlice | None) -> None:
-        """Move the bar on and tell the last slice's windows."""
+        """Move the bar on and show the windows of the last slice."""
         self._done, self._total = done, total
         self._detail = f"windows {ct_slice.windows}/{ct_slice.windows_in_all}" if ct_slice else ""
         self.update(done, total, self._detail)
@@ -71,7 +71,7 @@ class SliceProgress(CountProgress):
 
 @contextmanager
 def stage(what: str) -> Iterator[None]:
-    """Say what is being done before there is anything to count."""
+    """Name the work under way before there is anything to count."""
     if TALK.lines:
         TALK.progress(what)
     if not TALK.bars:
@@ -82,7 +82,7 @@ def stage(what: str) -> Iterator[None]:
 
 
 def summary_line(summary: UpscaleSummary, scale: int) -> str:
-    """One line that says what was done; warnings in lines of their own before it."""
+    """Summarise a run in one line, with its warnings in lines of their own before it."""
     resumed = f" ({summary.resumed} of them from an earlier run)" if summary.resumed else ""
     lines = [f"warning: {warning}" for warning in summary.warnings]
     lines.append(
@@ -94,7 +94,7 @@ def summary_line(summary: UpscaleSummary, scale: int) -> str:
 
 
 def estimate_line(estimate: Estimate, measured: tuple[tuple[str, str], ...] = ()) -> str:
-    """One line that says what a run would do, and what was measured in the source."""
+    """Describe in one line what a run would do, and what was measured in the source."""
     rows, columns = estimate.shape
     return (
         f"{estimate.slices} slices of {rows}x{columns} at x{estimate.scale}, about {estimate.empty_slices} of them empty: "

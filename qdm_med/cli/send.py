@@ -1,4 +1,4 @@
-"""``qdm-med send``."""
+"""``qdm-med send``: send DICOM objects to a PACS."""
 
 from __future__ import annotations
 

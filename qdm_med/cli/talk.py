@@ -1,4 +1,4 @@
-"""Verbosity of the commands: quiet, verbose, a log file. The results themselves go to stdout in any case."""
+"""Verbosity of the commands: quiet, verbose, log file; results go to stdout in any case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE_SECONDS = 10.0
 
 @dataclass
 class Talk:
-    """What was asked for; one for the process.
+    """Verbosity that the user asked for; one object for the process.
 
     Attributes:
         quiet: No bars, and nothing on stderr but warnings and errors.
@@ -30,7 +30,7 @@ class Talk:
 
     @property
     def bars(self) -> bool:
-        """Whether there are bars: on a terminal, unless lines or nothing was asked for."""
+        """Whether bars are shown: on a terminal, unless the user asked for lines or for silence."""
         return sys.stderr.isatty() and not self.quiet and not self.verbose
 
     @property
@@ -39,7 +39,7 @@ class Talk:
         return self.verbose or self.log_file is not None
 
     def begin(self, *, quiet: bool, verbose: bool, log_file: Path | None) -> None:
-        """Take what was asked for.
+        """Set the verbosity that the user asked for.
 
         Raises:
             ConfigError: If the file cannot be written.
@@ -49,13 +49,13 @@ class Talk:
             self.note(f"qdm-med {' '.join(sys.argv[1:])}")
 
     def progress(self, line: str) -> None:
-        """A line about progress."""
+        """Write a line about progress."""
         if self.verbose:
             sys.stderr.write(f"{stamped(line)}\n")
         self.note(line)
 
     def note(self, line: str) -> None:
-        """A line for the log file alone."""
+        """Write a line to the log file alone."""
         if self.log_file is None:
             return
         try:
@@ -67,7 +67,7 @@ class Talk:
 
 
 def stamped(line: str) -> str:
-    """A line behind the local time, with its offset."""
+    """Put the local time, with its offset, before a line."""
     return f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}"
 
 
@@ -75,7 +75,7 @@ TALK = Talk()
 
 
 class Lines:
-    """Lines about something that is counted: at once, then at most every ten seconds, and at its end.
+    """Lines about a count: one at once, then at most one every ten seconds, and one at the end.
 
     Args:
         what: What is counted.
@@ -87,7 +87,7 @@ class Lines:
         self._told = -1e9
 
     def update(self, done: float, total: int, detail: str) -> None:
-        """Say how far it is, if it is time to."""
+        """Report the count if a line is due."""
         now = time.monotonic()
         if not TALK.lines or (now - self._told < LINE_SECONDS and done < total):
             return

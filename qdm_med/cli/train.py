@@ -1,4 +1,4 @@
-"""``qdm-med train-vae`` and ``qdm-med train``."""
+"""``qdm-med train-vae`` and ``qdm-med train``: train the networks."""
 
 from __future__ import annotations
 

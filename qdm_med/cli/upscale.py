@@ -1,4 +1,4 @@
-"""``qdm-med upscale``."""
+"""``qdm-med upscale``: the signature of the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run ``qdm-med upscale`` with the options that it was given: one series, or one after the other."""
+"""Body of ``qdm-med upscale``: one series, or several one after the other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Choice(NamedTuple):
-    """Which series of a folder are meant; all that is given must hold."""
+    """Conditions that choose series of a folder; all that are given must hold."""
 
     uid: str | None = None
     number: int | None = None
@@ -61,7 +61,7 @@ class UpscaleRun:
         self._options = asked.options
 
     def run(self, source: Path, out: Path | None, choice: Choice) -> None:
-        """Super-resolve a series, or all that a folder holds and that are meant."""
+        """Super-resolve a series, or every chosen series of a folder."""
         from qdm_med.io.write import default_output
 
         target = out or default_output(source, self._asked.options.scale)
@@ -115,7 +115,7 @@ class UpscaleRun:
             return read_volume(source, series_uid=uid, exclude=target, **self._asked.reading)
 
     def _many(self, found: Sequence[FoundSeries], root: Path, out: Path) -> None:
-        """Super-resolve series one after the other; what fails does not stop the others."""
+        """Super-resolve series one after the other; a failure does not stop the rest."""
         from qdm_med.inference.runs.tree import places_for
 
         if self._asked.report or self._asked.explain_quadtree or self._asked.also:
@@ -169,7 +169,7 @@ class UpscaleRun:
             self._compute(volume, target, writing, seen)
 
     def _with_matrix(self, volume: Volume) -> WriterOptions:
-        """How to write on the matrix that was asked for; the magnification becomes the one that reaches it."""
+        """Options for writing on the matrix that was asked for; the magnification becomes the one that reaches it."""
         from qdm_med.inference.runs.matrix import matrix_for, scale_for
 
         asked = self._asked
@@ -229,7 +229,7 @@ class UpscaleRun:
 
 
 def warn_of(seen: Preflight, *, refused_as: str | None) -> None:
-    """Say on stderr, before anything is computed, what may make one stop; refuse it if the source is named."""
+    """Print on stderr, before anything is computed, why a run may be a mistake; ``--strict`` makes that an error."""
     if refused_as is not None:
         seen.refuse(refused_as)
     for line in seen.warnings:

@@ -1,4 +1,4 @@
-"""Noise of a slice, measured."""
+"""Noise of a slice, measured from the slice alone."""
 
 from __future__ import annotations
 

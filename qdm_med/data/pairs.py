@@ -110,7 +110,7 @@ class PairSampler:
         )
 
     def dataset(self, step: int, size: int, *, rank: int = 0, world_size: int = 1) -> Dataset:
-        """The items of one step, each made when it is asked for, in any order and in any process; as for :meth:`batch`."""
+        """Items of one step, made when they are asked for, in any order and in any process; arguments as for :meth:`batch`."""
         scale = int(rng(self._seed, "scale", step).choice(self._scales))
         items = [{"step": step, "item": item, "scale": scale} for item in range(rank, size, world_size)]
         return Dataset(items, self.pipeline)
@@ -140,7 +140,7 @@ def full_pairs(
     intensity: IntensityMap | None = None,
     every: int = 1,
 ) -> Iterator[SlicePair]:
-    """Walk through the whole slices of a split (or every n-th of them), in store order, each degraded by its own key.
+    """Walk through the whole slices of a split, or every n-th of them, in store order, each degraded by its own key.
 
     See :func:`degraded_pair` for the keys.
     """
@@ -159,7 +159,7 @@ def degraded_pair(
     *,
     intensity: IntensityMap | None = None,
 ) -> SlicePair:
-    """One whole slice, degraded by its own key.
+    """Degrade one whole slice by its own key.
 
     The key is ``(seed, scale, checksum of the slice)``: a slice is degraded alike in any store and in any order.
     """
@@ -170,7 +170,7 @@ def degraded_pair(
 def pair_of(
     store: SliceStore, index: int, params: DegradationParams, *, intensity: IntensityMap | None = None
 ) -> SlicePair:
-    """One whole slice, degraded as ``params`` says: the same pixels whenever it is done."""
+    """Degrade one whole slice with given parameters: always the same pixels."""
     pipeline = slice_pipeline(store, BENCHMARK, intensity=intensity or CompandedRange())  # nothing is drawn from it
     return _slice_pair(store, pipeline({"index": index, "scale": params.scale, PARAMS: params}))
 

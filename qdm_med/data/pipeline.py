@@ -35,7 +35,7 @@ _REDRAWS = 8
 
 @dataclass(frozen=True)
 class TruthConfig:
-    """Where the references of training come from.
+    """Sources of the references of training: scanned slices, and slices drawn with a known truth.
 
     Attributes:
         synthetic_share: Share of the items whose truth is procedural (:mod:`qdm_med.data.synthetic`).
@@ -51,7 +51,7 @@ class TruthConfig:
     quiet_hu: float = 0.0
 
     def __post_init__(self) -> None:
-        """Reject what is no share and no noise."""
+        """Reject shares and noise levels that cannot be."""
         if not 0 <= self.synthetic_share <= 1 or self.quiet_hu < 0:
             raise ConfigError(f"synthetic_share must lie in [0, 1] and quiet_hu not below 0, got {self}")
 
@@ -138,7 +138,7 @@ class RandLoadReferenced(Transform):
         return {**data, IMAGE: self._store.hu(self._draw_index(own))[None], "scanned": True}
 
     def _draw_index(self, own: np.random.Generator) -> int:
-        """Draw a slice; of noisy ones, where quiet ones are preferred, most are put back."""
+        """Draw a slice; where quiet ones are preferred, most of the noisy ones are put back."""
         for _ in range(_REDRAWS):
             group = self._indices if own.random() < 0.5 else self._by_patient[own.integers(len(self._by_patient))]
             index = group[own.integers(len(group))]
@@ -156,7 +156,7 @@ class RandLoadReferenced(Transform):
 
 
 class RandCropReferenced(Transform):
-    """Cut a square out of a scanned ``image``, anywhere; what was made up is of that size already.
+    """Cut a square out of a scanned ``image``, anywhere; a drawn image has that size already.
 
     Args:
         crop: Side in pixels.
@@ -227,7 +227,7 @@ def pair_pipeline(
     seed: int = 0,
     truth: TruthConfig | None = None,
 ) -> KeyedCompose:
-    """The transforms of training pairs, which can be printed and composed anew with others between them.
+    """Compose the transforms of training pairs, which can be printed and composed anew with others between them.
 
     Items are ``{"step": ..., "item": ..., "scale": ...}``; they become ``image``, ``(1, crop, crop)``, and ``image_low_res``,
     ``(1, crop / scale, crop / scale)``, both in [-1, 1].

@@ -44,7 +44,7 @@ EDGE = (0.2, 1.2)
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """How often each kind of scene is drawn.
+    """Weights with which each kind of scene is drawn.
 
     Attributes:
         organs: Weight of scenes of several tissues.
@@ -61,7 +61,7 @@ class SyntheticConfig:
     flat_share: float = 0.5
 
     def __post_init__(self) -> None:
-        """Reject weights of nothing."""
+        """Reject weights that sum to nothing."""
         weights = (self.organs, self.low_contrast, self.vessels, self.steps)
         if min(weights) < 0 or not sum(weights) or not 0 <= self.flat_share <= 1:
             raise ConfigError(f"weights of scenes must not be negative nor all 0, and flat_share in [0, 1], got {self}")
@@ -109,12 +109,12 @@ class Canvas:
         return self.side / self.scale
 
     def place(self) -> tuple[float, float]:
-        """Somewhere on the canvas, in source pixels."""
+        """Draw a place on the canvas, in source pixels."""
         row, column = self.rng.uniform(0, self.extent, 2)
         return float(row), float(column)
 
     def size(self, smallest: float, largest: float) -> float:
-        """A size in source pixels, evenly on a logarithmic scale; on a small canvas the smallest."""
+        """Draw a size in source pixels, evenly on a logarithmic scale; on a small canvas the smallest."""
         return float(np.exp(self.rng.uniform(np.log(smallest), np.log(max(smallest, largest)))))
 
     def axes(self, centre: tuple[float, float], angle: float) -> tuple[Image, Image]:
@@ -126,7 +126,7 @@ class Canvas:
         return along, across
 
     def disc(self, centre: tuple[float, float], radius: float) -> Mask:
-        """A round region."""
+        """Mark a round region."""
         return (self._row - centre[0]) ** 2 + (self._column - centre[1]) ** 2 < radius**2
 
     def fill(self, region: Mask, hu: float) -> None:
@@ -136,11 +136,11 @@ class Canvas:
             self.hu[region] += self.texture(hu)[region]
 
     def add(self, region: Mask, hu: float) -> None:
-        """Raise or lower a region."""
+        """Add HU to a region."""
         self.hu[region] += np.float32(hu)
 
     def texture(self, hu: float) -> Image:
-        """Gaussian field with the amplitude of the tissue at ``hu``, and a grain of half to five source pixels."""
+        """Draw a Gaussian field with the amplitude of the tissue at ``hu`` and a grain of half to five source pixels."""
         largest = next(deviation for limit, deviation in TEXTURES if hu <= limit)
         frequency = np.hypot(np.fft.fftfreq(self.side)[:, None], np.fft.rfftfreq(self.side)[None, :])
         grain = self.size(0.3, 3.0) * self.scale
@@ -151,7 +151,7 @@ class Canvas:
 
 
 def tissue(rng: np.random.Generator) -> float:
-    """HU of some tissue."""
+    """Draw the HU of a tissue."""
     shares = np.array([share for share, _, _ in TISSUES])
     _, low, high = TISSUES[rng.choice(len(TISSUES), p=shares / shares.sum())]
     return float(rng.uniform(low, high))
@@ -198,7 +198,7 @@ def _bars(canvas: Canvas) -> Mask:
 
 
 def _bone(canvas: Canvas) -> None:
-    """A shell of cortical bone around marrow or trabeculae."""
+    """Draw a shell of cortical bone around marrow or trabeculae."""
     rng = canvas.rng
     radius, ratio, shell = canvas.size(2, canvas.extent / 2.5), rng.uniform(0.4, 1), canvas.size(0.3, 2.5)
     along, across = canvas.axes(canvas.place(), rng.uniform(0, np.pi))
@@ -215,7 +215,7 @@ def _bone(canvas: Canvas) -> None:
 
 
 def _low_contrast(canvas: Canvas) -> None:
-    """Faint discs, as of a contrast phantom or of lesions of the liver; few of them as faint as noise."""
+    """Draw faint discs, as of a contrast phantom or of lesions of the liver; few of them as faint as noise."""
     rng = canvas.rng
     canvas.fill(np.ones(canvas.hu.shape, dtype=bool), rng.uniform(-120, 130))
     for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.5 else 0):
@@ -226,7 +226,7 @@ def _low_contrast(canvas: Canvas) -> None:
 
 
 def _vessels(canvas: Canvas) -> None:
-    """Vessels seen end on and along, in soft tissue or lung."""
+    """Draw vessels seen end on and along, in soft tissue or lung."""
     rng = canvas.rng
     in_lung = rng.random() < 0.5
     background = rng.uniform(-920, -750) if in_lung else rng.uniform(-100, 90)
@@ -239,7 +239,7 @@ def _vessels(canvas: Canvas) -> None:
 
 
 def _steps(canvas: Canvas) -> None:
-    """Flat regions of any HU; an image of noise alone must come out without structure."""
+    """Draw flat regions of any HU: an image of noise alone must come out without structure."""
     rng = canvas.rng
     canvas.hu[:] = rng.uniform(-1000, 3000) if rng.random() < 0.5 else tissue(rng)
     for _ in range(rng.integers(0, 7)):

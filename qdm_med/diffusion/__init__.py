@@ -1,1 +1,1 @@
-"""Residual-shifting diffusion; the network is only a callable."""
+"""Diffusion in latents, with the paper's letters; the network is only a callable."""

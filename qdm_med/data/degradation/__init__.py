@@ -1,1 +1,1 @@
-"""High-resolution images to what a worse scanner might have made of them."""
+"""Degradations: high-resolution images to the low-resolution images of a worse scanner."""

@@ -1,4 +1,4 @@
-"""What every degradation asks of images and parameters."""
+"""Checks that all degradations share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qdm_med.errors import DataError
 
 
 class Scaled(Protocol):
-    """Parameters of any degradation."""
+    """Parameters of any degradation, as far as the checks look at them."""
 
     @property
     def scale(self) -> int:
@@ -20,7 +20,7 @@ class Scaled(Protocol):
 
 
 def require_one_scale(high_res: Tensor, params: Sequence[Scaled]) -> int:
-    """The scale of a batch.
+    """Check that parameters fit their images and return their one scale.
 
     Args:
         high_res: ``(B, C, H, W)``.

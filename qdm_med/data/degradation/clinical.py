@@ -58,7 +58,7 @@ class ClinicalConfig:
     directed_share: float = 0.35
 
     def __post_init__(self) -> None:
-        """Reject what is no range and no share."""
+        """Reject ranges and shares that cannot be."""
         for name in ("fwhm", "noise_hu"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
@@ -68,7 +68,7 @@ class ClinicalConfig:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
     def draw(self, scale: int, rng: np.random.Generator) -> ClinicalParams:
-        """Draw how one image is degraded; the only place where this family is random."""
+        """Draw the parameters of one image; the only place where this family is random."""
         weakest, strongest = self.noise_hu
         fwhm = float(rng.uniform(*self.fwhm))
         noise = math.exp(rng.uniform(math.log(weakest), math.log(strongest)))
@@ -90,7 +90,7 @@ class ClinicalConfig:
 
 @dataclass(frozen=True)
 class ClinicalParams:
-    """How one image is degraded: enough to make its low-resolution image again.
+    """Parameters of one image, from which its low-resolution image can be made again.
 
     Attributes:
         scale: High-resolution pixels a low-resolution pixel, along each side.

@@ -66,7 +66,7 @@ class RealEsrganConfig:
     quantise: bool = True
 
     def __post_init__(self) -> None:
-        """Reject numbers that are no probability, range or kernel size."""
+        """Reject probabilities, ranges and kernel sizes that cannot be."""
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name.endswith("_probability") and not 0 <= value <= 1:
@@ -84,7 +84,7 @@ class RealEsrganConfig:
             raise ConfigError(f"blur_size must be odd, ascending, at most {PADDED_BLUR_SIZE}, got {self.blur_size}")
 
     def draw(self, scale: int, rng: np.random.Generator) -> RealEsrganParams:
-        """Draw how one image is degraded; the only place where this family is random."""
+        """Draw the parameters of one image; the only place where this family is random."""
         smallest, largest = self.blur_size
         is_sinc = rng.random() < self.sinc_probability
         sigma_x, sigma_y = rng.uniform(*self.blur_sigma), rng.uniform(*self.blur_sigma)
@@ -118,7 +118,7 @@ class RealEsrganConfig:
 
 @dataclass(frozen=True)
 class RealEsrganParams:
-    """How one image is degraded: enough to make its low-resolution image again, bit for bit.
+    """Parameters of one image, from which its low-resolution image can be made again, bit for bit.
 
     :mod:`qdm_med.serialise` turns it into JSON and back without loss.
 
@@ -213,5 +213,5 @@ def _add_noise(image: Tensor, params: RealEsrganParams) -> Tensor:
 
 
 def _resize(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Resize one image without anti-aliasing, outer edges in place, as the degradation is defined."""
+    """Resize one image without anti-aliasing, outer edges in place, as the paper's degradation does."""
     return image if image.shape[-2:] == size else F.interpolate(image[None], size=size, mode=mode)[0]

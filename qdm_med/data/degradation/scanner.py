@@ -56,7 +56,7 @@ class ScannerConfig:
     noise_hu: Range = (3.0, 50.0)
 
     def __post_init__(self) -> None:
-        """Reject what is no range."""
+        """Reject ranges that cannot be."""
         for name in ("kernel_frequency", "noise_hu"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
@@ -66,7 +66,7 @@ class ScannerConfig:
             raise ConfigError(f"kernel_boost must be an ascending range from 0 on, got {(low, high)}")
 
     def draw(self, scale: int, rng: np.random.Generator) -> ScannerParams:
-        """Draw how one image is degraded; the only place where this family is random."""
+        """Draw the parameters of one image; the only place where this family is random."""
         weakest, strongest = self.noise_hu
         return ScannerParams(
             scale=scale,
@@ -79,7 +79,7 @@ class ScannerConfig:
 
 @dataclass(frozen=True)
 class ScannerParams:
-    """How one image is degraded: enough to make its low-resolution image again.
+    """Parameters of one image, from which its low-resolution image can be made again.
 
     Attributes:
         scale: High-resolution pixels a low-resolution pixel, along each side.
@@ -129,7 +129,7 @@ def degrade_scanner(high_res: Tensor, params: Sequence[ScannerParams], intensity
 
 
 def _reconstruct(image: Tensor, params: ScannerParams) -> Tensor:
-    """The kernel's image of ``(C, H, W)`` HU, with the kernel's noise."""
+    """Pass ``(C, H, W)`` HU through the kernel, and add the kernel's noise."""
     mirrored = torch.cat([image, image.flip(-1)], dim=-1)
     mirrored = torch.cat([mirrored, mirrored.flip(-2)], dim=-2)  # else opposite borders would blur into each other
     rows, columns = image.shape[-2:]

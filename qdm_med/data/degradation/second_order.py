@@ -37,7 +37,7 @@ from qdm_med.errors import DataError
 
 
 def sample_second_order(config: SecondOrderConfig, scale: int, rng: np.random.Generator) -> SecondOrderParams:
-    """Draw how one photograph is degraded; the only place where this family is random."""
+    """Draw the parameters of one photograph; the only place where this family is random."""
     first, first_quality = _sample_stage(config, config.first, rng), rng.uniform(*config.jpeg_quality)
     second = _sample_stage(config, config.second, rng)
     last_sinc = Blur("sinc", _sample_size(config, rng), cutoff=rng.uniform(*SINC_CUTOFF))
@@ -147,7 +147,7 @@ def _last_resize(image: Tensor, params: SecondOrderParams, size: tuple[int, int]
 
 
 def kernel_of(blur: Blur) -> Tensor:
-    """The kernel that is described, ``(size, size)`` float64, sum 1."""
+    """Make the kernel of a description, ``(size, size)`` float64, sum 1."""
     if blur.form == "sinc":
         return sinc_kernel(blur.size, blur.cutoff)
     make = plateau_kernel if blur.form == "plateau" else gaussian_kernel

@@ -1,4 +1,4 @@
-"""Parameters of the degradation of photographs: distributions, and what was drawn from them for one image.
+"""Parameters of the degradation of photographs, and the distributions that they are drawn from.
 
 The numbers are those of Real-ESRGAN (arXiv 2107.10833) with QDM's probability of a second stage; docs/natural.md has a table
 of all of them with their sources, which a test holds equal to what stands here.
@@ -125,13 +125,13 @@ class SecondOrderConfig:
 
     @property
     def smallest_side(self) -> int:
-        """Side of an image in pixels that holds half a kernel after the largest reduction."""
+        """Smallest side of an image in pixels that still holds half a kernel after the largest reduction."""
         return math.ceil((self.kernel_size[1] // 2 + 1) / self.first.resize_range[0])
 
 
 @dataclass(frozen=True)
 class Blur:
-    """One kernel.
+    """Description of one blur kernel.
 
     Attributes:
         form: Its family.
@@ -152,7 +152,7 @@ class Blur:
 
 @dataclass(frozen=True)
 class Stage:
-    """How one image passes a stage.
+    """Parameters of one image in one stage.
 
     Attributes:
         blur: Its blur, if there is one.
@@ -175,7 +175,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class SecondOrderParams:
-    """How one photograph is degraded: enough to make its low-resolution image again, bit for bit.
+    """Parameters of one photograph, from which its low-resolution image can be made again, bit for bit.
 
     Attributes:
         scale: High-resolution pixels a low-resolution pixel, along each side.

@@ -28,7 +28,7 @@ _REASONS_SHOWN = 10
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What a run put into a store.
+    """Summary of a store's preparation: what went in, what was left out and why.
 
     Attributes:
         out: The store.
@@ -147,7 +147,7 @@ def build_store(
 
 @dataclass
 class _Filling:
-    """The state of one run: what is in the store, what was left out."""
+    """State of a run: slices in the store, and what was left out."""
 
     writer: SliceStoreWriter
     rule: SplitRule
@@ -215,7 +215,7 @@ class _Filling:
         self.left_out.append(LeftOut(where, reason, 1))
 
     def check_leaks(self) -> None:
-        """Refuse splits that show the same place of the same person, under whatever names."""
+        """Refuse splits that show the same place of the same person under two names."""
         if not self.records:
             raise DataError(
                 f"nothing to put into {self.writer.path}: {_reasons(self.left_out)}; give a folder with CT series"

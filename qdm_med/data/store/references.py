@@ -25,7 +25,7 @@ one pixel 6 to 11, neighbouring slices 10 to 30, slices of different patients at
 
 
 def unsuitable(shape: tuple[int, int], spacing: tuple[float, float]) -> str | None:
-    """Why slices of a grid cannot become references; ``None`` if they can.
+    """Say why slices of a grid cannot become references; ``None`` if they can.
 
     A matrix below 512 is never enlarged: a reference whose finest detail is interpolated would reward smoothness.
 

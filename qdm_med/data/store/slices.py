@@ -48,7 +48,7 @@ def slice_checksum(hu: HuArray) -> str:
 
 @dataclass(frozen=True)
 class SliceRecord:
-    """What is known about one slice; nothing in it identifies the patient.
+    """Record of one slice; nothing in it identifies the patient.
 
     Attributes:
         split: ``"train"``, ``"val"`` or ``"test"``.
@@ -75,7 +75,7 @@ class SliceRecord:
     sha256: str
 
     def __post_init__(self) -> None:
-        """Reject a split that no one would ever read."""
+        """Reject a split that no command would ever read."""
         if self.split not in SPLITS:
             raise DataError(f"split {self.split!r} of a slice is unknown; known: {', '.join(SPLITS)}")
 
@@ -97,7 +97,7 @@ def parse_record(line: str, where: str) -> SliceRecord:
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where shard ``number`` of a store lies."""
+    """Path of shard ``number`` of a store."""
     return folder / f"shard-{number:05d}.npy"
 
 
@@ -168,7 +168,7 @@ class SliceStore:
 
     @property
     def split_rule(self) -> str:
-        """How patients were divided into splits, in words."""
+        """Rule that divided the patients into splits, in words."""
         return str(self.header["split_rule"])
 
     def hu(self, index: int) -> HuArray:

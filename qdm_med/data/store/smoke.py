@@ -1,4 +1,4 @@
-"""A store of procedural slices, for trying a command before one has data."""
+"""A store of drawn slices, for trying a command before one has data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPACING_MM = 0.7
 
 
 def write_smoke_store(path: Path) -> Path:
-    """Write a store of a few phantoms, always the same.
+    """Write a store of a few phantoms, the same every time.
 
     Args:
         path: Folder to create.

@@ -71,7 +71,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class SourceTree:
-    """What a tree of files holds.
+    """Content of a tree of files: series to prepare, and what is left out.
 
     Attributes:
         series: CT series, in an order that depends on their identities only.
@@ -133,7 +133,7 @@ def _open_volume_file(path: Path) -> Volume:
 
 
 def _dicom_series(headers: Sequence[SliceHeader], root: Path) -> tuple[list[SourceSeries], list[LeftOut]]:
-    """Readable CT slices of one series as sources, one for each grid among them, and what else was there.
+    """Sources in one DICOM series, one for each grid among its readable CT slices, and what else was there.
 
     References are single slices: a series with several frames of reference or matrices is no obstacle here.
     """
@@ -151,7 +151,7 @@ def _dicom_series(headers: Sequence[SliceHeader], root: Path) -> tuple[list[Sour
 
 
 def _why_not(header: SliceHeader) -> str | None:
-    """Why an object is no slice for a store; ``None`` if it is one."""
+    """Say why an object is no slice for a store; ``None`` if it is one."""
     if not header.is_ct:
         return header.kind
     if header.derived_by_us:

@@ -1,4 +1,4 @@
-"""Split the patients of a store: always all slices of a patient to the same side."""
+"""Rules that split a store by patient: all slices of a patient go to the same side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qdm_med.errors import DataError
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a split rule knows about a file.
+    """Decision of a rule about one file.
 
     Attributes:
         split: ``"train"``, ``"val"`` or ``"test"``.
@@ -29,11 +29,11 @@ class Assignment:
 
 
 class SplitRule(Protocol):
-    """Assigns files to splits."""
+    """A rule that assigns files to splits."""
 
     @property
     def description(self) -> str:
-        """The rule in words, kept in the store."""
+        """The rule in words, as the store keeps it."""
         ...
 
     def assign(self, file: PurePosixPath, patient: str) -> Assignment | None:
@@ -51,7 +51,7 @@ class HashSplit:
     val_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        """Reject a fraction that is none."""
+        """Reject a fraction outside [0, 1)."""
         if not 0 <= self.val_fraction < 1:
             raise DataError(f"val_fraction must lie in [0, 1), got {self.val_fraction}")
 
@@ -61,7 +61,7 @@ class HashSplit:
         return f"by patient: val where the first 64 bits of SHA-256(patient key) are below {self.val_fraction:g} of their range, else train"
 
     def assign(self, file: PurePosixPath, patient: str) -> Assignment:
-        """Place a patient; the file does not matter."""
+        """Place a patient by hash; the file does not matter."""
         digest = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8])
         return Assignment("val" if digest < self.val_fraction * 2**64 else "train", patient)
 

@@ -1,4 +1,4 @@
-"""Write a slice store shard by shard, so that a killed run can be taken up again."""
+"""Writer of a slice store, shard by shard, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SliceStoreWriter:
         self._written = 0
 
     def __enter__(self) -> SliceStoreWriter:
-        """Create the folder, or take up what an earlier writer left.
+        """Create the folder, or continue what an earlier writer left.
 
         Raises:
             DataError: If the folder already holds a finished store, or one that was started with other settings.
@@ -129,7 +129,7 @@ class SliceStoreWriter:
         }
 
     def _check_settings(self) -> None:
-        """A continued store must not mix the splits or shards of two sets of settings."""
+        """Refuse to continue a store of other settings: its splits or shards would be of two kinds."""
         file = self.path / _STARTED_FILE
         settings = json.dumps(self._settings())
         if file.exists() and file.read_text() != settings:
