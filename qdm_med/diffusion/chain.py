@@ -1,4 +1,4 @@
-"""Chain as process and sampler know it, whichever it is."""
+"""Interface of a diffusion chain, as process and sampler use it, whichever schedule it follows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Chain(Protocol):
         ...
 
     def respaced(self, timesteps: Sequence[int]) -> Chain:
-        """The chain through a subset of the steps, ascending."""
+        """The chain through some of its steps, ascending."""
         ...
 
 
@@ -79,7 +79,7 @@ ChainConfig = ScheduleConfig | DdpmConfig
 
 
 def chain_of(config: ChainConfig) -> Chain:
-    """Work out the schedule that a configuration describes."""
+    """Build the schedule that a configuration describes."""
     if isinstance(config, DdpmConfig):
         return DdpmSchedule.from_config(config)
     return ResidualShiftSchedule.from_config(config)

@@ -36,7 +36,7 @@ class DdpmConfig:
     kind: ClassVar[str] = "ddpm"
 
     def __post_init__(self) -> None:
-        """Check the ranges in which the chain loses the image step by step."""
+        """Check the ranges within which the image is lost step by step."""
         if self.steps < 2:
             raise ConfigError(f"schedule steps must be at least 2, got {self.steps}")
         if not 0 < self.beta_first <= self.beta_last < 1:
@@ -45,7 +45,7 @@ class DdpmConfig:
 
 @dataclass(frozen=True)
 class DdpmSchedule:
-    """How much of the image is left after each step; a :class:`qdm_med.diffusion.chain.Chain`.
+    """Share of the image that is left after each step; a :class:`qdm_med.diffusion.chain.Chain`.
 
     Attributes:
         alpha_bar: ``(T,)`` float64, strictly decreasing in (0, 1): share of the variance that is the image's.
@@ -59,7 +59,7 @@ class DdpmSchedule:
 
     @classmethod
     def from_config(cls, config: DdpmConfig) -> DdpmSchedule:
-        """``a_t``, the product of ``1 - beta`` up to step t."""
+        """Compute ``a_t``, the product of ``1 - beta`` up to step t."""
         beta = np.linspace(config.beta_first**0.5, config.beta_last**0.5, config.steps) ** 2
         return cls(np.cumprod(1 - beta), tuple(range(config.steps)))
 
@@ -105,6 +105,6 @@ class DdpmSchedule:
         return np.zeros(len(self))
 
     def respaced(self, timesteps: Sequence[int]) -> DdpmSchedule:
-        """The chain through a subset of the steps, ascending."""
+        """The chain through some of its steps, ascending."""
         kept = kept_timesteps(timesteps, len(self))
         return replace(self, alpha_bar=self.alpha_bar[kept], timesteps=tuple(self.timesteps[index] for index in kept))

@@ -37,7 +37,7 @@ class SliceNoise:
     sample: int = 0
 
     def draw(self, number: int, channels: int, rows: slice, columns: slice) -> Tensor:
-        """Draw ``number`` of this slice on a part of its latent grid: always the same, however the grid is cut.
+        """Draw ``number`` of this slice on a part of its latent grid: the same values however the grid is cut.
 
         The noise comes in blocks of 64 x 64 latent pixels, each with a key of its own, so that a tile of a huge slice
         draws no more than it needs.

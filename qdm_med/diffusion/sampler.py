@@ -1,4 +1,21 @@
-"""The sampler: a pure loop; the network is only a callable."""
+"""The sampler: a pure loop; the network is only a callable.
+
+The mathematics of residual shifting on one screen, in the paper's letters (arXiv 2503.12015, section 3.1): z_0 is the
+latent of the high-resolution image, z_y that of the upsampled low-resolution one, eta_t the share of z_y - z_0 that is
+present at step t = 1 ... T, kappa the strength of the noise, M the mask of active leaves. "RS" counts the equations of
+ResShift (arXiv 2307.12348), to which the paper adds the mask::
+
+    schedule  sqrt(eta_t) = sqrt(eta_1) b0^beta_t, beta_t = ((t - 1) / (T - 1))^p (T - 1)         Eq. 3; RS 9, 10
+              alpha_t = eta_t - eta_{t-1}                                                         RS 1
+    forward   z_t = z_0 + eta_t (z_y - z_0) + [kappa sqrt(eta_t) M + 1e-7 (1 - M)] noise          Algorithm 1; RS 2
+    prior     z_T = z_y + [kappa sqrt(eta_T) M + 1e-7 (1 - M)] noise                              Algorithm 2; RS 3
+    network   z_0 = f(z_t / sqrt(eta_t kappa^2 + 1), t, z_y, low-resolution image)
+    back      z_{t-1} = (eta_{t-1} / eta_t) z_t + (alpha_t / eta_t) z_0                           Algorithm 2; RS 5, 7
+                        + [sigma_t M + 1e-7 (1 - M)] noise, which is left out at t = 1
+              sigma_t^2 = kappa^2 (eta_{t-1} / eta_t) alpha_t                                     RS 6
+
+Another chain (:mod:`qdm_med.diffusion.chain`) has other shares in the same places.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +36,7 @@ Noise = Callable[[int], Tensor]
 
 @torch.no_grad()
 def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: Chain, noise: Noise) -> Tensor:
-    """Walk from where the chain ends to a high-resolution latent (paper Algorithm 2).
-
-    Comments give residual shifting in the paper's letters; another chain has other shares.
+    """Walk from the end of the chain to a high-resolution latent (Algorithm 2).
 
     Args:
         denoise: The network.
@@ -40,6 +55,5 @@ def sample(denoise: Denoise, z_y: Tensor, mask: Tensor, schedule: Chain, noise: 
         z_0 = denoise(z / float(schedule.input_std[index]), schedule.timesteps[index])
         z = posterior_mean(schedule, z, z_0, index)  # (eta_{t-1} / eta_t) z_t + (alpha_t / eta_t) z_0
         if index > 0 and (std := posterior_std(schedule, index)):
-            # std^2 = kappa^2 (eta_{t-1} / eta_t) alpha_t; the last step, t = 1, adds none.
-            z = z + masked_noise(noise(step + 1), std, mask)
+            z = z + masked_noise(noise(step + 1), std, mask)  # [sigma_t M + 1e-7 (1 - M)] noise
     return z

@@ -1,4 +1,4 @@
-"""The residual-shifting schedule (arXiv 2307.12348; 2503.12015, section 3.1): how much of the residual is present at each step."""
+"""Schedule of residual shifting (arXiv 2307.12348; 2503.12015, section 3.1): share of the residual at each step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ScheduleConfig:
     kappa: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check the ranges in which the schedule increases."""
+        """Check the ranges within which the schedule increases."""
         if self.steps < 2:
             raise ConfigError(f"schedule steps must be at least 2, got {self.steps}")
         if not 0 < self.sqrt_eta_first < self.sqrt_eta_last <= 1:
@@ -64,10 +64,10 @@ class ResidualShiftSchedule:
 
     @classmethod
     def from_config(cls, config: ScheduleConfig) -> ResidualShiftSchedule:
-        """``sqrt(eta_t) = b0 ** beta_t * sqrt(eta_1)``, ``beta_t = ((t - 1) / (T - 1)) ** p * (T - 1)`` (QDM Eq. 3)."""
+        """Compute ``sqrt(eta_t) = b0^beta_t sqrt(eta_1)`` (QDM Eq. 3; ResShift Eq. 9, 10)."""
         last = config.steps - 1
         base = np.exp(np.log(config.sqrt_eta_last / config.sqrt_eta_first) / last)
-        beta = np.linspace(0, 1, config.steps) ** config.power * last
+        beta = np.linspace(0, 1, config.steps) ** config.power * last  # ((t - 1) / (T - 1))^p (T - 1)
         return cls(base**beta * config.sqrt_eta_first, config.kappa, tuple(range(config.steps)))
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class ResidualShiftSchedule:
 
     @property
     def alpha(self) -> NDArray[np.float64]:
-        """``(T,)`` what each step adds, ``eta_t - eta_{t-1}``."""
+        """``(T,)`` share that each step adds, ``eta_t - eta_{t-1}`` (ResShift Eq. 1)."""
         return self.eta - self.eta_prev
 
     @property
@@ -111,22 +111,22 @@ class ResidualShiftSchedule:
 
     @property
     def kept_share(self) -> NDArray[np.float64]:
-        """``(T,)`` factor of ``z_t`` in the mean of q(z_{t-1} | z_t, z_0), ``eta_{t-1} / eta_t``."""
+        """``(T,)`` factor of ``z_t`` in the mean of q(z_{t-1} | z_t, z_0), ``eta_{t-1} / eta_t`` (ResShift Eq. 5)."""
         return self.eta_prev / self.eta
 
     @property
     def new_share(self) -> NDArray[np.float64]:
-        """``(T,)`` factor of ``z_0`` in it, ``alpha_t / eta_t``."""
+        """``(T,)`` factor of ``z_0`` in the same mean, ``alpha_t / eta_t`` (ResShift Eq. 5)."""
         return self.alpha / self.eta
 
     @property
     def posterior_variance(self) -> NDArray[np.float64]:
-        """``(T,)`` variance of q(z_{t-1} | z_t, z_0), ``kappa^2 (eta_{t-1} / eta_t) alpha_t``; 0 at the first step."""
+        """``(T,)`` variance ``kappa^2 (eta_{t-1} / eta_t) alpha_t`` of q(z_{t-1} | z_t, z_0) (ResShift Eq. 6); 0 at t = 1."""
         return self.kappa**2 * self.eta_prev / self.eta * self.alpha
 
     @property
     def posterior_log_variance_clipped(self) -> NDArray[np.float64]:
-        """``(T,)`` its logarithm, the first clipped to the second, where it would be minus infinity."""
+        """``(T,)`` logarithm of the variance; the first, minus infinity, is replaced by the second."""
         variance = self.posterior_variance
         return np.log(np.append(variance[1:2] if len(self) > 1 else [1.0], variance[1:]))
 
@@ -136,7 +136,7 @@ class ResidualShiftSchedule:
         return np.exp(0.5 * self.posterior_log_variance_clipped)
 
     def respaced(self, timesteps: Sequence[int]) -> ResidualShiftSchedule:
-        """The chain through a subset of the steps, ascending."""
+        """The chain through some of its steps, ascending."""
         kept = kept_timesteps(timesteps, len(self))
         return replace(self, sqrt_eta=self.sqrt_eta[kept], timesteps=tuple(self.timesteps[index] for index in kept))
 
