@@ -36,6 +36,9 @@ def compare(
     sheet: Annotated[
         bool, typer.Option("--sheet", help="Draw all methods side by side, sheet.png in the folders of the benchmarks.")
     ] = False,
+    degradation: Annotated[
+        str, typer.Option(help="As for `eval`; clinical and scanner are what the networks are trained on, too.")
+    ] = "paper",
     fidelity: Annotated[bool, typer.Option(help="Measure fidelity too, into the folders of the benchmarks.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     lpips_backbone: Annotated[
@@ -56,7 +59,9 @@ def compare(
         methods=names(methods),
         image_models=tuple(image_model or ()),
         results=tuple(map(named_folder, results or ())),
+        degradation=degradation,
         fidelity=fidelity,
     )
     start = Start(data, out, device, True, lambda line: typer.echo(line, err=True), lpips_backbone)
-    typer.echo(scored(train_members(comparison, start, vae, minutes), start, options, sheets=sheet))
+    trained = train_members(comparison, start, vae, minutes, degradation=options.degradation)
+    typer.echo(scored(trained, start, options, sheets=sheet))

@@ -80,6 +80,12 @@ def evaluate(
     degrade_in: Annotated[
         str, typer.Option(help="Range in which slices are degraded: network (the model's) or window (the paper's).")
     ] = "network",
+    degradation: Annotated[
+        str,
+        typer.Option(
+            help="How slices are made coarse: paper (Med-SR4, Med-SR8), clinical or scanner (other benchmarks)."
+        ),
+    ] = "paper",
     macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates too, in a second run.")] = False,
     fidelity: Annotated[bool, typer.Option(help="Measure fidelity too.")] = True,
     samples: Annotated[
@@ -176,6 +182,7 @@ def evaluate(
         image_models=tuple(image_model or ()),
         results=tuple(map(named_folder, results or ())),
         degrade_in=degrade_in,
+        degradation=degradation,
         fidelity=fidelity,
         samples=samples,
         count_macs=macs,

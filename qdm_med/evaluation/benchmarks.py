@@ -12,6 +12,7 @@ from typing import get_args
 import torch
 
 from qdm_med.checkpoints.model import Checkpoint
+from qdm_med.data.degradation.degrade import DEGRADATIONS
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.cases import Case, make_case
@@ -63,6 +64,7 @@ class BenchmarkOptions:
         results: Names of other programs and the folders with what they made of the benchmark's inputs.
         degrade_in: ``"network"``: slices are degraded in the model's range; ``"window"``: in the paper's window, outside
             of which there is then neither truth nor input.
+        degradation: Name from :data:`~qdm_med.data.degradation.degrade.DEGRADATIONS`; only ``"paper"`` gives Med-SR4 and Med-SR8.
         fidelity: Whether fidelity is measured.
         samples: If not 0, the mean of so many samples is a method, with an uncertainty map.
         count_macs: Whether multiply-accumulates are counted.
@@ -81,6 +83,7 @@ class BenchmarkOptions:
     image_models: tuple[Path, ...] = ()
     results: tuple[tuple[str, Path], ...] = ()
     degrade_in: str = "network"
+    degradation: str = "paper"
     fidelity: bool = True
     samples: int = 0
     count_macs: bool = False
@@ -93,6 +96,8 @@ class BenchmarkOptions:
             raise ConfigError(f"every must be at least 1, got {self.every}")
         if self.degrade_in not in ("network", "window"):
             raise ConfigError(f"degrade_in must be network or window, got {self.degrade_in!r}")
+        if self.degradation not in DEGRADATIONS:
+            raise ConfigError(f"degradation {self.degradation!r} is unknown; known: {', '.join(DEGRADATIONS)}")
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise ConfigError(f"method {unknown[0]!r} is unknown; known: {', '.join(METHODS)}")
         known = get_args(ConsistencyName)
@@ -212,7 +217,8 @@ def benchmark_cases(
 ) -> Iterator[Case]:
     """Degraded slices of a store, for a model with this mapping."""
     degraded_in = options.degraded_in(intensity)
-    return (make_case(store, index, options.scale, options.seed, degraded_in) for index in indices)
+    degradation = DEGRADATIONS[options.degradation]
+    return (make_case(store, index, options.scale, options.seed, degraded_in, degradation) for index in indices)
 
 
 Elsewhere = Callable[[SliceStore, Checkpoint, BenchmarkOptions, Sequence[int]], Iterator[list[SliceScore]]]

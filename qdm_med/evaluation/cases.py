@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from qdm_med.data.degradation.degrade import BENCHMARK, DegradationParams
+from qdm_med.data.degradation.degrade import BENCHMARK, DegradationConfig, DegradationParams
 from qdm_med.data.pairs import SlicePair, degraded_pair, pair_of
 from qdm_med.data.store.slices import SliceRecord, SliceStore
 from qdm_med.errors import ConfigError, DataError
@@ -52,9 +52,16 @@ def low_checksum(low_res: Tensor) -> str:
     return hashlib.sha256(levels.tobytes()).hexdigest()
 
 
-def make_case(store: SliceStore, index: int, scale: int, seed: int, intensity: IntensityMap) -> Case:
-    """Degrade one slice of a store with the benchmark's distribution and its own key."""
-    return _case(store, degraded_pair(store, index, scale, BENCHMARK, seed, intensity=intensity), intensity)
+def make_case(
+    store: SliceStore,
+    index: int,
+    scale: int,
+    seed: int,
+    intensity: IntensityMap,
+    degradation: DegradationConfig = BENCHMARK,
+) -> Case:
+    """Degrade one slice of a store with the benchmark's distribution, unless another is given, and its own key."""
+    return _case(store, degraded_pair(store, index, scale, degradation, seed, intensity=intensity), intensity)
 
 
 def rebuild_case(store: SliceStore, entry: Mapping[str, Any], intensity: IntensityMap) -> Case:

@@ -13,7 +13,7 @@ import torch
 
 from qdm_med._version import __version__
 from qdm_med.checkpoints.model import Checkpoint, read_card
-from qdm_med.data.degradation.degrade import BENCHMARK
+from qdm_med.data.degradation.degrade import DEGRADATIONS
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.measures.perceptual import Lpips
@@ -58,7 +58,7 @@ def receipt(
         "slices": hashlib.sha256(",".join(map(str, selection.indices)).encode()).hexdigest(),
         "patients": selection.note,
         "intensity": to_mapping(options.degraded_in(checkpoint.card.intensity)),
-        "degradation": to_mapping(BENCHMARK),
+        "degradation": to_mapping(DEGRADATIONS[options.degradation]),
     }
 
 

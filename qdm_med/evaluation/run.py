@@ -272,15 +272,16 @@ def _programs(
 
 def _headline(rows: Sequence[SliceScore], options: BenchmarkOptions, note: str) -> str:
     patients, slices = len({row.patient for row in rows}), len({row.sha256 for row in rows})
+    how = "" if options.degradation == "paper" else f" as {options.degradation} slices are"
     return (
-        f"{options.benchmark}, {options.split} split: {slices} slices of {patients} patients ({note}); degraded in the "
+        f"{options.benchmark}, {options.split} split: {slices} slices of {patients} patients ({note}); degraded{how} in the "
         f"{options.degrade_in} range, seed {options.seed}"
     )
 
 
 def _tables(rows: Sequence[SliceScore], options: BenchmarkOptions, titles: dict[str, str]) -> tuple[Table, ...]:
     tables = result_tables(rows, titles)
-    if (published := published_table(options.benchmark)) is not None:
+    if options.degradation == "paper" and (published := published_table(options.benchmark)) is not None:
         tables.append(published)
     methods = {row.method for row in rows}
     if BASELINE in methods and len(methods) > 1:

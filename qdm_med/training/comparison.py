@@ -86,7 +86,9 @@ class Trained:
     facts: TrainingFacts
 
 
-def train_members(path: Path, start: Start, vae: Path, minutes: float | None = None) -> list[Trained]:
+def train_members(
+    path: Path, start: Start, vae: Path, minutes: float | None = None, *, degradation: str = "paper"
+) -> list[Trained]:
     """Train what a comparison names, each network in a folder of its own; finished ones are left as they are.
 
     Args:
@@ -94,6 +96,8 @@ def train_members(path: Path, start: Start, vae: Path, minutes: float | None = N
         start: Data, device, and the folder of all of it; killed runs go on.
         vae: Checkpoint with the autoencoder of all latent models.
         minutes: Takes the place of the comparison's.
+        degradation: Name from :data:`qdm_med.data.degradation.degrade.DEGRADATIONS`; all pairs are degraded so, but for
+            ``"paper"``, where each experiment says what shares its pairs have.
 
     Raises:
         QdmMedError: If a file, the data or a folder is invalid.
@@ -101,10 +105,19 @@ def train_members(path: Path, start: Start, vae: Path, minutes: float | None = N
     comparison = from_mapping(ComparisonConfig, read_yaml(path), where=str(path))
     if minutes is not None:
         comparison = replace(comparison, minutes=minutes)
-    experiments = [load_config(path.parent / member.config) for member in comparison.members]
+    experiments = [_on(degradation, load_config(path.parent / member.config)) for member in comparison.members]
     _require_own_names([experiment.name for experiment in experiments], str(path))
     pairs = zip(comparison.members, experiments, strict=True)
     return [_train(member, experiment, comparison.minutes, start, vae) for member, experiment in pairs]
+
+
+def _on(degradation: str, experiment: ExperimentConfig) -> ExperimentConfig:
+    """The experiment with all pairs degraded in one way."""
+    if degradation == "paper":
+        return experiment
+    shares = {"benchmark_share": 0.0, "scanner_share": 0.0, "clinical_share": 0.0} | {f"{degradation}_share": 1.0}
+    goals = {name: replace(getattr(experiment, name), **shares) for name in ("training", "image_training")}
+    return replace(experiment, **goals)
 
 
 def _require_own_names(names: Sequence[str], where: str) -> None:

@@ -141,6 +141,7 @@ def test_a_sheet_of_all_methods_is_written_and_shown_in_the_report(run_eval, giv
         (("--image-model", "absent.pth"), "absent.pth: no such weights"),
         (("--latent-model", "absent.safetensors"), "absent.safetensors: no such checkpoint"),
         (("--threshold", "3"), "threshold must lie in [0, 2]"),
+        (("--degradation", "worse"), "degradation 'worse' is unknown; known: paper, clinical, scanner"),
         (("--degrade-in", "space"), "degrade_in must be network or window"),
         (("--report", "."), "is a folder"),
         (("--sheet", "."), "is a folder; give the name of a file for --sheet"),

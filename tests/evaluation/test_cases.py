@@ -5,26 +5,33 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from qdm_med.data.degradation.degrade import BENCHMARK, CLINICAL, SCANNER, degrade
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.errors import DataError
-from qdm_med.evaluation.benchmarks import BenchmarkOptions
+from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_cases
 from qdm_med.evaluation.cases import make_case, manifest_cases, read_manifest, rebuild_case
 from qdm_med.evaluation.evaluate import evaluate
 from qdm_med.evaluation.methods.interpolation import Interpolation
 from qdm_med.evaluation.receipt import manifest
 from qdm_med.intensity import CompandedRange
+from qdm_med.keys import slice_degradation
 from qdm_med.resample import bicubic
 
 INTENSITY = CompandedRange()
 
 
-@pytest.fixture(scope="module", params=["network", "window"])
+@pytest.fixture(
+    scope="module", params=[("network", "paper"), ("window", "paper"), ("network", "clinical"), ("network", "scanner")]
+)
 def written(request, store):
     """Cases of a benchmark, and its manifest after a journey through JSON."""
-    options = BenchmarkOptions("med-sr4", degrade_in=request.param, methods=("bicubic",), seed=3)
-    cases = [make_case(store, index, 4, 3, options.degraded_in(INTENSITY)) for index in range(4)]
+    options = BenchmarkOptions(
+        "med-sr4", degrade_in=request.param[0], degradation=request.param[1], methods=("bicubic",), seed=3
+    )
+    cases = list(benchmark_cases(store, range(4), options, INTENSITY))
     rows = [
         row
         for rows in evaluate([Interpolation("bicubic", bicubic, INTENSITY)], cases, intensity=INTENSITY)
@@ -41,6 +48,16 @@ def test_a_manifest_gives_the_same_pixels(store, written):
         assert first.low_hu.tobytes() == second.low_hu.tobytes()
         assert first.reference_hu.tobytes() == second.reference_hu.tobytes()
         assert first.params == second.params
+
+
+@pytest.mark.parametrize(("name", "degradation"), [("paper", BENCHMARK), ("clinical", CLINICAL), ("scanner", SCANNER)])
+def test_slices_are_made_coarse_as_is_asked(store, name, degradation):
+    options = BenchmarkOptions("med-sr8", degradation=name, methods=("bicubic",), seed=3)
+    (case,) = benchmark_cases(store, [2], options, INTENSITY)
+    truth = torch.from_numpy(INTENSITY.to_unit(np.asarray(store.hu(2))))[None, None]
+    params = degradation.draw(8, slice_degradation(3, 8, store.records[2].sha256))
+    expected = INTENSITY.to_hu(degrade(truth, [params], intensity=INTENSITY)[0, 0].numpy())
+    np.testing.assert_array_equal(case.low_hu, expected)
 
 
 def test_slices_are_found_in_another_store_at_other_places(store, written, tmp_path):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
+from qdm_med.data.degradation.degrade import DEGRADATIONS
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.benchmarks import BenchmarkOptions
 from qdm_med.evaluation.run import export_benchmark
@@ -23,7 +24,7 @@ from qdm_med.training.image import ImageTrainingConfig
 from qdm_med.training.log import LOG_FILE
 from qdm_med.training.loop import CHECKPOINT_FILE, TRIAL_STEPS, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
-from qdm_med.training.runs import Start
+from qdm_med.training.runs import CONFIG_FILE, Start
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 pytest.importorskip("spandrel", reason="spandrel is an extra")
@@ -154,6 +155,20 @@ def test_results_of_a_program_stand_in_the_table_of_their_benchmark(store, vae, 
     assert "| x8 | theirs |" not in text
     with pytest.raises(ConfigError, match="holds none of med-sr4, med-sr8"):
         compare(trained, begin, replace(options, results=(("none", tmp_path),)))
+
+
+@pytest.mark.parametrize("degradation", ["clinical", "scanner"])
+def test_networks_are_trained_on_the_degradation_that_they_are_scored_with(store, vae, tmp_path, degradation):
+    begin = start(store, tmp_path / "out")
+    path = written(tmp_path, [("qdm", QDM), ("rrdb", IMAGE)])
+    trained = train_members(path, begin, vae, degradation=degradation)
+    for name, section in (("ours", "training"), ("image-x4", "image_training")):
+        pairs = getattr(load_config(tmp_path / "out" / name / CONFIG_FILE), section)
+        assert {pairs.degradation_at(place) for place in (0.0, 0.5, 0.999)} == {DEGRADATIONS[degradation]}
+    options = BenchmarkOptions("med-sr4", methods=("bicubic",), degradation=degradation, fidelity=False)
+    compare(trained, begin, options)
+    (line, *_) = (tmp_path / "out" / "med-sr8" / "cases.jsonl").read_text().splitlines()
+    assert json.loads(line)["degradation"]["kind"] == degradation
 
 
 def test_what_is_trained_is_not_trained_again(store, vae, tmp_path):

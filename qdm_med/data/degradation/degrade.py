@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -42,6 +43,10 @@ SCANNER = ScannerConfig()
 CLINICAL = ClinicalConfig()
 """What clinical series look like: a point spread of up to two pixels, coloured noise in HU."""
 
+DEGRADATIONS: Mapping[str, DegradationConfig] = MappingProxyType(
+    {"paper": BENCHMARK, "clinical": CLINICAL, "scanner": SCANNER}
+)
+"""How the slices of a benchmark may be made coarse; Med-SR4 and Med-SR8 are the paper's."""
 
 _APPLY: Mapping[str, Callable[[Tensor, Sequence[Any], IntensityMap], Tensor]] = {
     RealEsrganParams.kind: degrade_real_esrgan,

@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from qdm_med.data.store.slices import SliceStore
-from qdm_med.evaluation.benchmarks import BenchmarkOptions
-from qdm_med.evaluation.cases import make_case
+from qdm_med.evaluation.benchmarks import BenchmarkOptions, benchmark_cases
 from qdm_med.evaluation.evaluate import run_method
 from qdm_med.evaluation.measures.edge_response import EdgeResponse, edge_response
 from qdm_med.evaluation.measures.hallucination import Box
@@ -89,8 +88,7 @@ def picture_cases(
 ) -> list[PictureCase]:
     """Make the images again: every method gives the same pixels for the same slice."""
     cases = []
-    for index in choose_slices(store, indices):
-        case = make_case(store, index, options.scale, options.seed, options.degraded_in(intensity))
+    for case in benchmark_cases(store, choose_slices(store, indices), options, intensity):
         truth = Truth.of(case)
         pictures = [
             Picture(TRUTH, hu_png(truth.hu), edges=truth.edge_response, noise=truth.noise_power),
@@ -99,7 +97,7 @@ def picture_cases(
         for method in methods:
             restored, _ = run_method(method, case)
             pictures.append(_picture(method.name, restored, truth))
-        title = f"slice {index}, patient {case.record.patient[:8]}, {case.record.pixel_spacing_mm:.3g} mm"
+        title = f"slice {case.index}, patient {case.record.patient[:8]}, {case.record.pixel_spacing_mm:.3g} mm"
         cases.append(PictureCase(title, case.scale, truth.hu.shape, tuple(pictures)))
     return cases
 
