@@ -3,13 +3,16 @@
 ``goes on``: train both networks and an autoencoder with an adversary, this and the denoiser killed once and resumed,
 then fail in what rank 0 does alone.
 ``fails in a step``: rank 0 fails in the middle of a step.
+``waits in step 3``: train the denoiser from the state that is there; every process waits there for the file ``lost``.
 Each process writes down the active leaves of every share of the denoiser's batches that it computes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 from qdm_med import distributed
@@ -72,6 +75,20 @@ def survive(train, folder, step):
         train(folder, resume=True)
 
 
+def note_steps_and_wait(folder, step):
+    """Write down world and steps of each process, and wait until the test has killed one."""
+    make_batch = DenoiserTask.batch
+
+    def batch(self, now, share):
+        with (folder / f"steps-{os.getpid()}.jsonl").open("a") as notes:
+            notes.write(json.dumps([distributed.world_size(), now]) + "\n")
+        while now == step and not (folder / "lost").exists():
+            time.sleep(0.02)
+        return make_batch(self, now, share)
+
+    DenoiserTask.batch = batch
+
+
 def main(plan, store, vae, out):
     config = load_config(out / "config.yaml")
 
@@ -85,6 +102,10 @@ def main(plan, store, vae, out):
     if plan == "fails in a step":
         fail_in_rank_0_at(1)
         train(out / "failing")
+        return
+    if plan == "waits in step 3":
+        note_steps_and_wait(out, 3)
+        train(out / "denoiser", resume=True)
         return
     run_vae(config, Start(store, out / "vae", device="cpu"))
     survive(train_adversarial, out / "adversarial", 3)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -162,6 +167,82 @@ def test_no_process_waits_for_one_that_failed_in_a_step(store, alone, tmp_path):
     done = torchrun(PROGRAM, "fails in a step", store, alone / "vae" / CHECKPOINT_FILE, tmp_path)
     assert done.returncode == 1
     assert "qdm-med: the store is gone" in done.stderr
+
+
+AGENT = (
+    *("-m", "torch.distributed.run", "--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "2"),
+    *("--rdzv-backend", "c10d", "--rdzv-id", "elastic"),
+    # Seconds until a silent node counts as lost, and that a smaller group waits for others: 15 and 30 by default.
+    *("--rdzv-conf", "keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=2"),
+)
+
+
+ELASTIC = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+"""Else a node that joins a running group waits in vain for its address, which is told in the first round alone."""
+
+
+@pytest.fixture
+def start_node(store, alone, tmp_path):
+    """Start a torchrun agent as a node would; the first one holds the meeting point, without which a run ends."""
+    save_config(CONFIG, tmp_path / "config.yaml")
+    agents = []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def start_node():
+        plan = (PROGRAM, "waits in step 3", store, alone / "vae" / CHECKPOINT_FILE, tmp_path)
+        command = [sys.executable, *AGENT, "--rdzv-endpoint", f"127.0.0.1:{port}", *map(str, plan)]
+        with (tmp_path / f"node-{len(agents)}.log").open("w") as told:
+            agents.append(subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, env=ELASTIC))
+        return agents[-1]
+
+    yield start_node
+    for agent in agents:
+        kill_node(agent)
+
+
+def kill_node(agent):
+    """End the agent and its processes at once, as a power cut would."""
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == agent.pid:
+                children.append(int(stat.parent.name))
+    agent.kill()
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    agent.wait()
+
+
+def noted(folder):
+    """World and steps of every process so far."""
+    files = sorted(folder.glob("steps-*.jsonl"))
+    return [[tuple(json.loads(line)) for line in file.read_text().split("\n")[:-1]] for file in files]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes of a node are found in /proc")
+def test_nodes_that_join_and_are_killed_change_nothing_but_rounding(start_node, alone, tmp_path):
+    deadline = time.monotonic() + 300
+
+    def wait_for_processes_in_step(step, world, count):
+        while sum(steps[-1:] == [(world, step)] for steps in noted(tmp_path)) < count:
+            assert time.monotonic() < deadline, (tmp_path / "node-0.log").read_text()
+            time.sleep(0.05)
+
+    first = start_node()
+    wait_for_processes_in_step(3, world=1, count=1)
+    second = start_node()
+    wait_for_processes_in_step(3, world=2, count=2)
+    kill_node(second)
+    (tmp_path / "lost").touch()
+    assert first.wait(timeout=120) == 0, (tmp_path / "node-0.log").read_text()
+    # Alone, then as two and again alone from the last state, which is of step 2.
+    spans = sorted((steps[0], steps[-1]) for steps in noted(tmp_path))
+    assert spans == [((1, 0), (1, 3)), ((1, 2), (1, 5)), ((2, 2), (2, 3)), ((2, 2), (2, 3))]
+    assert_same_run(tmp_path / "denoiser", alone / "denoiser")
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
