@@ -45,7 +45,7 @@ _MODE_OF: Mapping[str, ModeName] = MappingProxyType({"faithful": "faithful", "de
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is run.
+    """Options of a benchmark: its name, slices and methods.
 
     Attributes:
         benchmark: ``"med-sr4"`` or ``"med-sr8"``.
@@ -89,7 +89,7 @@ class BenchmarkOptions:
     count_macs: bool = False
 
     def __post_init__(self) -> None:
-        """Reject what cannot be run."""
+        """Reject options that cannot be run."""
         if self.benchmark not in BENCHMARK_SCALES:
             raise ConfigError(f"benchmark {self.benchmark!r} is unknown; known: {', '.join(BENCHMARK_SCALES)}")
         if self.every < 1:
@@ -112,12 +112,12 @@ class BenchmarkOptions:
         return BENCHMARK_SCALES[self.benchmark]
 
     def degraded_in(self, intensity: IntensityMap) -> IntensityMap:
-        """The range in which slices are degraded, for a model with this mapping."""
+        """Range in which slices are degraded, for a model with this mapping."""
         return intensity if self.degrade_in == "network" else PAPER_WINDOW
 
 
 def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
-    """The methods of a run, each name once, but for those that are results of other programs.
+    """Methods of a run, each name once, except the recorded results of other programs.
 
     Raises:
         CheckpointError: If a checkpoint or network was not trained for the benchmark's scale, or has another autoencoder.
@@ -138,7 +138,7 @@ def benchmark_methods(checkpoint: Checkpoint, options: BenchmarkOptions, device:
 
 
 def _ensembles(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
-    """The mean of samples, where it is wanted."""
+    """Means of several samples, if they are asked for."""
     base = UpscaleOptions(scale=options.scale, seed=options.seed, quadtree=options.quadtree)
     return [
         sampled(checkpoint, replace(base, consistency=consistency), device, options.samples)
@@ -148,7 +148,7 @@ def _ensembles(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.
 
 
 def _latent_models(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
-    """Models on the checkpoint's autoencoder, at every number of steps."""
+    """Other models on the checkpoint's autoencoder, at every number of steps."""
     base = UpscaleOptions(scale=options.scale, seed=options.seed)
     ways = [
         replace(base, steps=number, consistency=consistency)
@@ -160,7 +160,7 @@ def _latent_models(checkpoint: Checkpoint, options: BenchmarkOptions, device: to
 
 
 def recorded_methods(cases: Sequence[Case], options: BenchmarkOptions) -> list[Method]:
-    """Results of other programs, as they are and as consistent as is asked.
+    """Recorded results of other programs, as they are and made as consistent as is asked.
 
     Args:
         cases: All cases of the run.
@@ -178,7 +178,7 @@ def _agreeing(method: Method, consistency: ConsistencyName) -> Method:
 
 
 def _image_models(checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
-    """Networks for images, as they answer and as consistent as is asked."""
+    """Networks for images, as they answer and made as consistent as is asked."""
     models = [
         load_image_model(path, options.scale, checkpoint.card.intensity, device, counted=options.count_macs)
         for path in options.image_models
@@ -187,7 +187,7 @@ def _image_models(checkpoint: Checkpoint, options: BenchmarkOptions, device: tor
 
 
 def _qdm_variants(name: str, checkpoint: Checkpoint, options: BenchmarkOptions, device: torch.device) -> list[Method]:
-    """The checkpoint, or a variant of it, at every combination of steps and thresholds; modes are what they are."""
+    """The checkpoint or a variant of it, at every combination of steps and thresholds; a mode brings its own."""
     thresholds: Sequence[float | None] = options.thresholds or (None,)
     steps: Sequence[int | None] = options.steps or (None,)
     found: list[Method] = []

@@ -65,7 +65,7 @@ def make_case(
 
 
 def rebuild_case(store: SliceStore, entry: Mapping[str, Any], intensity: IntensityMap) -> Case:
-    """Make a case again from what a manifest or ``cases.jsonl`` says about it, bit for bit.
+    """Make a case again, bit for bit, from its record in a manifest or in ``cases.jsonl``.
 
     Args:
         store: A store that holds the slice, at any place.

@@ -1,4 +1,4 @@
-"""Columns of a benchmark and their meaning: one table, and a column that is not in it does not exist.
+"""Columns of a benchmark in one table, with their meaning; no other column exists.
 
 To add a metric, compute it in :mod:`qdm_med.evaluation.scoring` and describe it here; a test holds that what is scored and
 what is described are the same.
@@ -38,7 +38,7 @@ class Limit:
     meaning: str
 
     def broken_by(self, value: float) -> bool:
-        """Whether a value raises the alarm; what could not be measured does not."""
+        """Whether a value raises the alarm; one that could not be measured does not."""
         return math.isfinite(value) and not self.low <= value <= self.high
 
 
@@ -65,7 +65,7 @@ class Column:
     in_tables: bool = True
 
     def show(self, value: float) -> str:
-        """Print a value."""
+        """Format a value."""
         return f"{value:.{self.digits}f}"
 
 
@@ -76,7 +76,7 @@ _ALARMING_TISSUES = ("lung", "fat", "soft_tissue", "bone")
 
 
 def _similarity(group: Group, prefix: str, where: str) -> Iterator[Column]:
-    """PSNR, SSIM and their kin in one range."""
+    """Columns of PSNR, SSIM and their kin in one range."""
     for suffix, part in (("", "of the slice"), ("_body", "within the body")):
         yield Column(f"{prefix}psnr{suffix}_db", group, "high", 2, f"peak signal-to-noise ratio {part}, {where}")
         yield Column(f"{prefix}ssim{suffix}", group, "high", 4, f"structural similarity {part}, {where}")
@@ -89,7 +89,7 @@ def _similarity(group: Group, prefix: str, where: str) -> Iterator[Column]:
 
 
 def _errors_by_tissue() -> Iterator[Column]:
-    """Errors of the slice, of the body and of every tissue class; biases; mean HU of the truth."""
+    """Columns of errors of slice, body and every tissue class, biases, and mean HU of the truth."""
     for prefix, part in (("", "the slice"), ("body_", "the body"), *((f"{t.name}_", _plain(t.name)) for t in TISSUES)):
         yield Column(f"{prefix}mae_hu", "hu", "low", 2, f"mean absolute error of {part} in HU")
         yield Column(f"{prefix}rmse_hu", "hu", "low", 2, f"root mean square error of {part} in HU")

@@ -66,7 +66,7 @@ def evaluate(
 
 
 def run_method(method: Method, case: Case) -> tuple[Restored, float]:
-    """One method on one case, with its wall time in seconds.
+    """Run one method on one case and time it, in seconds of wall time.
 
     Raises:
         DataError: If it returns an image of another size or one that is not finite.

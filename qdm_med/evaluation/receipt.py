@@ -38,7 +38,7 @@ def receipt(
     methods: Sequence[Method],
     perceptual: Lpips | None,
 ) -> dict[str, Any]:
-    """What makes rows of two runs comparable, in JSON types."""
+    """Record everything that makes rows of two runs comparable, in JSON types."""
     programs = {method.name: method.sha256 for method in methods if isinstance(method, Recorded)}
     weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in options.image_models]
     return {
@@ -63,7 +63,7 @@ def receipt(
 
 
 def save_results(out: Path, rows: Sequence[SliceScore], options: BenchmarkOptions, intensity: IntensityMap) -> None:
-    """Write what the cases add up to (``summary.json``) and how to make the benchmark again (``benchmark.json``)."""
+    """Write the sums over the cases (``summary.json``) and the record to make the benchmark again (``benchmark.json``)."""
     paired = differences(rows, BASELINE) if any(row.method == BASELINE for row in rows) else []
     summary = {
         "methods": [asdict(one) for one in summarise(rows)],
@@ -77,7 +77,7 @@ def save_results(out: Path, rows: Sequence[SliceScore], options: BenchmarkOption
 
 
 def manifest(rows: Sequence[SliceScore], options: BenchmarkOptions, intensity: IntensityMap) -> dict[str, Any]:
-    """Every case of a benchmark with what it was made by; :func:`qdm_med.evaluation.cases.manifest_cases` reads it."""
+    """List every case of a benchmark with its parameters; :func:`qdm_med.evaluation.cases.manifest_cases` reads it."""
     cases = {
         row.sha256: {
             "sha256": row.sha256,

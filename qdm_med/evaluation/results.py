@@ -1,4 +1,4 @@
-"""Rows of a benchmark and the folder that keeps them: appended slice by slice, taken up again after a kill."""
+"""Rows of a benchmark, and the folder that keeps them: appended slice by slice, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CASES_FILE = "cases.jsonl"
 
 @dataclass(frozen=True)
 class SliceScore:
-    """One method on one slice.
+    """Scores of one method on one slice.
 
     Attributes:
         method: Name of the method.
@@ -45,7 +45,7 @@ class SliceScore:
 
 
 class ResultsFolder:
-    """A folder with a receipt and the cases that are done.
+    """Folder with the receipt and the finished cases.
 
     The receipt says what makes rows comparable (options, model, data, versions). A folder begun with another receipt is
     refused: half of its rows would mean something else.

@@ -51,7 +51,7 @@ from qdm_med.intensity import IntensityMap
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a run found.
+    """Result of a run.
 
     Attributes:
         headline: What was run, in a line.
@@ -72,7 +72,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a run writes beside the tables that it returns.
+    """Files that a run writes beside the tables that it returns.
 
     Attributes:
         out: Folder for receipt, cases, summary and manifest; a killed run resumes.
@@ -106,7 +106,7 @@ def evaluate_checkpoint(
     outputs: Outputs = Outputs(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Run a benchmark and write what was asked for.
+    """Run a benchmark and write the files that were asked for.
 
     Args:
         data: Slice store or tree of CT files.
@@ -222,7 +222,7 @@ def export_again(
     out: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Write the inputs that an earlier run listed, the same pixels, whatever model and selection it was of.
+    """Write the inputs that an earlier run listed: the same pixels, whatever its model and selection were.
 
     Args:
         data: Slice store or tree of CT files that holds the slices.
@@ -259,7 +259,7 @@ def _programs(
     options: BenchmarkOptions,
     methods: Sequence[Method],
 ) -> list[Method]:
-    """Results of other programs, if there are any; each under a name of its own."""
+    """Read the results of other programs, if there are any, each under a name of its own."""
     if not options.results:
         return []
     cases = list(benchmark_cases(store, selection.indices, options, checkpoint.card.intensity))

@@ -33,7 +33,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Truth:
-    """A case's true slice with what is measured on it once, for all methods.
+    """A case's true slice with everything that is measured on it once, for all methods.
 
     Attributes:
         case: The case.
@@ -45,7 +45,7 @@ class Truth:
 
     @classmethod
     def of(cls, case: Case) -> Truth:
-        """The truth of a case.
+        """Prepare the truth of a case.
 
         Raises:
             DataError: If the case has none.
@@ -58,52 +58,52 @@ class Truth:
 
     @cached_property
     def body(self) -> BoolArray:
-        """The patient."""
+        """Mask of the patient."""
         return body_mask(self.hu)
 
     @cached_property
     def edges(self) -> EdgeSet:
-        """Edges that sharpness is read from."""
+        """Edges for the measures of sharpness."""
         return find_edges(self.hu)
 
     @cached_property
     def regions(self) -> list[tuple[slice, slice]]:
-        """Uniform regions that noise is read from."""
+        """Uniform regions for the measures of noise."""
         return uniform_regions(self.hu)
 
     @cached_property
     def edge_response(self) -> EdgeResponse | None:
-        """The truth's own."""
+        """Edge response of the truth itself."""
         return edge_response(self.hu, self.edges)
 
     @cached_property
     def noise_power(self) -> NoisePower | None:
-        """The truth's own."""
+        """Noise power of the truth itself."""
         return noise_power(self.hu, self.regions)
 
     @cached_property
     def consistency(self) -> Consistency:
-        """The truth's own residual: the noise of the low-resolution slice."""
+        """Residual of the truth itself: the noise of the low-resolution slice."""
         return self.consistency_of(self.hu)
 
     @cached_property
     def interpolated(self) -> FloatArray:
-        """The case's low-resolution slice, interpolated: what a method can tell that invents nothing."""
+        """The low-resolution slice, interpolated: the detail that a method can show without inventing any."""
         return Interpolation("bicubic", bicubic, self.case.intensity).restore(self.case.low_hu, self.case.scale).hu
 
     def consistency_of(self, hu: FloatArray) -> Consistency:
-        """Residual of an image of the case."""
+        """Residual of an image of the case against its low-resolution slice."""
         return data_consistency(hu, self.case.low_hu, self.case.params, self.case.intensity)
 
     def hallucinations_in(self, hu: FloatArray) -> Hallucinations:
-        """Patches of an image of the case that show something else."""
+        """Patches of an image of the case that show something else than the truth."""
         return find_hallucinations(hu, self.hu, self.interpolated, self.case.scale)
 
 
 def score_slice(
     hu: FloatArray, truth: Truth, intensity: IntensityMap, *, perceptual: Lpips | None = None, fidelity: bool = True
 ) -> dict[str, float]:
-    """All columns of one slice.
+    """Score all columns of one slice.
 
     Args:
         hu: ``(rows, columns)`` HU of the method, finite.
@@ -131,7 +131,7 @@ def score_slice(
 
 
 def fidelity_scores(hu: FloatArray, truth: Truth) -> dict[str, float]:
-    """How faithful the slice is; arguments as for :func:`score_slice`."""
+    """Score how faithful a slice is; arguments as for :func:`score_slice`."""
     means = {tissue.name: tissue_means(hu, truth.hu, tissue) for tissue in TISSUES}
     found = truth.hallucinations_in(hu)
     return {
@@ -152,7 +152,7 @@ def fidelity_scores(hu: FloatArray, truth: Truth) -> dict[str, float]:
 
 
 def calibration_scores(restored: Restored, truth: Truth) -> dict[str, float]:
-    """How right an uncertainty map is, within the body and where detail was generated; empty without a map."""
+    """Score an uncertainty map within the body and where detail was generated; empty without a map."""
     if restored.std_hu is None:
         return {}
     reach = reach_of_samples(restored.samples)

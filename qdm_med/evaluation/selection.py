@@ -1,4 +1,4 @@
-"""Select a benchmark's slices: from a prepared store, or a tree of CT files that is prepared on the fly."""
+"""Selection of a benchmark's slices: from a prepared store, or from a tree of CT files prepared on the fly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qdm_med.errors import DataError
 
 @dataclass(frozen=True)
 class WholeTree:
-    """A split rule that puts every patient of a tree into one split: nothing of it is trained on."""
+    """A split rule that puts every patient of a tree into one split; none of them is trained on."""
 
     split: str
 
@@ -71,7 +71,7 @@ def store_sha256(store: SliceStore) -> str:
 
 @dataclass(frozen=True)
 class Selection:
-    """Slices of a benchmark, none of a patient that a model was trained on, as far as anyone can know.
+    """Slices of a benchmark, none of a patient of the model's training, as far as that can be known.
 
     Attributes:
         indices: Numbers of the slices in their store.
@@ -83,7 +83,7 @@ class Selection:
 
 
 class TrainedModel(Protocol):
-    """The part of a card that tells what its model was trained on."""
+    """The part of a card that tells about a model's training."""
 
     @property
     def name(self) -> str:
@@ -97,7 +97,7 @@ class TrainedModel(Protocol):
 
 
 def select_slices(store: SliceStore, split: str, every: int, *models: TrainedModel) -> Selection:
-    """Choose every n-th slice of a split, without patients of any model's training.
+    """Choose every n-th slice of a split, without the patients of any model's training.
 
     A card may list the patients of its training (``training.patient_keys``); else it names its store by checksum.
 
@@ -128,7 +128,7 @@ def _without_patients(
 
 
 def _word_of_store(store: SliceStore, split: str, model: TrainedModel) -> str:
-    """What is known of a model that lists no patients: whether it was trained on another split of this store."""
+    """Say what is known of a model that lists no patients: whether it was trained on another split of this store."""
     if model.training.get("store") != store_sha256(store):
         return f"{model.name} lists no patients and was trained on another store: make sure that it saw none of these"
     if split == "train":

@@ -1,4 +1,4 @@
-"""Mask of the patient in a slice: neither air around the patient, nor the table, nor padding."""
+"""Mask of the patient in a slice: without the air around, the table and padding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CROSS, _SQUARE = generate_binary_structure(2, 1), generate_binary_structure(2, 
 
 
 def anatomy_mask(hu: FloatArray, padding: BoolArray) -> BoolArray:
-    """Mark the patient, with one pixel of surroundings so that the skin belongs to it.
+    """Mark the patient and one pixel around, so that the skin belongs to it.
 
     Thin structures are opened away and only what hangs on the rest grows back; then everything is the patient that air
     cannot reach from the border: lungs and bowel gas are, and so is a lung that the border of a zoomed image cuts.
@@ -58,7 +58,7 @@ def _large_parts(mask: BoolArray) -> BoolArray:
 
 
 def _gas_at_the_border(hu: FloatArray, body: BoolArray) -> BoolArray:
-    """Regions that are no body but too dense for the air around a patient."""
+    """Mark regions that are no body but too dense for the air around a patient."""
     regions, count = label(~body)
     typical = median(hu, regions, np.arange(1, count + 1)) if count else []
     return np.concatenate([[False], np.asarray(typical) > OUTSIDE_HU])[regions] & bool(body.any())

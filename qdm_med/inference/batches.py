@@ -1,4 +1,4 @@
-"""Batches of equal work, not of equal number: the one place where slices and tiles are cut into them."""
+"""Batches of equal work instead of equal number; slices and tiles are cut into them here alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 def in_batches(items: Iterable[Item], work: Callable[[Item], int], budget: int) -> Iterator[list[Item]]:
-    """Close a batch as soon as its work reaches the budget.
+    """Cut items into batches, each closed as soon as its work reaches the budget.
 
     >>> list(in_batches([3, 1, 5, 2, 2], work=lambda item: item, budget=4))
     [[3, 1], [5], [2, 2]]

@@ -1,4 +1,4 @@
-"""Agreement with the source: what a super-resolved slice says on the average is what the scanner measured."""
+"""Agreement with the source: the local mean of a super-resolved slice is what the scanner measured."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOISE_BAND = 2.0
 
 
 def keep_local_mean(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
-    """Add a smooth correction after which the mean HU of every neighbourhood is the source's.
+    """Add a smooth correction, after which the mean HU of every neighbourhood is the source's.
 
     The difference between the source and the block means is smoothed before it is added back: a drift of the network in
     HU is undone, while the source's pixel noise, which the network took out, is not put back.
@@ -57,7 +57,7 @@ def keep_local_mean(fine: FloatArray, source: FloatArray, scale: int) -> FloatAr
 
 
 def limit_overshoot(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
-    """Keep every pixel within what its neighbourhood in the source makes plausible.
+    """Keep every pixel within the range that its neighbourhood in the source makes plausible.
 
     Sharpening overshoots: where a network unit is worth thousands of HU (bone), a small overshoot would become metal.
     A pixel may leave the range of its neighbourhood by that range's own width, and the slice's range by 250 HU.
@@ -79,7 +79,7 @@ def _plausible(source: FloatArray, scale: int) -> Bounds:
 
 
 def _extremes(source: FloatArray, *, spared: FloatArray | float = 0.0) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest HU around each source pixel; the range may be left by its width, or by less as far as ``spared``."""
+    """Lowest and highest HU allowed around each source pixel: the local range, widened by its width or, as far as ``spared``, less."""
     lowest, highest = neighbourhood_bounds(source)
     beyond = (highest - lowest) * (1 - spared)
     return np.maximum(lowest - beyond, source.min() - OVERSHOOT_HU), np.minimum(
@@ -93,7 +93,7 @@ def _within(fine: FloatArray, bounds: Bounds, scale: int) -> FloatArray:
 
 
 def agree_with_source(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
-    """Bound a super-resolved slice by its source and keep the source's local mean; arguments as for the two parts.
+    """Bound a super-resolved slice by its source and keep the source's local mean; arguments as for the two steps.
 
     The bounds come first, so that the mean counts what they cut off, and again last, so that they hold.
     """
@@ -102,7 +102,7 @@ def agree_with_source(fine: FloatArray, source: FloatArray, scale: int) -> Float
 
 
 def agree_through_spread(fine: FloatArray, source: FloatArray, scale: int, fwhm: float | None = None) -> FloatArray:
-    """Put back what the source says, seen through its point spread; noise is no reason for overshoot, nor to grow.
+    """Put back what the source shows through its point spread; noise justifies no overshoot and must not grow.
 
     Where a neighbourhood of the source holds no edge, its HU may not be left (a dark pixel of noise must not become a hole),
     and deviations are no larger than interpolation's (:mod:`qdm_med.inference.noise_guard`).
@@ -121,7 +121,7 @@ def agree_through_spread(fine: FloatArray, source: FloatArray, scale: int, fwhm:
 
 
 def _between_pixels(bound: FloatArray, scale: int) -> FloatArray:
-    """A bound of source pixels on the fine grid, linear between their centres."""
+    """Interpolate a bound of source pixels onto the fine grid, linearly between their centres."""
     image = torch.from_numpy(np.asarray(bound, np.float32))[None, None]
     fine: FloatArray = F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)[0, 0].numpy()
     return fine
@@ -130,7 +130,7 @@ def _between_pixels(bound: FloatArray, scale: int) -> FloatArray:
 def hard_consistency(
     fine: FloatArray, source: FloatArray, scale: int, *, hu_range: tuple[float, float] = (HU_MIN, HU_MAX)
 ) -> FloatArray:
-    """Change a super-resolved slice so that the area mean of each block is the source's pixel.
+    """Change a super-resolved slice so that the area mean of each block is exactly the source's pixel.
 
     Smooth back-projections (Irani and Peleg, CVGIP 53, 1991) take most of the difference away without showing the blocks;
     what is left is the nearest image, block by block, with the right mean and all HU in range. Rounding to stored units
@@ -161,7 +161,7 @@ def soft_consistency(
     noise: float | None = None,
     hu_range: tuple[float, float] = (HU_MIN, HU_MAX),
 ) -> FloatArray:
-    """The same, but a mean that differs from the source by no more than the source's noise may stay.
+    """Change a super-resolved slice likewise, but leave a mean that differs by no more than the source's noise.
 
     Args:
         fine: As for :func:`hard_consistency`.
@@ -181,7 +181,7 @@ def soft_consistency(
 def _with_block_means(
     image: NDArray[np.float64], target: NDArray[np.float64], scale: int, hu_range: tuple[float, float]
 ) -> FloatArray:
-    """The nearest image with these block means and all HU in range: each block shifted by a constant, then clipped.
+    """Nearest image with these block means and all HU in range: each block is shifted by a constant, then clipped.
 
     The mean of a clipped block grows with its shift, so that the shift is found by bisection.
     """
@@ -203,7 +203,7 @@ def _with_block_means(
 def back_projected(
     fine: FloatArray, source: FloatArray, scale: int, how: str, *, fwhm: float | None = None
 ) -> FloatArray:
-    """Make a super-resolved slice agree with its source as far as is asked.
+    """Make a super-resolved slice agree with its source, as strictly as is asked.
 
     Args:
         fine: ``(scale rows, scale columns)`` super-resolved HU.

@@ -1,4 +1,4 @@
-"""Finish a slice in HU from its super-resolved tiles: fused, set into the interpolated source, and true to it."""
+"""Last steps of a slice, in HU: its tiles are fused, set into the interpolated source, and made true to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qdm_med.volume import FloatArray
 
 @dataclass(frozen=True)
 class SliceFinisher:
-    """What is done with the networks' answers.
+    """Last steps of a slice, from the networks' answers to HU.
 
     Attributes:
         intensity: HU to [-1, 1].
@@ -37,7 +37,7 @@ class SliceFinisher:
     fusion: FusionName = "gaussian"
 
     def finish(self, plan: SlicePlan, fine: Mapping[Tile, Tensor]) -> FloatArray:
-        """``(scale rows, scale columns)`` float32 HU of a slice.
+        """Make ``(scale rows, scale columns)`` float32 HU of a slice.
 
         Args:
             plan: What the slice asked for.
@@ -53,7 +53,7 @@ class SliceFinisher:
         return hu
 
     def _fuse(self, plan: SlicePlan, fine: Mapping[Tile, Tensor]) -> Tensor:
-        """``(scale H, scale W)`` image: the interpolated source, and the fused tiles where there is something to add."""
+        """Set the fused tiles into the interpolated source, ``(scale H, scale W)``."""
         if fine and plan.is_one_tile:
             return fine[plan.tiles[0]][0]
         plain = interpolated(plan.image, self.scale)[0]
@@ -65,7 +65,7 @@ class SliceFinisher:
         return plain
 
     def _fuse_tiles(self, plan: SlicePlan, fine: Mapping[Tile, Tensor], plain: Tensor) -> Tensor:
-        """``(h, w)`` float64 of the box; tiles without an active leaf are taken from ``plain``."""
+        """Fuse the tiles of the box, ``(h, w)`` float64; tiles without an active leaf are taken from ``plain``."""
         profile = gaussian_profile if self.fusion == "gaussian" else partial(halo_profile, scale=self.scale)
         fusion = TileFusion((1, *((side.stop - side.start) * self.scale for side in plan.box)), profile)
         for tile in plan.tiles:
@@ -75,11 +75,11 @@ class SliceFinisher:
         return fusion.result()[0]
 
     def _on_output(self, region: Region) -> tuple[slice, slice]:
-        """A source region on the grid of the output."""
+        """Convert a region of the source to the grid of the output."""
         rows, columns = (slice(side.start * self.scale, side.stop * self.scale) for side in region)
         return rows, columns
 
 
 def interpolated(image: Tensor, scale: int) -> Tensor:
-    """``(1, H, W)`` in [-1, 1] -> ``(1, scale H, scale W)``: what stands where nothing is refined."""
+    """Interpolate ``(1, H, W)`` in [-1, 1] to ``(1, scale H, scale W)``: the image wherever nothing is refined."""
     return upsample(image[None], scale)[0].clamp(-1, 1)

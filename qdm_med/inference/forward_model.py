@@ -1,4 +1,4 @@
-"""Agreement through the source's own point spread: what the slice would have looked like to the scanner, against what it saw.
+"""Agreement through the source's point spread: the slice as the scanner would have seen it, against what it saw.
 
 A scanner's pixel is no box: its point spread reaches one to two pixels. To ask that the mean of each block of a
 super-resolved slice be the source's pixel would undo the deblurring. Here the slice is blurred by the source's point
@@ -32,7 +32,7 @@ FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
 def resampled(fine: FloatArray, scale: int, fwhm: float) -> FloatArray:
-    """What a scanner of a Gaussian point spread would have seen of a slice.
+    """Scan a slice with a Gaussian point spread.
 
     Args:
         fine: ``(scale rows, scale columns)`` HU.
@@ -71,7 +71,7 @@ def best_fwhm(fine: FloatArray, source: FloatArray, scale: int) -> float:
 
 
 def return_to_source(fine: FloatArray, source: FloatArray, scale: int, fwhm: float | None = None) -> FloatArray:
-    """Put back most of what the source says and the slice, seen through the source's point spread, does not.
+    """Put back most of what the source shows and the slice, seen through the source's point spread, does not.
 
     Args:
         fine: ``(scale rows, scale columns)`` super-resolved HU.

@@ -1,4 +1,4 @@
-"""Weighted fusion of overlapping tiles in float64: by Gaussians, as in the paper (section 4.4), or by a short fade."""
+"""Weighted fusion of overlapping tiles in float64: by the paper's Gaussians (section 4.4), or by a short fade."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEXT_TO_NOTHING = 1e-9
 
 
 def halo_profile(length: int, *, scale: int) -> Tensor:
-    """Weights along one side of a tile, ``(length,)`` float64: 1, and next to nothing on the halo, with a fade between.
+    """Weights along one side of a tile, ``(length,)`` float64: 1, next to nothing on the halo, and a fade between.
 
     Two tiles that share :data:`~qdm_med.inference.tiling.OVERLAP` source pixels fade into one another in the middle of them.
     At the border of the slice no other tile has a say, and the fade is without effect: weights are relative.
@@ -48,7 +48,7 @@ def halo_profile(length: int, *, scale: int) -> Tensor:
 
 
 class TileFusion:
-    """Average overlapping tiles, each with weights of its own.
+    """Weighted average of overlapping tiles.
 
     Args:
         shape: ``(C, H, W)`` of the fused image.

@@ -1,4 +1,4 @@
-"""Memory that a run will take, and the largest tile that a limit allows.
+"""Memory that a run will take, and the largest tiles that fit into a limit.
 
 The figures are upper bounds fitted to measured peaks on CPUs; a test holds them against the operating system's count.
 """
@@ -29,7 +29,7 @@ TILE_STEP = 16
 
 
 def activations(autoencoder: AutoencoderConfig, network: LatentNetworkConfig | None) -> int:
-    """Floats an output pixel of a tile, all layers that are alive at once.
+    """Floats an output pixel of a tile, over all layers that are in memory at once.
 
     The light layout works on half the side, without normalisation; the others on the whole side, with it. A token of 8
     x 8 output pixels needs 16 vectors of the hidden width, a latent pixel of 4 x 4 in a U-Net 16 of its finest level.
@@ -60,7 +60,7 @@ def peak_bytes(
 def tile_within(
     card: ModelCard, shape: tuple[int, int], tiling: AnyTiling, scale: int, limit: int, *, uncertainty: bool = False
 ) -> AnyTiling:
-    """The largest tiles, up to the given ones, with which a run stays below ``limit`` bytes.
+    """Find the largest tiles, up to the given ones, with which a run stays below ``limit`` bytes.
 
     Raises:
         ConfigError: If even the smallest tiles need more.

@@ -1,4 +1,4 @@
-"""Names that options know, stated once and without torch, so that a command can offer them before anything heavy is loaded."""
+"""Names that options know, stated once and without torch, so that commands can offer them at once."""
 
 from __future__ import annotations
 

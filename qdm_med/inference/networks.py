@@ -27,7 +27,7 @@ FineTiles = dict[Tile, Tensor]
 
 
 class _Asked(NamedTuple):
-    """A tile that the networks are asked for: the number of its slice among those computed together, and its noise."""
+    """A tile for the networks: the number of its slice among those computed together, and its noise."""
 
     slice_number: int
     tile: Tile
@@ -82,7 +82,7 @@ class TileNetworks:
         return fine
 
     def _mean(self, batch: Sequence[_Asked], samples: Sequence[int]) -> Tensor:
-        """Super-resolve tiles of one size together, ``(B, 1, h, w)``: the mean of the samples of these numbers."""
+        """Super-resolve tiles of one size together, ``(B, 1, h, w)``: the mean of the samples with these numbers."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
             fine = super_resolve(
                 self._autoencoder,
@@ -98,7 +98,7 @@ class TileNetworks:
         return fine[..., : rows * self._scale, : columns * self._scale].cpu()
 
     def _noise(self, batch: Sequence[_Asked], sample: int) -> Noise:
-        """Draws of one sample of some tiles."""
+        """Draw the noise of one sample of some tiles."""
         draws = [
             slice_draws(
                 replace(asked.noise, sample=asked.noise.sample + sample),

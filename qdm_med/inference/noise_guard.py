@@ -1,4 +1,4 @@
-"""No more noise than interpolation shows, wherever the source shows nothing but noise.
+"""Guard against amplified noise: wherever the source shows nothing but noise, no more of it than interpolation shows.
 
 A network that sharpens may promote noise. Where a neighbourhood of the source holds no edge, the deviations of the
 super-resolved slice from its local mean are made no larger than those of the interpolated source; what the network made
@@ -38,7 +38,7 @@ def neighbourhood_bounds(source: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def faintness(source: FloatArray) -> FloatArray:
-    """How far each source pixel's neighbourhood is without an edge: 1 up to the lower range, 0 from the upper one."""
+    """Degree to which each source pixel's neighbourhood lacks an edge: 1 up to the lower range, 0 from the upper one."""
     lowest, highest = neighbourhood_bounds(source)
     none, full = FAINT_HU
     faint: FloatArray = np.asarray(1 - np.clip((highest - lowest - none) / (full - none), 0, 1), dtype=np.float32)
@@ -46,7 +46,7 @@ def faintness(source: FloatArray) -> FloatArray:
 
 
 def limit_noise(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
-    """Make deviations in faint neighbourhoods no larger than interpolation's.
+    """Shrink deviations in faint neighbourhoods to the size of interpolation's.
 
     Args:
         fine: ``(scale rows, scale columns)`` super-resolved HU.
@@ -67,7 +67,7 @@ def limit_noise(fine: FloatArray, source: FloatArray, scale: int) -> FloatArray:
 
 
 def _local(fine: FloatArray, scale: int, weight: FloatArray) -> tuple[FloatArray, NDArray[np.float32]]:
-    """Weighted mean and standard deviation of every neighbourhood, on the source's grid; anything where no pixel counts."""
+    """Mean and standard deviation of every neighbourhood, on the source's grid."""
     centred = fine - np.float32(fine.mean())  # squares of HU far from zero would lose their digits
     counted = _neighbourhood(weight) + LEAST_WEIGHT
     mean = _neighbourhood(weight * block_mean(centred, scale)) / counted

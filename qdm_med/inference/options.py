@@ -1,4 +1,4 @@
-"""Options of a run of a checkpoint, and modes that name useful combinations of them."""
+"""Options with which a checkpoint is run, and modes that name useful combinations of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qdm_med.uncertainty import SpreadCalibration, nearest_calibration
 
 
 class Mode(NamedTuple):
-    """A place on the curve between the smallest error and the most detail.
+    """A point between the smallest error and the most detail.
 
     A sample of what is likely has more error than the mean of many, and looks more like a CT slice: no setting is best
     in both (Blau and Michaeli, CVPR 2018).
@@ -37,7 +37,7 @@ class Mode(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """How the chain is run, all numbers known; attributes as of :class:`Mode`."""
+    """Numbers with which the chain is run; attributes as of :class:`Mode`."""
 
     steps: int
     samples: int
@@ -97,7 +97,7 @@ WITHOUT_EFFECT: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """How to run a checkpoint.
+    """Options with which a checkpoint is run.
 
     Attributes:
         scale: Magnification along rows and columns.
@@ -149,7 +149,7 @@ class UpscaleOptions:
     batch_leaves: int | None = None
 
     def __post_init__(self) -> None:
-        """Reject what no checkpoint can be run with."""
+        """Reject options with which no checkpoint can be run."""
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
         if self.batch_leaves is not None and self.batch_leaves < 0:
@@ -165,7 +165,7 @@ class UpscaleOptions:
                 raise ConfigError(f"{name} {given!r} is unknown; known: {', '.join(known)}")
 
     def settled_for(self, card: ModelCard) -> UpscaleOptions:
-        """These options with every default of mode and model filled in: what a run does, whoever asked for it.
+        """Fill in every default of mode and model: the options as a run uses them, whoever asked for it.
 
         Raises:
             CheckpointError: If the model was not trained for the scale.
@@ -196,11 +196,11 @@ class UpscaleOptions:
         return tuple((name, _written(value)) for name, value in values.items() if value is not None)
 
     def mode_for(self, card: ModelCard) -> ModeName:
-        """The mode that is asked of a model."""
+        """Mode for a model."""
         return self.mode or DEFAULT_MODE[card.purpose]
 
     def consistency_for(self, card: ModelCard) -> ConsistencyName:
-        """The agreement with the source that is asked of a model.
+        """Agreement with the source for a model.
 
         Raises:
             ConfigError: If a point spread is given that nothing asks for.
@@ -211,11 +211,11 @@ class UpscaleOptions:
         return consistency
 
     def fusion_for(self, card: ModelCard) -> FusionName:
-        """How the tiles of a model lie and are fused."""
+        """Layout and fusion of tiles for a model."""
         return self.fusion or DEFAULT_FUSION[card.purpose]
 
     def tiling_for(self, card: ModelCard) -> AnyTiling:
-        """The tiles that these options ask of a model.
+        """Tiles for a model.
 
         Raises:
             ConfigError: If the side of a tile is out of range.
@@ -227,7 +227,7 @@ class UpscaleOptions:
         return Tiling.of(max(2 * OVERLAP, trained) if self.tile is None else self.tile)
 
     def sampling_for(self, card: ModelCard) -> Sampling:
-        """Steps, samples and temperature that these options ask of a model.
+        """Steps, samples and temperature for a model.
 
         Raises:
             CheckpointError: If the model was not trained for the scale.
@@ -242,7 +242,7 @@ class UpscaleOptions:
         )
 
     def spread_calibration_for(self, card: ModelCard) -> SpreadCalibration | None:
-        """The model's calibration of its samples' spread, if these options ask for what it was measured with.
+        """The model's calibration of its samples' spread, if it was measured with the same options.
 
         That is, steps, temperature and consistency, and the nearest number of samples; the quadtree matters little to it.
 
@@ -255,7 +255,7 @@ class UpscaleOptions:
         return nearest_calibration(card.uncertainty, self.scale, steps, samples)
 
     def quadtree_for(self, card: ModelCard) -> Quadtree:
-        """The quadtree that these options ask of a model.
+        """Quadtree for a model.
 
         Raises:
             ConfigError: If a number is out of range, a noise factor is given to the paper's quadtree, or leaves are to be
@@ -284,7 +284,7 @@ class UpscaleOptions:
 
 
 def _written(value: object) -> str:
-    """A value in its shortest form from which it can be read again, so that values that differ differ here.
+    """Write a value in the shortest form that is read back as the same value.
 
     >>> _written(1.0), _written(0.15), _written(0.1 + 0.2), _written("local")
     ('1', '0.15', '0.30000000000000004', 'local')

@@ -1,4 +1,4 @@
-"""Padding is not anatomy: it is filled before the network and put back by the writer.
+"""Padding, which is no anatomy: it is filled before the networks and put back by the writer.
 
 And pixels beyond the border of a slice do not exist: where the networks need some, the slice is reflected.
 """
@@ -56,7 +56,7 @@ def in_whole_windows(image: Tensor, side: int) -> Tensor:
 
 
 def _reflected(length: int, more: int) -> NDArray[np.int64]:
-    """Indices of ``length`` pixels and of ``more`` behind them, reflected about the last as often as is needed.
+    """Indices of ``length`` pixels and of ``more`` behind them, reflected about the last as often as needed.
 
     >>> _reflected(3, 5).tolist(), _reflected(1, 2).tolist()
     ([0, 1, 2, 1, 0, 1, 2, 1], [0, 0, 0])

@@ -1,4 +1,4 @@
-"""Plan one slice before anything is computed: its tiles, their active leaves, and its noise."""
+"""Plan of one slice, made before anything is computed: its tiles, their active leaves, and its noise."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Region = tuple[slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A part of a slice that goes through the networks at once.
+    """Part of a slice that passes the networks at once.
 
     Attributes:
         region: Its place.
@@ -47,7 +47,7 @@ class Tile:
 
     @property
     def seen(self) -> Region:
-        """The place of the image: the region, and what lies beyond the border of the slice."""
+        """Place of the tile's image: the region, and the part beyond the border of the slice."""
         rows, columns = (
             slice(side.start, side.start + seen) for side, seen in zip(self.region, self.image.shape[-2:], strict=True)
         )
@@ -62,7 +62,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class SlicePlan:
-    """A slice made ready, and what there is to compute.
+    """A slice made ready, with the work that it takes.
 
     Attributes:
         source: ``(rows, columns)`` HU, padding filled.
@@ -82,27 +82,27 @@ class SlicePlan:
 
     @property
     def active_tiles(self) -> tuple[Tile, ...]:
-        """Tiles that go through the networks."""
+        """Tiles with work for the networks."""
         return tuple(tile for tile in self.tiles if tile.windows)
 
     @property
     def is_one_tile(self) -> bool:
-        """Whether one tile is the whole slice, with nothing beside it."""
+        """Whether one tile covers the whole slice exactly."""
         return len(self.tiles) == 1 and self.tiles[0].size == self.source.shape
 
     @property
     def active(self) -> int:
-        """Active leaves that are computed; where tiles overlap, in each of them."""
+        """Number of active leaves to compute; where tiles overlap, counted in each of them."""
         return sum(tile.active for tile in self.tiles)
 
     @property
     def windows(self) -> int:
-        """Downstream windows that are computed."""
+        """Number of downstream windows to compute."""
         return sum(tile.windows for tile in self.tiles)
 
     @property
     def leaves(self) -> BoolArray:
-        """``(rows, columns)`` bool, active leaves on the grid of the source's pixels: where detail is generated."""
+        """``(rows, columns)`` bool, active leaves on the grid of the source's pixels: the places of generated detail."""
         marked = np.zeros(self.source.shape, dtype=bool)
         for tile in self.tiles:
             part = marked[tile.region]
@@ -111,7 +111,7 @@ class SlicePlan:
 
 
 def where_to_look(source: FloatArray, padding: BoolArray, quadtree: Quadtree) -> BoolArray:
-    """Where a quadtree may mark leaves: the adaptive one in the patient only, unless it is to refine everything.
+    """Mark where a quadtree may find leaves: the adaptive one in the patient only, unless it is to refine everything.
 
     Args:
         source: ``(rows, columns)`` HU, padding filled.
@@ -128,7 +128,7 @@ def where_to_look(source: FloatArray, padding: BoolArray, quadtree: Quadtree) ->
 
 @dataclass(frozen=True)
 class SlicePlanner:
-    """Decides what is computed, from the source alone.
+    """Planner of slices; it decides from the source alone.
 
     With the adaptive quadtree leaves lie in the patient only and the tiles cover no more than the patient. With the
     paper's, every part of the slice is looked at and the tiles cover all of it.
@@ -150,7 +150,7 @@ class SlicePlanner:
     seed: int = 0
 
     def plan(self, ct_slice: CtSlice, series_key: str = "") -> SlicePlan:
-        """Work out what one slice asks for; only its noise depends on the identity of its series."""
+        """Plan one slice; only its noise depends on the identity of its series."""
         source = fill_padding(ct_slice.hu, ct_slice.padding)
         image = torch.from_numpy(self.intensity.to_unit(source))[None]
         within = where_to_look(source, ct_slice.padding, self.quadtree)
@@ -192,7 +192,7 @@ class SlicePlanner:
 
 
 def _offset(tiling: AnyTiling, box: Region) -> Iterator[Region]:
-    """Tiles that cover a box."""
+    """Lay the tiles that cover a box."""
     rows, columns = box
     if rows.stop == rows.start:
         return
@@ -204,6 +204,6 @@ def _offset(tiling: AnyTiling, box: Region) -> Iterator[Region]:
 
 
 def _on_grid(leaves: Tensor, shape: tuple[int, ...]) -> BoolArray:
-    """Leaves of a tile on the grid of its source pixels."""
+    """Lay a tile's leaves onto the grid of its source pixels."""
     found: BoolArray = (F.interpolate(leaves[None, None].float(), size=shape, mode="nearest")[0, 0] > 0).numpy()
     return found

@@ -70,7 +70,7 @@ def fwhm_pixels(hu: FloatArray, padding: BoolArray | None = None) -> float | Non
 
 
 def _edges(image: Floats, padding: BoolArray | None) -> _Edges | None:
-    """Read around the places where the gradient is largest along its own direction."""
+    """Read the neighbourhoods of places where the gradient is largest along its own direction."""
     if min(image.shape) <= 2 * REACH + 2:
         return None
     slopes = np.stack([gaussian_filter(image, 1.0, order=order) for order in ((1, 0), (0, 1))])
@@ -92,7 +92,7 @@ def _edges(image: Floats, padding: BoolArray | None) -> _Edges | None:
 
 
 def _widths(edges: _Edges) -> Floats:
-    """Standard deviations in pixels of the edges that fit, by Levenberg's method on all of them at once."""
+    """Fit the edges, all at once by Levenberg's method; standard deviations in pixels of those that fit well."""
     weight = (np.abs(edges.along) <= REACH).astype(np.float64)
     low, high = (np.quantile(edges.hu, share, axis=1) for share in (0.1, 0.9))
     parameters = np.stack([(low + high) / 2, (high - low) / 2, np.zeros_like(low), np.ones_like(low)], axis=1)
@@ -109,13 +109,13 @@ def _widths(edges: _Edges) -> Floats:
 
 
 def _profile(along: Floats, parameters: Floats) -> Floats:
-    """``middle + half erf((d - offset) / (sqrt(2) sigma))`` of each edge at its pixels."""
+    """Value of ``middle + half erf((d - offset) / (sqrt(2) sigma))`` for each edge at its pixels."""
     middle, half, offset, sigma = (column[:, None] for column in parameters.T)
     return middle + half * erf((along - offset) / (np.sqrt(2) * sigma))
 
 
 def _step(edges: _Edges, parameters: Floats, weight: Floats) -> Floats:
-    """``(N, 4)`` change of the parameters that a linearised fit asks for."""
+    """``(N, 4)`` change of the parameters that the linearised fit gives."""
     _, half, offset, sigma = (column[:, None] for column in parameters.T)
     z = (edges.along - offset) / sigma
     bell = half * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) / sigma

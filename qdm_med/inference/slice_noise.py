@@ -1,4 +1,4 @@
-"""Noise of a CT slice in HU, from the slice itself: the spread that its quietest soft-tissue places have.
+"""Noise of a CT slice in HU, from the slice itself: the spread in its quietest soft-tissue places.
 
 (:mod:`qdm_med.data.noise_level` asks something else: what differs from pixel to pixel. The noise of a kernel is correlated, and
 most of it does not.)
@@ -41,7 +41,7 @@ OUTSIDE_SHARE = 0.1
 
 
 def slice_noise_hu(hu: FloatArray, padding: BoolArray | None = None) -> float | None:
-    """Standard deviation of a slice's noise in HU; ``None`` where too little of it could be read.
+    """Standard deviation of a slice's noise in HU; ``None`` where too few places show it.
 
     Each place is 8 x 8 pixels without the plane that fits it best. The quantile of their spreads is robust: four fifths of
     the places may hold vessels, folds and edges.
@@ -64,13 +64,13 @@ def slice_noise_hu(hu: FloatArray, padding: BoolArray | None = None) -> float | 
 
 
 def _places(image: Floats) -> Floats:
-    """``(N, BLOCK * BLOCK)`` values of the places."""
+    """``(N, BLOCK * BLOCK)`` HU of the places."""
     windows = sliding_window_view(image, (BLOCK, BLOCK))[::STEP, ::STEP]
     return windows.reshape(-1, BLOCK * BLOCK)
 
 
 def _spread(places: Floats) -> Floats:
-    """``(N,)`` standard deviations about the best plane."""
+    """``(N,)`` standard deviations of places about their best planes."""
     row, column = np.meshgrid(*[np.linspace(-1, 1, BLOCK)] * 2, indexing="ij")
     basis, _ = np.linalg.qr(np.stack([np.ones(BLOCK**2), row.ravel(), column.ravel()], axis=1))
     left = places - (places @ basis) @ basis.T

@@ -1,4 +1,4 @@
-"""Spread of the samples of a slice: one running mean and one running sum, however many there are."""
+"""Spread of the samples of a slice, in one running mean and one running sum, however many samples there are."""
 
 from __future__ import annotations
 

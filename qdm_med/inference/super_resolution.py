@@ -1,4 +1,4 @@
-"""Super-resolution of a batch of low-resolution images that fit into memory: tensors in, tensors out."""
+"""Super-resolution of a batch of low-resolution images that fits into memory: tensors in, tensors out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qdm_med.models.qdm.denoiser import Prediction
 def slice_draws(
     noise: SliceNoise, region: tuple[slice, slice], *, channels: int, scale: int, device: torch.device
 ) -> Noise:
-    """Draws of a slice's noise on the part of its latent grid that belongs to a tile; tiles agree where they overlap.
+    """Draw a slice's noise on a tile's part of its latent grid; tiles agree where they overlap.
 
     Args:
         noise: Noise of the slice.
@@ -37,7 +37,7 @@ def slice_draws(
 
 @torch.no_grad()
 def read_steps(denoiser: LatentNetwork, schedule: Chain, device: torch.device) -> dict[int, LatentStep]:
-    """What each timestep of a schedule says to the network's layers: worked out once for all slices, tiles and samples.
+    """Compute the modulation of every layer at each timestep, once for all slices, tiles and samples.
 
     Args:
         denoiser: Denoiser; what is read holds as long as its weights do.
@@ -59,7 +59,7 @@ def super_resolve(
     steps: Mapping[int, LatentStep],
     noises: Sequence[Noise],
 ) -> Tensor:
-    """Encode once, sample, decode (paper Algorithm 2).
+    """Super-resolve a batch: encode once, sample, decode (arXiv 2503.12015, Algorithm 2).
 
     Args:
         autoencoder: Autoencoder, in evaluation mode.

@@ -1,4 +1,4 @@
-"""Tiling of a large slice: overlapping as in the paper, or no more tiles than the network's reach needs."""
+"""Tiling of a large slice: with the paper's overlap, or with as few tiles as the network's reach allows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tiling:
 
     @classmethod
     def of(cls, tile: int) -> Tiling:
-        """Tiles of a given side with the paper's overlap.
+        """Tiles of a given side, with the paper's overlap.
 
         >>> Tiling.of(128), Tiling.of(64)
         (Tiling(tile=128, stride=112), Tiling(tile=64, stride=48))
@@ -65,7 +65,7 @@ class Tiling:
 
 @dataclass(frozen=True)
 class HaloTiling:
-    """Few, large tiles for networks whose answer hardly depends on what is further away than a short halo.
+    """Few, large tiles, for networks whose answer hardly depends on anything beyond a short halo.
 
     Tiles start on whole windows, so that the windows of a tile are those of the slice, and are as equal as that allows. They
     are fused by :func:`qdm_med.inference.fusion.halo_profile`.
@@ -90,7 +90,7 @@ class HaloTiling:
         return HaloTiling(tile, self.align)
 
     def side_for(self, length: int) -> int:
-        """Side of the tiles that cover ``[0, length)``: as few as the largest side allows, no larger than these few need.
+        """Side of the tiles that cover ``[0, length)``: as few tiles as possible, and none larger than so few need.
 
         >>> HaloTiling(288, 16).side_for(512), HaloTiling(288, 16).side_for(100), HaloTiling(144, 8).side_for(512)
         (272, 100, 144)

@@ -1,4 +1,4 @@
-"""Slices of a CT volume, super-resolved one by one in bounded memory: planned, computed, finished."""
+"""Upscaler of CT volumes: slices are planned, computed and finished one by one, in bounded memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class UpscaledSlice:
 
 
 class Upscaler:
-    """A checkpoint ready to super-resolve slices.
+    """A checkpoint, ready to super-resolve slices.
 
     Args:
         checkpoint: Autoencoder and denoiser.
@@ -96,11 +96,11 @@ class Upscaler:
 
     @property
     def batch_leaves(self) -> int:
-        """Active leaves that are computed together; 0: tile by tile."""
+        """Number of active leaves that are computed together; 0: tile by tile."""
         return self._networks.batch_leaves
 
     def keep_below(self, limit: int, shape: tuple[int, int], *, uncertainty: bool = False) -> None:
-        """Make the tiles small enough for slices of ``shape`` source pixels to need at most ``limit`` bytes.
+        """Make tiles so small that slices of ``shape`` source pixels need at most ``limit`` bytes.
 
         Raises:
             ConfigError: If even the smallest tiles need more.
@@ -110,7 +110,7 @@ class Upscaler:
         self.options = replace(self.options, tile=tiling.tile)
 
     def require_samples(self) -> None:
-        """Refuse to tell how far samples lie apart where there is one.
+        """Refuse to give the spread of samples where there is only one.
 
         Raises:
             ConfigError: If fewer than two samples are drawn.
@@ -134,11 +134,11 @@ class Upscaler:
         return self.compute([self.plan(ct_slice, series_key)], uncertainty=uncertainty)[0]
 
     def plan(self, ct_slice: CtSlice, series_key: str) -> SlicePlan:
-        """Work out what a slice asks for; arguments as for :meth:`upscale_slice`."""
+        """Plan a slice; arguments as for :meth:`upscale_slice`."""
         return self.planner.plan(ct_slice, series_key)
 
     def compute(self, plans: Sequence[SlicePlan], *, uncertainty: bool = False) -> list[UpscaledSlice]:
-        """Do what was planned for some slices.
+        """Compute planned slices.
 
         Tiles of one size go through the networks together, as many as ``batch_leaves`` allows. A slice's HU do not depend
         on its companions beyond the rounding of float32; with ``batch_leaves`` 0 not at all. Nor do they depend on
@@ -155,7 +155,7 @@ class Upscaler:
         return [self._finished(plan, own) for plan, own in zip(plans, fine, strict=True)]
 
     def _compute_with_uncertainty(self, plans: Sequence[SlicePlan]) -> list[UpscaledSlice]:
-        """Finish every sample by itself, for its spread, and then their mean: sample by sample over all tiles."""
+        """Compute samples one by one over all tiles, and finish each, for its spread; then finish their mean."""
         totals: list[FineTiles] = [{} for _ in plans]
         spreads = [RunningSpread((rows * self.scale, columns * self.scale)) for rows, columns in _shapes(plans)]
         for number in range(self.samples):
@@ -189,7 +189,7 @@ def _shapes(plans: Sequence[SlicePlan]) -> list[tuple[int, int]]:
 def load_upscaler(
     checkpoint: Path | None = None, options: UpscaleOptions | None = None, *, device: str = "auto"
 ) -> Upscaler:
-    """Load a checkpoint, by default the embedded one for clinical slices, ready to run; see :func:`find_checkpoint`.
+    """Load a checkpoint, by default the embedded clinical one, ready to run; see :func:`find_checkpoint`.
 
     Raises:
         CheckpointError: If the file is missing, damaged or invalid.

@@ -9,7 +9,7 @@ from qdm_med.volume import FloatArray
 
 
 class Finding(NamedTuple):
-    """One figure of one slice.
+    """One figure read off one slice.
 
     Attributes:
         measure: Name of a :class:`qdm_med.evaluation.clinical.measures.Measure`.
@@ -21,28 +21,28 @@ class Finding(NamedTuple):
 
 
 class ClinicalCase(Protocol):
-    """A slice that methods are given, and what is asked of their answer."""
+    """A slice for the methods, and the questions that are asked of their answers."""
 
     @property
     def title(self) -> str:
-        """What it shows, for people; nothing that identifies a patient."""
+        """Description for people; nothing in it identifies a patient."""
         ...
 
     @property
     def scale(self) -> int:
-        """Magnification that is asked for."""
+        """Magnification that methods must reach."""
         ...
 
     @property
     def low_hu(self) -> FloatArray:
-        """``(rows, columns)`` HU that methods are given."""
+        """``(rows, columns)`` HU that methods see."""
         ...
 
     @property
     def truth_hu(self) -> FloatArray | None:
-        """``(scale rows, scale columns)`` true HU, without noise where it was drawn; ``None`` where nobody knows."""
+        """``(scale rows, scale columns)`` true HU, noise-free where it was drawn; ``None`` where it is unknown."""
         ...
 
     def findings(self, hu: FloatArray) -> Iterator[Finding]:
-        """Ask an answer, ``(scale rows, scale columns)`` HU."""
+        """Read the figures off an answer, ``(scale rows, scale columns)`` HU."""
         ...

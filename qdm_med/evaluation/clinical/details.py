@@ -39,7 +39,7 @@ SMALLEST_SPREAD = 0.01
 
 
 class Spot(NamedTuple):
-    """A disc of the phantom, or a place without one (``hu`` 0): place and radius in source pixels, HU above the tissue."""
+    """A disc of the phantom, or an empty place (``hu`` 0): place and radius in source pixels, HU above the tissue."""
 
     row: float
     column: float
@@ -49,7 +49,7 @@ class Spot(NamedTuple):
 
 @dataclass(frozen=True)
 class DetailCase:
-    """A scanned phantom.
+    """A scanned phantom of details.
 
     Attributes:
         title: What it shows.
@@ -72,7 +72,7 @@ class DetailCase:
     noisy: bool
 
     def findings(self, hu: FloatArray) -> Iterator[Finding]:
-        """Ask for contrast, detectability, vessels, textures and errors."""
+        """Measure contrast, detectability, vessels, textures and errors."""
         grid = FineGrid(SIDE, self.scale)
         answer = hu.astype(np.float64)
         error = np.abs(answer - self.truth_hu)
@@ -91,14 +91,14 @@ class DetailCase:
 
 
 def _correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Pearson's; 0 where one is constant: a texture that is gone."""
+    """Pearson's correlation; 0 where one image is constant, as a texture is that is gone."""
     if one.std() < 1e-6 or other.std() < 1e-6:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])
 
 
 def matched_filter(hu: Floats, spots: tuple[Spot, ...], scale: int) -> tuple[float, float]:
-    """Contrast that is kept, and detectability d' of discs whose size and place are known.
+    """Measure the contrast kept, and the detectability d' of discs whose size and place are known.
 
     The observer compares a disc with the ring around it. d' is his mean answer to discs over the spread of his answers
     to empty places.
@@ -123,7 +123,7 @@ def _answer(hu: Floats, place: Spot, radius: float, scale: int) -> float:
 
 
 def _spots(rng: np.random.Generator) -> Iterator[Spot]:
-    """A third of thirty places hold a disc, brighter or darker by turns."""
+    """Lay out thirty places, a third of which hold a disc, brighter and darker by turns."""
     for number in range(30):
         row, column = (10.0 + 12.0 * place for place in divmod(number, 10))
         radius = RADII[number // 3 % len(RADII)]

@@ -1,4 +1,4 @@
-"""All phantoms of the clinical benchmark."""
+"""All the phantoms of the clinical benchmark in one list."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PHANTOMS = 4 + DETAIL_REPEATS * len(DETAIL_SCANS)
 
 
 def synthetic_cases(scale: int, seed: int) -> Iterator[ClinicalCase]:
-    """Phantoms at a magnification, each with randomness of its own."""
+    """Draw the phantoms at a magnification, each with randomness of its own."""
     rngs = (keyed(str(seed), "clinical phantom", str(scale), str(number)) for number in range(PHANTOMS))
     yield ladder_case(scale, next(rngs))
     yield ladder_case(scale, next(rngs), directed=True)

@@ -1,4 +1,4 @@
-"""Judge findings: figures first, then bars that are held or missed, then words."""
+"""Judge findings: first figures, then bars that are held or missed, then words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BICUBIC, BACK_PROJECTED = "bicubic", "back-projected"
 
 
 def figures_of(findings: Iterable[Finding], measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
-    """Merge the findings of a method over all slices; what no slice shows is left out."""
+    """Merge the findings of a method over all slices; a measure that no slice shows is left out."""
     values: dict[str, list[float]] = {}
     for finding in findings:
         values.setdefault(finding.measure, []).append(finding.value)
@@ -45,7 +45,7 @@ class Judgement:
     held: bool | None
 
     def sentence(self) -> str:
-        """What is wrong, for a bar that is missed."""
+        """Fault, in words, where a bar is missed."""
         if math.isnan(self.value):
             return f"{self.measure.title}: could not be measured"
         return self.measure.fault.format(value=self.value, bar=self.bar, bicubic=self.bicubic)
@@ -74,7 +74,7 @@ def judge(
 
 
 def verdict(title: str, judgements: Sequence[Judgement]) -> str:
-    """What a physicist would say, a sentence a line."""
+    """Put a physicist's objections into words, a sentence a line."""
     barred = [one for one in judgements if one.held is not None]
     missed = [one for one in barred if not one.held]
     lines = [f"{title}: {len(barred) - len(missed)} of {len(barred)} bars held"]
@@ -82,7 +82,7 @@ def verdict(title: str, judgements: Sequence[Judgement]) -> str:
 
 
 def scale_table(title: str, opponents: Mapping[str, Figures], judged: Mapping[str, Sequence[Judgement]]) -> Table:
-    """All figures of a magnification: a measure a row, the opponents and the methods in columns.
+    """Lay out all figures of a magnification: a measure a row, opponents and methods in columns.
 
     Args:
         title: Of the table.

@@ -1,4 +1,4 @@
-"""The HU ladder: uniform discs from lung to metal with noise of 10 HU. Is noise amplified anywhere, are means moved?"""
+"""HU ladder: uniform discs from lung to metal with noise of 10 HU, to see whether noise is amplified or means are moved."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class LadderCase:
     directed: bool
 
     def findings(self, hu: FloatArray) -> Iterator[Finding]:
-        """Noise and mean of every disc against the source's, deviations in soft tissue against Gaussian noise."""
+        """Compare noise and mean of every disc with the source's, and deviations in soft tissue with Gaussian noise."""
         fine, coarse = FineGrid(SIDE, self.scale), FineGrid(SIDE, 1)
         for disc in DISCS:
             answer = hu[fine.disc(disc.row, disc.column, CORE)].astype(np.float64)
@@ -99,7 +99,7 @@ class LadderCase:
             yield Finding("wisps_streaks" if self.directed else "wisps", _wisps(answer))
 
     def _coarseness(self, hu: FloatArray, disc: Disc) -> float:
-        """Mean frequency of the noise in a disc's inner square: that of the answer over that of the source."""
+        """Mean frequency of the noise in a disc's inner square, relative to the source's."""
         own, before = (
             _mean_frequency(_inner_square(image, disc, scale), scale)
             for image, scale in ((hu, self.scale), (self.low_hu, 1))
@@ -108,12 +108,12 @@ class LadderCase:
 
 
 def _beyond(answer: float, source: float, truth: float) -> float:
-    """HU by which a mean lies outside what source and truth say."""
+    """HU by which a mean lies outside the range of source and truth."""
     return max(min(source, truth) - answer, answer - max(source, truth), 0.0)
 
 
 def _wisps(values: NDArray[np.float64]) -> float:
-    """How much larger the largest deviations are than those of Gaussian noise: noise that became structure."""
+    """Largest deviations relative to those of Gaussian noise: above 1, noise became structure."""
     deviation = np.abs(values - values.mean())
     return float(np.quantile(deviation, 0.999) / max(float(deviation.mean()), QUIETEST_HU) / WISP_RATIO)
 
@@ -135,7 +135,7 @@ def _mean_frequency(square: NDArray[np.float64], scale: int) -> float:
 
 
 def draw_ladder(scale: int) -> Floats:
-    """The discs on muscle, in HU."""
+    """Draw the discs on muscle, in HU."""
     grid = FineGrid(SIDE, scale)
     truth = grid.flat(BACKGROUND_HU)
     for disc in DISCS:

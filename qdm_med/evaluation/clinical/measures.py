@@ -1,4 +1,4 @@
-"""Measures of the clinical benchmark: a table of every figure with its title, its bar, and the words for a missed bar.
+"""Measures of the clinical benchmark in one table: figure, title, bar, and the sentence for a missed bar.
 
 A bar is a function of the figures of bicubic interpolation and of its back-projection on the same slices, so that it moves
 with the data. Both need no training: a network that does not do better has learnt nothing that helps.
@@ -25,7 +25,7 @@ Bar = Callable[[float, float], float]
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of the benchmark.
+    """A measure of the benchmark.
 
     Attributes:
         name: In files.
@@ -48,7 +48,7 @@ class Measure:
     magnitude: bool = False
 
     def merged(self, values: Sequence[float]) -> float:
-        """One figure of many slices; NaN of none."""
+        """Merge figures of many slices into one; NaN of none."""
         known = np.array([value for value in values if np.isfinite(value)])
         if not len(known):
             return float("nan")
@@ -57,33 +57,33 @@ class Measure:
         return float(known.max() if self.merge == "worst" else known.mean())
 
     def holds(self, value: float, bar: float) -> bool:
-        """Whether a figure is on the good side of its bar; what was not measured holds nothing."""
+        """Whether a figure is on the good side of its bar; an unmeasured one is not."""
         size = abs(value) if self.magnitude else value
         return bool(size <= bar if self.sense == "at most" else size >= bar)
 
 
 def constant(bar: float) -> Bar:
-    """A bar that does not move."""
+    """Bar that does not move."""
     return lambda bicubic, back_projected: bar
 
 
 def of_bicubic(factor: float, least: float = -np.inf) -> Bar:
-    """A multiple of bicubic's figure, or ``least``."""
+    """Bar at a multiple of bicubic's figure, but never below ``least``."""
     return lambda bicubic, back_projected: max(factor * abs(bicubic), least)
 
 
 def of_the_smaller(factor: float) -> Bar:
-    """A multiple of the smaller of the two figures."""
+    """Bar at a multiple of the smaller of two figures."""
     return lambda bicubic, back_projected: factor * min(bicubic, back_projected)
 
 
 def of_the_larger(bicubic: float, back_projected: float) -> float:
-    """The larger of the two figures."""
+    """Bar at the larger of two figures."""
     return max(bicubic, back_projected)
 
 
 def spoken(tissue: str) -> str:
-    """A tissue's name in a sentence.
+    """Name of a tissue within a sentence.
 
     >>> spoken("lung"), spoken("contrast_medium")
     ('the lung', 'contrast medium')

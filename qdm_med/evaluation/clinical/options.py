@@ -15,7 +15,7 @@ SCALES = (4, 8)
 
 @dataclass(frozen=True)
 class ClinicalOptions:
-    """What is run.
+    """Options of a run.
 
     Attributes:
         scales: Magnifications.
@@ -36,7 +36,7 @@ class ClinicalOptions:
     regions: Path | None = None
 
     def __post_init__(self) -> None:
-        """Reject what cannot be run."""
+        """Reject options that cannot be run."""
         known = get_args(ModeName)
         if unknown := [mode for mode in self.modes if mode not in known]:
             raise ConfigError(f"mode {unknown[0]!r} is unknown; known: {', '.join(known)}")
@@ -51,7 +51,7 @@ class ClinicalOptions:
 
 
 def clinical_options(*, modes: tuple[str, ...], **others: Any) -> ClinicalOptions:
-    """Options from names as a user writes them; no mode at all is the default of ``upscale``.
+    """Build options from names as a user writes them; without a mode, ``upscale``'s default is judged.
 
     Raises:
         ConfigError: If something is unknown.

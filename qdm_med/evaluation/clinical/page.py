@@ -1,4 +1,4 @@
-"""Files of a clinical benchmark: its figures as JSON, its tables and some slices as one HTML page."""
+"""Files of a clinical benchmark: figures as JSON, tables and some slices as one HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slices of patients, made coarse in three ways: are anatomy, edges and HU of every tissue what they were?"""
+"""Slices of patients, made coarse in three ways, to see whether anatomy, edges and HU of every tissue survive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FEWEST_PIXELS = 200
 
 @dataclass(frozen=True)
 class PatientCase:
-    """A slice of a patient, made coarse.
+    """A slice of a patient, made coarse, with the original as truth.
 
     Attributes:
         title: Which slice.
@@ -43,7 +43,7 @@ class PatientCase:
     way: str
 
     def findings(self, hu: FloatArray) -> Iterator[Finding]:
-        """Error and resolution of the slice; error and bias of every tissue within the body."""
+        """Measure error and resolution of the slice, and error and bias of every tissue within the body."""
         error = np.clip(hu, HU_MIN, HU_MAX).astype(np.float64) - self.truth_hu
         yield Finding(f"rmse_{self.way}", _rms(error))
         yield Finding(f"resolution_{self.way}", resolution(hu, self.truth_hu))

@@ -1,4 +1,4 @@
-"""A phantom that a user has scanned: inserts and line pairs whose places a file tells, on the scan as it is.
+"""A phantom that a user has scanned: its inserts and line pairs, read at the places that a file gives.
 
 The truth is not known, so that a scan can show harm only: noise amplified, means moved, line pairs or rims worse than
 bicubic interpolation leaves them. A file of regions::
@@ -79,7 +79,7 @@ class LinePairs:
     box: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Reject half a place."""
+        """Reject an incomplete place."""
         arc = (self.centre, self.radii, self.angles)
         if (self.box is None) == all(part is None for part in arc) or (self.box is None and None in arc):
             raise ConfigError(f"line pairs {self.name}: give either centre, radii and angles, or a box")
@@ -100,7 +100,7 @@ class Regions:
     slice: int | None = None  # the word of the file
 
     def __post_init__(self) -> None:
-        """Reject a file that asks nothing, or the same twice."""
+        """Reject a file that names no place, or one twice."""
         names = [*(one.name for one in self.inserts), *(one.name for one in self.line_pairs)]
         if not names:
             raise ConfigError("no inserts and no line_pairs are named")
@@ -128,7 +128,7 @@ def read_regions(path: Path) -> Regions:
 
 @dataclass(frozen=True)
 class PhantomScanCase:
-    """A user's scan.
+    """A user's scan as a case.
 
     Attributes:
         title: What it is.
@@ -145,7 +145,7 @@ class PhantomScanCase:
     truth_hu: FloatArray | None = None
 
     def findings(self, hu: FloatArray) -> Iterator[Finding]:
-        """Noise, mean and rim of every insert, modulation of every group of bars."""
+        """Measure noise, mean and rim of every insert, and the modulation of every group of bars."""
         answer, source = hu.astype(np.float64), self.low_hu.astype(np.float64)
         for insert in self.regions.inserts:
             own, before = (_core(image, insert, scale) for image, scale in ((answer, self.scale), (source, 1)))
@@ -168,7 +168,7 @@ def _core(hu: Floats, insert: Insert, scale: int) -> Floats:
 
 
 def _bars(hu: Floats, bars: LinePairs, scale: int) -> Floats:
-    """HU along an arc, averaged over its width, or of all pixels of a box."""
+    """Read HU along an arc, averaged over its width, or all pixels of a box."""
     if bars.box is not None:
         top, left, bottom, right = (round((place + 0.5) * scale - 0.5) for place in bars.box)
         return hu[top : bottom + 1, left : right + 1].ravel()
@@ -198,7 +198,7 @@ class PhantomScan:
     regions: Regions
 
     def case(self, scale: int) -> PhantomScanCase:
-        """The question at a magnification."""
+        """The scan as a case at a magnification."""
         return PhantomScanCase(self.title, scale, self.hu, self.regions)
 
     @property
@@ -224,7 +224,7 @@ def _modulation_measure(name: str) -> Measure:
 
 
 def read_phantom(path: Path, regions: Path) -> PhantomScan:
-    """Read a user's scan and the places on it.
+    """Read a user's scan and its file of places.
 
     Args:
         path: DICOM file or folder, NIfTI, NRRD or MetaImage file.

@@ -39,7 +39,7 @@ def line_pair_measure(line_pairs: float) -> str:
 
 @dataclass(frozen=True)
 class EdgeCase:
-    """Inserts of four tissues."""
+    """Inserts of four tissues, whose rims show the edge response."""
 
     scale: int
     low_hu: FloatArray
@@ -47,7 +47,7 @@ class EdgeCase:
     title: str = "edge response, inserts of lung, fat, contrast medium and bone"
 
     def findings(self, hu: FloatArray) -> Iterator[Finding]:
-        """Edge response of every insert."""
+        """Measure the edge response of every insert."""
         for row, column in QUARTERS:
             found = insert_transfer(hu.astype(np.float64), row, column, INSERT_RADIUS, self.scale)
             before = insert_transfer(self.low_hu.astype(np.float64), row, column, INSERT_RADIUS, 1)
@@ -61,7 +61,7 @@ class EdgeCase:
 
 @dataclass(frozen=True)
 class LinePairCase:
-    """Line pairs of four frequencies.
+    """Line pairs of four frequencies, whose modulation shows the resolution.
 
     Attributes:
         scale: Magnification.
@@ -78,7 +78,7 @@ class LinePairCase:
     title: str = "line pairs of 0.2 to 0.45 a source pixel"
 
     def findings(self, hu: FloatArray) -> Iterator[Finding]:
-        """Share of the true modulation that is left at each frequency; what is beyond 1 counts as much against it."""
+        """Share of the true modulation left at each frequency; an excess beyond 1 counts as much against a method."""
         grid = FineGrid(SIDE, self.scale)
         for (row, column), line_pairs in zip(QUARTERS, LINE_PAIRS, strict=True):
             core = grid.disc(row, column, BAR_CORE)

@@ -14,7 +14,7 @@ from qdm_med.evaluation.tables.table import Table
 
 @dataclass(frozen=True)
 class ScaleResult:
-    """What was found at one magnification.
+    """Findings at one magnification.
 
     Attributes:
         scale: Magnification.
@@ -29,11 +29,11 @@ class ScaleResult:
     judged: Mapping[str, tuple[Judgement, ...]]
 
     def table(self) -> Table:
-        """All figures."""
+        """Table of all figures."""
         return scale_table(f"x{self.scale}, {self.slices} slices", self.opponents, self.judged)
 
     def verdicts(self) -> list[str]:
-        """What a physicist would say of each method."""
+        """A physicist's verdict on each method."""
         return [verdict(f"x{self.scale}, {name}", judgements) for name, judgements in self.judged.items()]
 
     def as_json(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _number(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class ClinicalResult:
-    """What a run found.
+    """Result of a run.
 
     Attributes:
         headline: What was run, in a line.

@@ -1,4 +1,4 @@
-"""Fourier ring correlation with the truth: up to which frequency is what is seen there (van Heel, Ultramicroscopy 1987)?"""
+"""Fourier ring correlation with the truth: the frequency up to which an image shows it (van Heel, Ultramicroscopy 1987)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Slices:
-    """Where the slices of a run come from, beside the phantoms that it draws.
+    """Sources of a run's slices, beside the phantoms that it draws.
 
     Attributes:
         phantom: A user's scan.
@@ -51,16 +51,16 @@ class Slices:
     note: str = "no slices of patients"
 
     def __len__(self) -> int:
-        """Slices at one magnification."""
+        """Count the slices at one magnification."""
         return PHANTOMS + (self.phantom is not None) + len(WAYS) * len(self.indices)
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """All that is measured on them."""
+        """Every measure that applies to these slices."""
         return MEASURES if self.phantom is None else (*MEASURES, *self.phantom.measures)
 
     def at(self, scale: int, seed: int) -> Iterator[ClinicalCase]:
-        """Make the slices of a magnification, one by one."""
+        """Make the slices of a magnification one by one."""
         yield from synthetic_cases(scale, seed)
         if self.phantom is not None:
             yield self.phantom.case(scale)
@@ -70,7 +70,7 @@ class Slices:
     def shown(
         self, methods: Mapping[int, Mapping[str, Method]], seed: int
     ) -> Iterator[tuple[ClinicalCase, Mapping[str, Method]]]:
-        """For each magnification the ladder, the noisiest phantom of details, and a slice of a patient, if there is one."""
+        """Slices for the page: of each magnification the ladder, the noisiest phantom of details, and one of a patient."""
         for scale, own in methods.items():
             phantoms = list(synthetic_cases(scale, seed))
             yield phantoms[0], own
@@ -89,7 +89,7 @@ def evaluate_clinically(
     report: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> ClinicalResult:
-    """Judge a checkpoint as ``upscale`` runs it, and write what was asked for.
+    """Judge a checkpoint run as ``upscale`` runs it, and write the files that were asked for.
 
     Args:
         checkpoint: Model.
@@ -122,7 +122,7 @@ def evaluate_clinically(
 
 @contextmanager
 def slices_of(checkpoint: Checkpoint, options: ClinicalOptions, data: Path | None) -> Iterator[Slices]:
-    """Open what the slices of a run come from.
+    """Open the sources of a run's slices.
 
     Raises:
         QdmMedError: If the data or the phantom cannot be read.
@@ -138,7 +138,7 @@ def slices_of(checkpoint: Checkpoint, options: ClinicalOptions, data: Path | Non
 
 
 def methods_at(checkpoint: Checkpoint, options: ClinicalOptions, scale: int, device: torch.device) -> dict[str, Method]:
-    """The checkpoint in every mode that is asked for, under the modes' names.
+    """The checkpoint in every mode asked for, named after the mode.
 
     Raises:
         CheckpointError: If it was not trained for the scale.
@@ -149,7 +149,7 @@ def methods_at(checkpoint: Checkpoint, options: ClinicalOptions, scale: int, dev
 
 
 def choose(store: SliceStore, options: ClinicalOptions, checkpoint: Checkpoint) -> tuple[tuple[int, ...], str]:
-    """Slices from the middle of every patient of a split that the model was not trained on, and what is known of that."""
+    """Choose slices from the middle of every patient the model was not trained on, and tell what is known of its training."""
     selection = select_slices(store, options.split, 1, checkpoint.card)
     allowed = set(selection.indices)
     spread = store.spread_over_patients(options.split, options.per_patient).values()
@@ -172,7 +172,7 @@ def judge_scale(scale: int, slices: Slices, methods: dict[str, Method], seed: in
 
 
 def findings(method: Method, case: ClinicalCase) -> list[Finding]:
-    """Run a method on a slice and ask its answer.
+    """Run a method on a slice and read the figures off its answer.
 
     Raises:
         DataError: If it returns an image of another size or one that is not finite.
@@ -186,7 +186,7 @@ def findings(method: Method, case: ClinicalCase) -> list[Finding]:
 
 
 def _part(progress: Progress, number: int, parts: int) -> Progress:
-    """Progress of one of several equal parts."""
+    """Report the progress of one of several equal parts."""
     return lambda done, total: progress(number * total + done, parts * total)
 
 
@@ -202,5 +202,5 @@ def _receipt(checkpoint: Checkpoint, options: ClinicalOptions, slices: Slices) -
 
 
 def _named(value: Any) -> Any:
-    """Paths by their name alone: folders name people."""
+    """Reduce paths to their names: folders name people."""
     return value.name if isinstance(value, Path) else value

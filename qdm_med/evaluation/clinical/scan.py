@@ -1,4 +1,4 @@
-"""Scan what is drawn on a fine grid: point spread, average over each source pixel, noise as CT kernels make it, whole HU.
+"""Scan a drawing made on a fine grid: point spread, average over source pixels, noise as CT kernels make it, whole HU.
 
 Lengths are in source pixels and so is every point spread: a CT image is sampled finely or coarsely for what its kernel
 passes, and that ratio, not the millimetres, is what a network sees.
@@ -51,18 +51,18 @@ class FineGrid:
         return self.rows.T
 
     def disc(self, row: float, column: float, radius: float) -> BoolArray:
-        """Pixels of a disc."""
+        """Mark the pixels of a disc."""
         inside: BoolArray = (self.rows - row) ** 2 + (self.columns - column) ** 2 < radius**2
         return inside
 
     def flat(self, hu: float) -> Floats:
-        """A slice of one value."""
+        """Make a slice of one value."""
         return np.full((self.side * self.scale,) * 2, hu)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """How something is scanned.
+    """Settings of a scan: its point spread and its noise.
 
     Attributes:
         fwhm: Full width at half maximum of the point spread in source pixels; 0: the average over the pixel alone.

@@ -24,7 +24,7 @@ SMALLEST_STEP_HU = 20.0
 
 @dataclass(frozen=True)
 class Transfer:
-    """What the rim of an insert shows.
+    """Sharpness of an insert's rim.
 
     Attributes:
         mtf50: Frequency at which half of the modulation is left, in cycles a source pixel.

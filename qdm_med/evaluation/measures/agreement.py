@@ -44,7 +44,7 @@ def limits_of_agreement(differences: Sequence[float] | FloatArray) -> Agreement:
 
 
 def tissue_means(hu: FloatArray, reference_hu: FloatArray, tissue: Tissue) -> tuple[float, float] | None:
-    """Mean HU of a tissue's interior in an image and in the reference; ``None`` where there is too little of it.
+    """Mean HU of a tissue's interior in an image and in the reference; ``None`` where too little of it is there.
 
     One pair of means is one point of a Bland-Altman plot.
     """

@@ -23,7 +23,7 @@ COUNTS = {"alexnet": 10, "squeezenet1_1": 50}
 
 
 def write_backbone(weights: Path, out: Path) -> str:
-    """Write the file that ``--lpips-backbone`` takes; nothing is downloaded.
+    """Write the file for ``--lpips-backbone``; nothing is downloaded.
 
     Args:
         weights: torchvision's ``alexnet-owt-7be5be79.pth`` or ``squeezenet1_1-b8a52dc0.pth``, or the state of an

@@ -1,4 +1,4 @@
-"""Calibration of an uncertainty map: how often the truth lies where the samples say it should."""
+"""Calibration of an uncertainty map: how often the truth lies within the range that the samples give."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """An uncertainty map against the errors that were made.
+    """Comparison of an uncertainty map with the errors that were made.
 
     Attributes:
         coverage: Share of pixels whose truth lies within the 95 % prediction interval: 0.95 if the map is right, less if
@@ -57,7 +57,7 @@ def calibration(
 
 
 def fit_spread(error_hu: Floats, std_hu: Floats) -> tuple[float, float]:
-    """Factor and floor in HU for which ``REACH sqrt((factor std)^2 + floor^2)`` is the 95 % quantile of the error.
+    """Fit a factor and a floor in HU, for which ``REACH sqrt((factor std)^2 + floor^2)`` covers 95 % of the errors.
 
     Args:
         error_hu: ``(N,)`` absolute errors of the samples' means.
@@ -68,7 +68,7 @@ def fit_spread(error_hu: Floats, std_hu: Floats) -> tuple[float, float]:
 
 
 def fit_terms(error_hu: Floats, *terms_hu: Floats) -> tuple[float, ...]:
-    """Factors and a floor in HU for which ``REACH sqrt(sum (factor term)^2 + floor^2)`` is the 95 % quantile of the error.
+    """Fit factors and a floor in HU, for which ``REACH sqrt(sum (factor term)^2 + floor^2)`` covers 95 % of the errors.
 
     Quantile regression (Koenker and Bassett, Econometrica 46, 1978) of the absolute error on the terms: unlike
     a likelihood it asks nothing of the errors' distribution, whose tails are heavy at edges.

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def count_macs(run: Callable[[], Result]) -> tuple[Result, int]:
-    """Run something and count its multiply-accumulates.
+    """Run a function and count its multiply-accumulates.
 
     Args:
         run: Runs networks; called once.
@@ -48,7 +48,7 @@ def _cpu_attention_flops(
 
 
 class CountedAutoencoder(KlVae):
-    """An autoencoder that counts its own multiply-accumulates, wherever it is run.
+    """An autoencoder that counts its own multiply-accumulates wherever it runs.
 
     Args:
         counted: The autoencoder; weights are shared with it.
@@ -65,11 +65,11 @@ class CountedAutoencoder(KlVae):
         self.macs = 0
 
     def encode(self, image: Tensor) -> Tensor:
-        """As the autoencoder's."""
+        """Encode as the autoencoder does, counting."""
         return self._counted(lambda: super(CountedAutoencoder, self).encode(image))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """As the autoencoder's."""
+        """Decode as the autoencoder does, counting."""
         return self._counted(lambda: super(CountedAutoencoder, self).decode(latent))
 
     def _counted(self, run: Callable[[], Tensor]) -> Tensor:
@@ -79,7 +79,7 @@ class CountedAutoencoder(KlVae):
 
 
 def autoencoder_cost(config: AutoencoderConfig, side: int) -> int:
-    """Multiply-accumulates of encoding and decoding one square image; nothing is computed.
+    """Count the multiply-accumulates of encoding and decoding one square image; nothing is computed.
 
     Args:
         config: Shape of the autoencoder.
@@ -93,7 +93,7 @@ def autoencoder_cost(config: AutoencoderConfig, side: int) -> int:
 
 @dataclass(frozen=True)
 class StepCost:
-    """One denoiser step.
+    """Cost of one denoiser step.
 
     Attributes:
         macs: Multiply-accumulates.

@@ -1,4 +1,4 @@
-"""Data consistency: what the super-resolved slice would have looked like to the worse scanner, against what it saw.
+"""Data consistency: the super-resolved slice, degraded again, against the slice that the worse scanner saw.
 
 (The column ``area_mae_hu`` beside it takes the area mean for the scanner, which needs no parameters.)
 """

@@ -29,7 +29,7 @@ def displacement(hu: FloatArray, reference_hu: FloatArray) -> tuple[float, float
 
 
 def _tapered(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fade out towards the border, where the Fourier transform would see an edge."""
+    """Fade an image out towards the border, where the Fourier transform would see an edge."""
     rows, columns = (np.hanning(side + 2)[1:-1] for side in image.shape)
     tapered: NDArray[np.float64] = image * rows[:, None] * columns
     return tapered

@@ -1,4 +1,4 @@
-"""Edge response: the modulation transfer function across the edges that the reference has (ISO 12233's method).
+"""Edge response: modulation transfer across the edges of the reference (ISO 12233's method).
 
 Long, isolated, straight edges between flat sides are looked for in the reference; both images are read across the same
 edges, so that the ratio of the two says what became of the sharpness.
@@ -36,7 +36,7 @@ _SIDE = int(4 / STEP_PX)
 
 @dataclass(frozen=True)
 class EdgeResponse:
-    """What becomes of the contrast of a pattern by its frequency.
+    """Contrast left of a pattern, by its frequency.
 
     Attributes:
         frequency: ``(F,)`` cycles a pixel.
@@ -50,7 +50,7 @@ class EdgeResponse:
 
     @property
     def mtf50(self) -> float:
-        """Frequency in cycles a pixel at which half of the contrast is left; NaN if that never happens."""
+        """Frequency in cycles a pixel at which half of the contrast is left; NaN if it never falls so far."""
         below = np.flatnonzero(self.mtf < 0.5)
         if not len(below) or below[0] == 0:
             return float("nan")
@@ -82,7 +82,7 @@ class EdgeSet:
 
 
 def find_edges(reference_hu: FloatArray) -> EdgeSet:
-    """Isolated edges of at least 150 HU between flat sides, at most 400 points spread over the slice."""
+    """Find isolated edges of at least 150 HU between flat sides, at most 400 points spread over the slice."""
     image = reference_hu.astype(np.float64)
     thresholds = SMALLEST_STEP_HU / 4, SMALLEST_STEP_HU / 2
     found = canny(image, sigma=1.5, low_threshold=thresholds[0], high_threshold=thresholds[1])  # type: ignore[no-untyped-call]  # scikit-image
@@ -106,7 +106,7 @@ def find_edges(reference_hu: FloatArray) -> EdgeSet:
 
 
 def edge_response(hu: FloatArray, edges: EdgeSet) -> EdgeResponse | None:
-    """Mean edge, its derivative, its Fourier transform; ``None`` where there are fewer than 12 edge points."""
+    """Mean edge, its derivative, and the Fourier transform of that; ``None`` for fewer than 12 edge points."""
     if len(edges) < FEWEST_EDGES:
         return None
     profiles = _profiles(spline_filter(hu.astype(np.float64), order=3), edges.rows, edges.columns, edges.normals)
@@ -130,14 +130,14 @@ def _normals(image: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64])
 
 
 def _profiles(spline: Floats, rows: NDArray[np.generic], columns: NDArray[np.generic], normals: Floats) -> Floats:
-    """``(N, offsets)`` HU read along the normals."""
+    """Read ``(N, offsets)`` HU along the normals."""
     places = np.stack([rows[:, None] + normals[:, :1] * _OFFSETS, columns[:, None] + normals[:, 1:] * _OFFSETS])
     read: Floats = map_coordinates(spline, places, order=3, mode="nearest", prefilter=False)
     return read
 
 
 def _crossings(profiles: Floats, level: Floats) -> Floats:
-    """Offset at which each profile first rises through its level, next to its middle; infinite if it does not."""
+    """Offset near the middle at which each profile first rises through its level; infinite if it never does."""
     above = profiles >= level[:, None]
     rises = ~above[:, :-1] & above[:, 1:]
     distance = np.where(rises, np.abs(_OFFSETS[:-1]), np.inf)

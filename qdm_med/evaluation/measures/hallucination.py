@@ -66,14 +66,14 @@ class Box:
 
     @property
     def unsupported(self) -> bool:
-        """Whether the input, interpolated, comes much closer to the reference in structure or in HU."""
+        """Whether the interpolated input comes much closer to the reference in structure or in HU."""
         better_correlated = self.shown_correlation - self.correlation > BETTER_CORRELATED
         return better_correlated or self.difference_hu > CLOSER * self.shown_difference_hu
 
 
 @dataclass(frozen=True)
 class Hallucinations:
-    """What a scan found.
+    """Result of a scan for hallucinations.
 
     Attributes:
         boxes: Flagged patches.
@@ -85,18 +85,18 @@ class Hallucinations:
 
     @property
     def share(self) -> float:
-        """Flagged patches among the scanned, 0 to 1; NaN where none was scanned."""
+        """Share of flagged patches among the scanned, 0 to 1; NaN where none was scanned."""
         return len(self.boxes) / self.patches if self.patches else float("nan")
 
     @property
     def unsupported(self) -> int:
-        """Flagged patches where interpolation of the input comes much closer to the reference."""
+        """Flagged patches where the interpolated input comes much closer to the reference."""
         return sum(box.unsupported for box in self.boxes)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Patches of an image against those of the reference.
+    """Patches of an image compared with those of the reference.
 
     Attributes:
         places: First row and first column of each.
@@ -109,7 +109,7 @@ class Scan:
     difference_hu: Floats
 
     def uncorrelated_hu(self) -> Floats:
-        """``(N,)`` the difference where a ring says something else, elsewhere 0: what the limits are measured on."""
+        """``(N,)`` difference of patches whose rings do not correlate, else 0; the limits are measured on it."""
         return np.where(self.correlation < LEVEL, self.difference_hu, 0.0)
 
     def values(self, patch: int) -> tuple[float, float]:
@@ -120,7 +120,7 @@ class Scan:
 def find_hallucinations(
     hu: FloatArray, reference_hu: FloatArray, interpolated_hu: FloatArray, scale: int
 ) -> Hallucinations:
-    """Flag the patches of an image that hold something else than the reference.
+    """Flag patches of an image that show something else than the reference.
 
     Args:
         hu: ``(rows, columns)`` super-resolved HU.
@@ -166,7 +166,7 @@ def scan(
 
 
 def _places(hu: FloatArray, reference_hu: FloatArray) -> tuple[tuple[int, int], ...]:
-    """Patches that are not air throughout."""
+    """Places of the patches that are not air throughout."""
     every = ((row, column) for row in _starts(hu.shape[0]) for column in _starts(hu.shape[1]))
     return tuple(at for at in every if max(_patch(hu, at).max(), _patch(reference_hu, at).max()) > AIR_HU)
 
@@ -176,7 +176,7 @@ AIR_HU = -900.0
 
 
 def rings_shown(scale: int) -> int:
-    """Rings of a patch's spectrum, one cycle a patch apart, that a method at ``scale`` has been shown; at least 1.
+    """Number of rings of a patch's spectrum, one cycle a patch apart, that the input of a method at ``scale`` holds.
 
     >>> rings_shown(4), rings_shown(8)
     (2, 1)
@@ -186,7 +186,7 @@ def rings_shown(scale: int) -> int:
 
 
 def ring_correlation(spectra: NDArray[np.complex128], reference: NDArray[np.complex128]) -> Floats:
-    """Fourier ring correlation of each patch.
+    """Fourier ring correlation of each patch with the reference's.
 
     Args:
         spectra: ``(N, side, side)`` Fourier transforms.
@@ -223,14 +223,14 @@ _WINDOW = np.outer(*[np.hanning(PATCH_PX + 2)[1:-1]] * 2)
 
 
 def _spectra(patches: FloatArray) -> NDArray[np.complex128]:
-    """Fourier transforms of the patches, faded out towards their borders, without their means."""
+    """Fourier transforms of patches without their means, faded out towards their borders."""
     centred = patches.astype(np.float64)
     centred -= (centred * _WINDOW).sum(axis=(1, 2), keepdims=True) / _WINDOW.sum()
     return np.fft.fft2(centred * _WINDOW)
 
 
 def _band_rms(spectra: NDArray[np.complex128], rings: int) -> Floats:
-    """Root mean square in HU over the rings 0 to ``rings``, the fading undone on the average."""
+    """Root mean square in HU over the rings 0 to ``rings``, corrected for the fading on the average."""
     inside = _rings(spectra.shape[-1]) <= rings
     power = np.square(np.abs(spectra[:, inside])).sum(axis=1) / spectra.shape[-1] ** 2
     return np.sqrt(power / np.square(_WINDOW).sum())

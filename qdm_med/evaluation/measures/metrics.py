@@ -1,4 +1,4 @@
-"""Metrics of closeness to the true image, on images of any range.
+"""Metrics of closeness to the true image, for images of any range.
 
 Their data range is an argument without which the figures mean nothing; :mod:`qdm_med.evaluation.measures.protocols` says which
 ranges are used.

@@ -22,7 +22,7 @@ LARGEST_SPREAD_HU = 60.0
 
 @dataclass(frozen=True)
 class NoisePower:
-    """How strong the noise is, and how coarse.
+    """Noise power spectrum, with the strength and the coarseness of the noise.
 
     Attributes:
         frequency: ``(F,)`` cycles a pixel.
@@ -38,7 +38,7 @@ class NoisePower:
 
 
 def uniform_regions(reference_hu: FloatArray) -> list[tuple[slice, slice]]:
-    """The up to 16 most uniform soft-tissue regions of 32 x 32 pixels, none overlapping another by more than half."""
+    """Find up to 16 of the most uniform soft-tissue regions of 32 x 32 pixels, none overlapping another by more than half."""
     height, width = reference_hu.shape
     half = REGION_PX // 2
     found = []
@@ -53,7 +53,7 @@ def uniform_regions(reference_hu: FloatArray) -> list[tuple[slice, slice]]:
 
 
 def noise_power(hu: FloatArray, regions: list[tuple[slice, slice]]) -> NoisePower | None:
-    """Spectrum of what is left of the regions without their slow trend; ``None`` for fewer than 4 regions.
+    """Spectrum of the regions without their slow trend; ``None`` for fewer than 4 regions.
 
     Args:
         hu: ``(rows, columns)`` HU.

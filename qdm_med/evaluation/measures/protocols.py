@@ -1,4 +1,4 @@
-"""The ranges in which images are compared, side by side: no figure without its data range.
+"""Ranges in which images are compared, side by side: no figure without its data range.
 
 * ``network``: the model's own range [-1, 1].
 * ``hu``: HU, from the lowest to the highest that truth and input can have: the 12-bit CT range, unless they were clipped.
@@ -24,7 +24,7 @@ PAPER_WINDOW = HuWindow()
 
 @dataclass(frozen=True)
 class Protocol:
-    """A range for comparison.
+    """A range in which images are compared.
 
     Attributes:
         name: ``"network"``, ``"hu"`` or ``"paper"``.
@@ -48,7 +48,7 @@ FULL_RANGE_HU = (HU_MIN, HU_MAX)
 
 
 def network_protocol(intensity: IntensityMap, degraded_in: IntensityMap | None = None) -> Protocol:
-    """The range of a model, whatever part of it truth and input were clipped to."""
+    """Range of a model's network, whatever part of it truth and input were clipped to."""
     low, high = intensity.hu_range
     words = f"network range [-1, 1] ({intensity.kind}, {low:g} to {high:g} HU), data range 2"
     if degraded_in is not None and degraded_in.hu_range != (low, high):
@@ -58,7 +58,7 @@ def network_protocol(intensity: IntensityMap, degraded_in: IntensityMap | None =
 
 
 def hu_protocol(hu_range: tuple[float, float] = FULL_RANGE_HU) -> Protocol:
-    """HU, in the range that truth and input really have: another data range is another PSNR."""
+    """HU in the range that truth and input really have: another data range is another PSNR."""
     low, high = hu_range
     words = f"HU, clipped to {low:g} to {high:g}, data range {high - low:g}"
     return Protocol("hu", "hu_", high - low, words, False, lambda hu: np.clip(hu, low, high))
@@ -75,7 +75,7 @@ PAPER_PROTOCOL = Protocol(
 
 
 def protocols(intensity: IntensityMap, degraded_in: IntensityMap | None = None) -> tuple[Protocol, ...]:
-    """All of them.
+    """Every range in which a benchmark compares images.
 
     Args:
         intensity: The model's mapping.

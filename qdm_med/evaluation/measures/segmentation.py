@@ -1,4 +1,4 @@
-"""Segmentation consistency: do simple HU-threshold masks of lung and bone come out the same?"""
+"""Segmentation consistency: simple HU-threshold masks of lung and bone against those of the truth."""
 
 from __future__ import annotations
 

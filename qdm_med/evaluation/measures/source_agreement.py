@@ -1,4 +1,4 @@
-"""Agreement of a super-resolved slice with its own source: what can be said where the true slice is not known."""
+"""Agreement of a super-resolved slice with its own source: all that can be said where the true slice is unknown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qdm_med.volume import CtSlice, FloatArray
 
 @dataclass(frozen=True)
 class SourceAgreement:
-    """How far a slice agrees with its source, in HU; NaN where there is nothing to compare. Padding does not count.
+    """Distance of a slice from its source, in HU; NaN where there is nothing to compare; padding does not count.
 
     Attributes:
         bias: Mean of ``A(SR) - LR``, where A is the mean of each block.

@@ -1,4 +1,4 @@
-"""Calibrate the samples' standard deviation by tissue, so that every group of pixels is covered, not only all together."""
+"""Calibration of the samples' standard deviation by tissue, so that every group of pixels is covered, not only all together."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ LARGEST_EDGE_GROWTH = 4.0
 
 
 class Pixels(NamedTuple):
-    """Pixels of one group, such as bone of clinical slices: ``(N,)`` HU each.
+    """Pixels of one group, such as bone in clinical slices: ``(N,)`` HU each.
 
     Attributes:
         error: Absolute error of the samples' mean.
@@ -66,7 +66,7 @@ class Pixels(NamedTuple):
 
 
 def fit_by_tissue(groups: Mapping[str, Pixels]) -> tuple[TissueSpread, ...]:
-    """Factor and floor by the HU of the samples' mean, after which every group is covered.
+    """Fit factor and floor by the HU of the samples' mean, so that every group is covered.
 
     First the quantile regression of :func:`qdm_med.evaluation.measures.calibration.fit_terms` at every place, over all groups
     together. Then, while a group has less than its 95 %, the edge factors grow at those places where the pixels lie that are not
@@ -112,7 +112,7 @@ def _calibrated(pixels: Pixels, tissues: tuple[TissueSpread, ...]) -> Floats:
 
 
 def _places(mean: Floats) -> NDArray[np.int64]:
-    """Number of the nearest place of each pixel."""
+    """Find the nearest place of each pixel."""
     places = np.array(list(PLACES_HU.values()))
     return np.searchsorted((places[1:] + places[:-1]) / 2, mean)
 
@@ -131,14 +131,14 @@ def _fitted(pixels: Pixels) -> tuple[TissueSpread, ...]:
 
 
 def _fit(pixels: Pixels, own: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Factor, floor and edge factor of some pixels."""
+    """Fit factor, floor and edge factor to some pixels."""
     drawn = own[:: max(1, len(own) // MOST_PIXELS)]
     factor, edge, floor = fit_terms(pixels.error[drawn], pixels.std[drawn], pixels.contrast[drawn])
     return factor, floor, edge
 
 
 def _growth(pixels: Pixels, tissues: tuple[TissueSpread, ...], inhabitants: NDArray[np.int64]) -> Floats:
-    """``(places,)`` factor by which each place must grow for this group's sake, at least 1.
+    """``(places,)`` factor, at least 1, by which each place must grow to cover this group.
 
     A place grows the more, the larger the share of its inhabitants that are pixels of the group and not covered: bone
     would else be covered by making all muscle uncertain, where one pixel in a hundred is bone that the network missed.

@@ -1,4 +1,4 @@
-"""Errors in HU by tissue: a mean over a slice is a mean over air and muscle, and hides what happens to bone."""
+"""Errors in HU by tissue: the mean over a slice is a mean over air and muscle, and hides errors of bone."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ SOFT_TISSUE_HU = (-160.0, 240.0)
 
 @dataclass(frozen=True)
 class Tissue:
-    """A range of HU.
+    """A tissue class: a range of HU.
 
     Attributes:
         name: Name in column titles.
@@ -31,12 +31,12 @@ class Tissue:
     high: float
 
     def mask(self, reference_hu: FloatArray) -> BoolArray:
-        """Pixels of the class, ``(rows, columns)`` bool."""
+        """Mark the pixels of the class, ``(rows, columns)`` bool."""
         inside: BoolArray = (reference_hu >= self.low) & (reference_hu <= self.high)
         return inside
 
     def interior(self, reference_hu: FloatArray) -> BoolArray:
-        """Pixels of the class whose 5 x 5 neighbourhood is of the class too: no partial volume."""
+        """Mark the pixels whose whole 5 x 5 neighbourhood is of the class: no partial volume."""
         inner: BoolArray = binary_erosion(self.mask(reference_hu), iterations=2)
         return inner
 
@@ -56,7 +56,7 @@ BODY_HU = -500.0
 
 
 def body_mask(hu: FloatArray) -> BoolArray:
-    """The patient: the largest connected piece above -500 HU with what it encloses; the table falls away.
+    """Mark the patient: the largest connected piece above -500 HU and all it encloses; the table falls away.
 
     Returns:
         ``(rows, columns)`` bool; all False in a slice of air.
@@ -72,10 +72,10 @@ def body_mask(hu: FloatArray) -> BoolArray:
 
 
 def lung_mask(hu: FloatArray, body: BoolArray) -> BoolArray:
-    """Air and lung within the body: below -500 HU."""
+    """Mark air and lung within the body: below -500 HU."""
     return body & (hu < BODY_HU)
 
 
 def bone_mask(hu: FloatArray, body: BoolArray) -> BoolArray:
-    """Bone within the body: 250 HU and above."""
+    """Mark bone within the body: 250 HU and above."""
     return body & (hu >= TISSUES[-1].low)

@@ -1,1 +1,1 @@
-"""Methods that benchmarks compare: one file each, one interface, no registry."""
+"""Methods that benchmarks compare: one file each, one interface."""

@@ -1,4 +1,4 @@
-"""Bicubic interpolation in HU, bare and back-projected: opponents that need no training and know no network's range."""
+"""Bicubic interpolation in HU, bare and back-projected: opponents without training or a network's range."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUNDS = 10
 
 @dataclass(frozen=True)
 class BackProjection:
-    """Bicubic interpolation whose block means are made the source's (Irani and Peleg, CVGIP 1991).
+    """Bicubic interpolation whose block means are corrected to the source's (Irani and Peleg, CVGIP 1991).
 
     Attributes:
         rounds: Corrections; 0 is bicubic interpolation itself.

@@ -1,4 +1,4 @@
-"""Another method's slice, made consistent with its input as ``qdm-med upscale`` does: compared like with like."""
+"""Another method's slice, made consistent with its input as ``qdm-med upscale`` does, so that like is compared with like."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qdm_med.volume import FloatArray
 
 @dataclass(frozen=True)
 class Consistent:
-    """A method that knows nothing of consistency, followed by back-projection.
+    """A method without data consistency of its own, followed by back-projection.
 
     Attributes:
         method: What is made consistent.
@@ -24,7 +24,7 @@ class Consistent:
 
     @property
     def name(self) -> str:
-        """The method's, and how consistent it was made."""
+        """Name of the method, and how consistent it was made."""
         return f"{self.method.name}, consistency {self.consistency}"
 
     def restore(self, low_hu: FloatArray, scale: int) -> Restored:

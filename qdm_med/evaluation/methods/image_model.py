@@ -24,7 +24,7 @@ from qdm_med.volume import FloatArray
 
 @dataclass(frozen=True)
 class ImageModel:
-    """A network for images in [0, 1]; CT is shown to it in such a range, grey repeated, and channels are averaged.
+    """A network for images in [0, 1]; CT is mapped to that range, grey is repeated, and channels are averaged.
 
     Attributes:
         name: Name in tables.
@@ -107,7 +107,7 @@ def _published_name(network: Any, path: Path) -> str:
 
 
 def _recognised(path: Path, device: torch.device) -> Any:
-    """Spandrel's descriptor of a network for images."""
+    """Find spandrel's descriptor of a network for the scale."""
     try:
         from spandrel import ImageModelDescriptor, ModelLoader  # an extra: the rest works without it
     except ImportError:

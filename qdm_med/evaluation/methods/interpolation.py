@@ -1,4 +1,4 @@
-"""Interpolation as a method; it works in the model's range, as every other method does."""
+"""Interpolation as a method, in the model's range as every other method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qdm_med.volume import FloatArray
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Magnify by a fixed kernel.
+    """Enlargement by a fixed kernel.
 
     Attributes:
         name: Name in tables.

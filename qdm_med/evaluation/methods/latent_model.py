@@ -1,4 +1,4 @@
-"""Other models in the latent space of the checkpoint under test: ResShift, latent diffusion, or another QDM.
+"""Other models on the autoencoder of the checkpoint under test: ResShift, latent diffusion, or another QDM.
 
 They are trained with ``qdm-med train --model`` and run as :class:`qdm_med.evaluation.methods.qdm.Qdm`; what sets them apart,
 network and schedule, their cards tell. On the same autoencoder a comparison is one of the diffusion alone.
@@ -13,7 +13,7 @@ from qdm_med.errors import CheckpointError
 
 
 def load_latent_model(path: Path, under_test: Checkpoint) -> Checkpoint:
-    """Read a model that is compared with ``under_test``.
+    """Read a model to compare with ``under_test``.
 
     Raises:
         CheckpointError: If the file is invalid, or its autoencoder is another one.

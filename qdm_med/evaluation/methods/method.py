@@ -1,4 +1,4 @@
-"""Method, as a benchmark sees it: HU of a low-resolution slice in, HU of a high-resolution slice out."""
+"""Interface of a method: HU of a low-resolution slice in, HU of a high-resolution slice out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Method(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in tables; unlike any other method's of the run."""
+        """Name in tables, unique within a run."""
         ...
 
     def restore(self, low_hu: FloatArray, scale: int) -> Restored:

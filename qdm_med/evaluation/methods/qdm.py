@@ -1,4 +1,4 @@
-"""A checkpoint of this package as a method, exactly as ``qdm-med upscale`` runs it, and two ablations of it."""
+"""A checkpoint of this package as a method, run exactly as ``qdm-med upscale`` runs it, and two ablations of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from qdm_med.volume import CtSlice, FloatArray
 
 @dataclass(frozen=True)
 class Counting:
-    """The same networks once more, to count their multiply-accumulates in a run of its own: counting takes time.
+    """The same networks in a run of their own, to count multiply-accumulates: counting takes time.
 
     Attributes:
         upscaler: Runs ``autoencoder``.
@@ -41,7 +41,7 @@ class Counting:
         return cls(Upscaler(replace(checkpoint, autoencoder=autoencoder), options, device=device), autoencoder)
 
     def cost(self, ct_slice: CtSlice, key: str) -> dict[str, float]:
-        """``macs`` of a slice, and ``macs_diffusion``, those of them that are not the autoencoder's."""
+        """``macs`` of a slice, and ``macs_diffusion``, those without the autoencoder's."""
         self.autoencoder.macs = 0
         _, macs = count_macs(lambda: self.upscaler.upscale_slice(ct_slice, key))
         return {"macs": float(macs), "macs_diffusion": float(macs - self.autoencoder.macs)}
@@ -49,7 +49,7 @@ class Counting:
 
 @dataclass(frozen=True)
 class Qdm:
-    """A checkpoint with its options.
+    """A checkpoint with its options, as a method.
 
     Attributes:
         name: Name in tables.
@@ -84,7 +84,7 @@ class Qdm:
 
 
 def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *, counted: bool = False) -> Qdm:
-    """The checkpoint as it is.
+    """Make a method of the checkpoint as it is.
 
     Raises:
         CheckpointError: If it was not trained for the scale.
@@ -101,7 +101,7 @@ def qdm(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *
 
 
 def sampled(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, samples: int) -> Qdm:
-    """The mean of so many samples, with their standard deviation.
+    """Make a method of the mean of so many samples, with their standard deviation.
 
     Raises:
         ConfigError: For fewer than two samples, which have no standard deviation.
@@ -114,18 +114,18 @@ def sampled(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.devic
 
 
 def _consistency(upscaler: Upscaler) -> str:
-    """What a name says of it: nothing, if it is what ``upscale`` does unasked."""
+    """Suffix of a name for its consistency; empty for ``upscale``'s default."""
     consistency = upscaler.options.consistency
     return "" if consistency == DEFAULT_CONSISTENCY[upscaler.card.purpose] else f", consistency {consistency}"
 
 
 def dense(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device, *, counted: bool = False) -> Qdm:
-    """The same with every leaf active (s = 0): what sparsity is compared with."""
+    """Make a method with every leaf active (s = 0), to see the effect of sparsity."""
     return qdm(checkpoint, replace(options, threshold=0.0), device, counted=counted)
 
 
 def downstream_only(checkpoint: Checkpoint, options: UpscaleOptions, device: torch.device) -> Qdm:
-    """The downstream alone: every leaf active, the upstream's coarse answer and its context tokens set to zero.
+    """Make a method of the downstream alone: every leaf active, the upstream's answer and its context tokens zero.
 
     The paper's downstream-only row is a network trained without the upstream; this one only loses it when it is run.
     """

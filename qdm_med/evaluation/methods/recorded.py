@@ -1,4 +1,4 @@
-"""Results of another program on a benchmark's inputs, read from its files: DiffBIR, SeeSR, anything."""
+"""Results of another program on a benchmark's inputs, read from its files: DiffBIR, SeeSR, or any other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class ResultFile:
-    """What a program made of one case.
+    """Result of a program for one case.
 
     Attributes:
         path: File in one of :data:`SUFFIXES`.
@@ -39,7 +39,7 @@ class ResultFile:
     intensity: IntensityMap
 
     def read(self) -> FloatArray:
-        """HU of the file.
+        """Read the HU of the file.
 
         Raises:
             DataError: If it cannot be read or has another size.
@@ -66,7 +66,7 @@ def _read_png(path: Path, intensity: IntensityMap) -> FloatArray:
 
 
 def find_result_files(folder: Path, cases: Iterable[Case]) -> list[tuple[Case, ResultFile]]:
-    """Find what a program made of every case, and look at all of it before anything is scored.
+    """Find the results of a program for every case, and check all of them before anything is scored.
 
     Raises:
         DataError: If the folder or a case's file is missing, a case has two, or a file is damaged or of another size.
@@ -97,7 +97,7 @@ def find_result_files(folder: Path, cases: Iterable[Case]) -> list[tuple[Case, R
 
 @dataclass(frozen=True)
 class Recorded:
-    """Results of a program; nobody here knows how long it took.
+    """Results of a program as a method; its running time is unknown.
 
     Attributes:
         name: Name in tables.
@@ -121,10 +121,10 @@ class Recorded:
 
 
 def slice_key(low_hu: FloatArray) -> str:
-    """Recognises a low-resolution slice by its pixels."""
+    """Identify a low-resolution slice by its pixels."""
     return hashlib.sha256(low_hu.tobytes()).hexdigest()
 
 
 def recorded(name: str, folder: Path, cases: Iterable[Case]) -> Recorded:
-    """Find the results of a program in a folder; see :func:`find_result_files`."""
+    """Find the results of a program in a folder, as a method; see :func:`find_result_files`."""
     return Recorded(name, {slice_key(case.low_hu): file for case, file in find_result_files(folder, cases)})

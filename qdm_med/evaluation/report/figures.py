@@ -1,4 +1,4 @@
-"""Figures of a report, drawn by matplotlib where it is installed."""
+"""Figures of a report, drawn by matplotlib if it is installed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def draw_figures(
     *,
     sheet: bytes | None = None,
 ) -> list[Drawing]:
-    """All figures: the sheet's PNG, if there is one, and, where matplotlib, an extra, is installed, those of the rows."""
+    """Draw the figures: the sheet's PNG, if there is one, and, where matplotlib is installed, those of the rows."""
     sheets = [Drawing(as_data_uri(sheet), "All methods side by side; boxes are enlarged below.")] if sheet else []
     return sheets + _plotted(rows, cases, sweep)
 
@@ -123,7 +123,7 @@ def _draw_agreement(figure: Any, rows: Sequence[SliceScore]) -> str:
 
 
 def _add_legend(axis: Any) -> None:
-    """Slices too small to measure leave a figure without curves."""
+    """Add a legend, except where slices too small to measure left no curve."""
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8)
 

@@ -1,4 +1,4 @@
-"""The report of a series that was super-resolved: no true slice is known, so figures say how far it agrees with its source.
+"""Report of a super-resolved series: its true slices are unknown, so the figures tell how far it agrees with its source.
 
 A few slices are kept while they are computed, and shown beside their interpolated source.
 """
@@ -35,7 +35,7 @@ SUFFIXES = (".html", ".htm")
 
 @dataclass(frozen=True)
 class Shown:
-    """A slice of the report.
+    """One slice of the report.
 
     Attributes:
         case: Its pictures, titled by its place in the series.
@@ -51,7 +51,7 @@ class Shown:
 
 
 def check_report_place(path: Path, source: Path, out: Path, *, overwrite: bool = False) -> None:
-    """Refuse a place where a report cannot appear, before anything is computed.
+    """Refuse a place for the report before anything is computed, if it cannot appear there.
 
     Args:
         path: HTML file to write.
@@ -78,7 +78,7 @@ def check_report_place(path: Path, source: Path, out: Path, *, overwrite: bool =
 
 
 def slices_to_show(volume: Volume) -> Watch:
-    """The slices of a volume that its report shows, to be kept while they are computed."""
+    """Choose the slices of a volume for its report, to be kept while they are computed."""
     return Watch(spread_over(len(volume), MOST_CASES))
 
 
@@ -91,7 +91,7 @@ def report_volume(
     *,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write one HTML file about a volume that was super-resolved; it needs no network and names no patient.
+    """Write one HTML file about a super-resolved volume; it needs no network and names no patient.
 
     Args:
         volume: The source.
@@ -195,7 +195,7 @@ def _hu(value: float, style: str) -> str:
 
 
 def _receipt(volume: Volume, upscaler: Upscaler, summary: UpscaleSummary, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the pixels reproducible, of the source nothing but its format and its grid."""
+    """Record everything that makes the pixels reproducible; of the source only its format and its grid."""
     slices, rows, columns = volume.geometry.shape
     return {
         "qdm_med": __version__,

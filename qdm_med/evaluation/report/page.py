@@ -1,4 +1,4 @@
-"""Fill the page: a template, a style sheet and a script that lie beside this file, and nothing from anywhere else."""
+"""Page of a report, filled from a template, a style sheet and a script that lie beside this file."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def write_report(
 
 
 def viewer_data(cases: Sequence[PictureCase]) -> dict[str, Any]:
-    """What the viewer's script reads."""
+    """Collect the data that the viewer's script reads."""
     return {
         "truth": TRUTH if _has_truth(cases) else None,
         "input": INPUT,
@@ -103,7 +103,7 @@ def _read(name: str) -> str:
 
 
 def _json_in_html(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """Write JSON that cannot end the script element around it."""
     return json.dumps(value).replace("<", "\\u003c")
 
 

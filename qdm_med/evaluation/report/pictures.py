@@ -1,4 +1,4 @@
-"""The slices that a report shows: every method's image, its quadtree, its flagged patches, its edges and its noise."""
+"""Slices for a report: every method's image, its quadtree, its flagged patches, its edges and its noise."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class PictureCase:
 
 
 def choose_slices(store: SliceStore, indices: Sequence[int], most: int = MOST_CASES) -> list[int]:
-    """Middle slices of patients spread over the benchmark, one a patient."""
+    """Choose middle slices of patients spread over the benchmark, one a patient."""
     by_patient: dict[str, list[int]] = {}
     for index in indices:
         by_patient.setdefault(store.records[index].patient, []).append(index)
@@ -117,14 +117,14 @@ def _picture(name: str, restored: Restored, truth: Truth) -> Picture:
 
 
 def hu_png(hu: FloatArray) -> str:
-    """An image in whole HU as a data URI: HU + 1024 (0 to 4095), the high byte in red and the low byte in green."""
+    """Encode an image in whole HU as a data URI: HU + 1024 (0 to 4095), the high byte in red and the low byte in green."""
     stored = np.rint(np.clip(hu, HU_MIN, HU_MAX) - HU_MIN).astype(np.uint16)
     channels = np.stack([stored >> 8, stored & 255, np.zeros_like(stored)], axis=-1).astype(np.uint8)
     return _data_uri(Image.fromarray(channels))
 
 
 def mask_png(mask: BoolArray) -> str:
-    """A mask as a data URI, 255 where it is True."""
+    """Encode a mask as a data URI, 255 where it is True."""
     return _data_uri(Image.fromarray(mask.astype(np.uint8) * 255))
 
 
@@ -135,5 +135,5 @@ def _data_uri(image: Image.Image) -> str:
 
 
 def as_data_uri(png: bytes) -> str:
-    """Bytes of a PNG as a data URI."""
+    """Encode the bytes of a PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,4 +1,4 @@
-"""Regions of true slices that a comparison sheet enlarges: from a file (boxes of tumours, say), or found."""
+"""Regions of true slices that a comparison sheet enlarges: boxes of a file, of tumours say, or boxes that are found."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Region:
     window: HuWindow = HuWindow()
 
     def cut(self, image: FloatArray, scale: int = 1) -> FloatArray:
-        """The box's part of an image whose pixels are ``scale`` times as large; those on its border included."""
+        """Cut the box out of an image whose pixels are ``scale`` times as large, pixels on its border included."""
         rows = slice(self.top // scale, -(-(self.top + self.height) // scale))
         columns = slice(self.left // scale, -(-(self.left + self.width) // scale))
         return image[rows, columns]
@@ -100,7 +100,7 @@ def _region(row: dict[str, str], where: str, by_key: dict[str, int], shape: tupl
 
 
 def find_region(index: int, hu: FloatArray) -> Region:
-    """The square of a true slice with the most soft-tissue detail in the body: where methods have something to tell."""
+    """Find the square of a true slice with the most soft-tissue detail in the body."""
     side = max(8, hu.shape[0] // SHARE)
     shown = HuWindow().to_unit(hu)
     within = binary_erosion(body_mask(hu), iterations=max(2, hu.shape[0] // 64))  # the skin is an edge on every slice
@@ -113,7 +113,7 @@ def find_region(index: int, hu: FloatArray) -> Region:
 
 
 def sheet_regions(store: SliceStore, indices: Sequence[int], file: Path | None) -> list[Region]:
-    """The boxes of a file, or one found on each of the slices that a report shows."""
+    """Boxes of a file, or one found on each slice of the report."""
     if file is not None:
         return read_regions(file, store, indices)
     return [find_region(index, store.hu(index).astype(np.float32)) for index in choose_slices(store, indices)]

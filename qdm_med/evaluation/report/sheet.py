@@ -1,4 +1,4 @@
-"""One picture of all methods side by side, whole slices and enlarged regions (arXiv 2503.12015, Figure 9)."""
+"""Comparison sheet: all methods side by side, whole slices and enlarged regions (arXiv 2503.12015, Figure 9)."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def _write(row: Image.Image, left: int, top: int, *lines: str) -> None:
 
 
 def _fitting(draw: ImageDraw.ImageDraw, line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """A line cut to the width of a tile."""
+    """Cut a line to the width of a tile."""
     while draw.textlength(line, font=font) > TILE:
         line = line.removesuffix("…")[:-1] + "…"
     return line
 
 
 def sheet_png(sheet: Image.Image) -> bytes:
-    """The sheet as the bytes of a PNG."""
+    """Encode the sheet as PNG."""
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()

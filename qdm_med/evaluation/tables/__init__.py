@@ -1,1 +1,1 @@
-"""Tables of what the cases add up to: statistics and curves."""
+"""Tables over all cases: statistics and curves."""

@@ -1,4 +1,4 @@
-"""All methods of a comparison in one table, and where the method under test leads."""
+"""All methods of a comparison in one table, and the columns in which the method under test leads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ELSEWHERE = "trained elsewhere"
 
 
 def comparison_table(rows: Sequence[SliceScore], facts: Mapping[str, TrainingFacts]) -> Table:
-    """A row a scale and method: cost of training and use, and quality with 95 % intervals over patients.
+    """Lay out a row a scale and method: cost of training and use, and quality with 95 % intervals over patients.
 
     Args:
         rows: Of all scales.
@@ -37,7 +37,7 @@ def comparison_table(rows: Sequence[SliceScore], facts: Mapping[str, TrainingFac
 
 
 def leads(rows: Sequence[SliceScore], under_test: str) -> str:
-    """Say in which columns a model leads and in which not, by how much, a line a scale."""
+    """Say in which columns a model leads and in which not, and by how much, a line a scale."""
     lines = []
     for scale in sorted({row.scale for row in rows}):
         found = places(rows, scale, under_test)

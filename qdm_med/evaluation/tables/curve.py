@@ -1,4 +1,4 @@
-"""The perception-distortion curve: every method's error against its likeness to CT, at one or several scales.
+"""Perception-distortion curve: every method's error against its likeness to CT, at one or several scales.
 
 No method is best in both (Blau and Michaeli, CVPR 2018): steps, averaged samples and leaves move a sampler along its curve,
 and a method is judged by where its curve lies, not by one of its points.
@@ -47,7 +47,7 @@ class CurvePoint:
 
 
 def curve_points(rows: Sequence[SliceScore]) -> list[CurvePoint]:
-    """Every method at every scale, in the order of the rows; none without an LPIPS column."""
+    """Points of every method at every scale, in the order of the rows; none without an LPIPS column."""
     found = {(one.method, one.scale, one.metric): one for one in summarise(rows)}
     columns = [metric for _, _, metric in found if metric.startswith("lpips_")]
     if not columns:
@@ -66,7 +66,7 @@ def curve_points(rows: Sequence[SliceScore]) -> list[CurvePoint]:
 
 
 def curve_table(points: Sequence[CurvePoint]) -> Table:
-    """A row a method, PSNR, SSIM, LPIPS and seconds a slice for each scale."""
+    """Lay out a row a method: PSNR, SSIM, LPIPS and seconds a slice for each scale."""
     scales = sorted({point.scale for point in points})
     column = points[0].perceptual.metric if points else "lpips"
     head = ["method"]
@@ -102,7 +102,7 @@ def _with_interval(summary: Summary, digits: int) -> str:
 
 
 def draw_curve(points: Sequence[CurvePoint], target: BinaryIO) -> None:
-    """Draw LPIPS against PSNR, a panel a scale, a numbered point a method, as PNG.
+    """Draw LPIPS against PSNR as PNG: a panel a scale, a numbered point a method.
 
     Raises:
         ConfigError: If matplotlib is not installed.

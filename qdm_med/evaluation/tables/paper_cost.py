@@ -65,7 +65,7 @@ def step_law(preset: str, side: int) -> StepLaw:
 
 
 def paper_cost_table(rows: Sequence[SliceScore]) -> Table | None:
-    """Cost of QDM-S, B and L with the paper's autoencoder and 15 steps, on the masks of each threshold.
+    """Lay out the cost of QDM-S, B and L with the paper's autoencoder and 15 steps, on the masks of each threshold.
 
     Args:
         rows: Of a sweep: their costs tell windows and leaves of every slice.

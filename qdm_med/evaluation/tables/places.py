@@ -19,7 +19,7 @@ SHOWN = (
 
 
 class Place(NamedTuple):
-    """Where a method stands in one column at one scale.
+    """Rank of a method in one column at one scale.
 
     Attributes:
         column: The column.
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 def places(rows: Sequence[SliceScore], scale: int, under_test: str) -> list[Place]:
-    """Where the methods of a model stand at one scale, in every column of which more or less is better.
+    """Rank the methods of a model at one scale, in every column in which more or less is better.
 
     Args:
         rows: Results.

@@ -1,4 +1,4 @@
-"""A sheet to draw on, where matplotlib, an extra, is installed."""
+"""Blank figures of matplotlib, where it is installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qdm_med.errors import ConfigError
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure of so many inches.
+    """Make a matplotlib figure of so many inches.
 
     Raises:
         ConfigError: If matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Figures that the paper publishes (QDM, arXiv 2503.12015), shown as published beside ours, never mixed with them.
+"""Figures that the paper publishes (QDM, arXiv 2503.12015), shown beside ours and never mixed with them.
 
 They were taken on other slices, in the paper's 8-bit window, with another LPIPS backbone: what may be compared is the
 order of methods, not the values.

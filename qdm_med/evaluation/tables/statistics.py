@@ -44,7 +44,7 @@ class Summary:
 
 
 def differences(rows: Sequence[SliceScore], baseline: str) -> list[SliceScore]:
-    """Every other method's scores minus the baseline's on the same slice and scale, for columns of both.
+    """Subtract the baseline's scores on the same slice and scale from every other method's, in columns of both.
 
     Raises:
         DataError: If the baseline lacks a slice that another method has.
@@ -64,7 +64,7 @@ def differences(rows: Sequence[SliceScore], baseline: str) -> list[SliceScore]:
 
 
 def patient_means(rows: Iterable[SliceScore]) -> dict[tuple[str, int, str], dict[str, list[float]]]:
-    """Finite values by (method, scale, column) and patient, in the order of the rows."""
+    """Average finite values by (method, scale, column) and patient, in the order of the rows."""
     values: dict[tuple[str, int, str], dict[str, list[float]]] = {}
     for row in rows:
         for metric, value in row.scores.items():
@@ -75,7 +75,7 @@ def patient_means(rows: Iterable[SliceScore]) -> dict[tuple[str, int, str], dict
 
 
 def summarise(rows: Iterable[SliceScore], *, resamples: int = 2000, seed: int = 0) -> list[Summary]:
-    """Means over patients with bootstrap confidence intervals (percentile method).
+    """Average over patients, with bootstrap confidence intervals (percentile method).
 
     All methods and metrics see the same draws of patients. Values that are not finite are left out of the means
     and of the counts.
@@ -84,7 +84,7 @@ def summarise(rows: Iterable[SliceScore], *, resamples: int = 2000, seed: int = 
 
 
 def agreements(rows: Iterable[SliceScore]) -> dict[tuple[str, str], Agreement]:
-    """Bland-Altman bias and limits of agreement of every ``bias_..._hu`` column, a patient one difference.
+    """Bland-Altman bias and limits of agreement of every ``bias_..._hu`` column, one difference a patient.
 
     Returns:
         (method, tissue) -> agreement in HU.

@@ -1,4 +1,4 @@
-"""The threshold ablation: what the quadtree threshold buys, as the paper's Table 8."""
+"""Threshold ablation: cost and quality by quadtree threshold, as in the paper's Table 8."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SWEEP_THRESHOLDS = (0.0, 0.03, 0.06, 0.09, 0.15, 0.3)
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One threshold, means over slices, quality over patients.
+    """Means at one threshold: cost over slices, quality over patients.
 
     Attributes:
         threshold: Quadtree threshold s.
@@ -48,7 +48,7 @@ class SweepPoint:
 
 
 def sweep_points(rows: Sequence[SliceScore]) -> list[SweepPoint]:
-    """Points of the methods that know their threshold and were counted, by steps and threshold."""
+    """Average the methods that know their threshold and were counted, by steps and threshold."""
     points = []
     for name in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == name]
@@ -66,7 +66,7 @@ _COST = ("MAC of the diffusion", "with autoencoder")
 
 
 def sweep_table(points: Sequence[SweepPoint]) -> Table:
-    """Leaf density, windows, cost and quality by threshold."""
+    """Lay out leaf density, windows, cost and quality by threshold."""
     names: list[str] = [name for name in ("psnr_db", "ssim", "mae_hu") if points and name in points[0].quality]
     names += [name for name in (points[0].quality if points else ()) if name.startswith("lpips_")]
     head = ("threshold s", "steps", "active leaves", "active windows", *_COST, "s a slice", *names)
@@ -89,7 +89,7 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
 
 
 def draw_sweep(points: Sequence[SweepPoint], target: Path | BinaryIO) -> None:
-    """Draw quality and time against cost, a point a threshold, as PNG.
+    """Draw quality and time against cost as PNG, a point a threshold.
 
     Raises:
         ConfigError: If matplotlib is not installed.

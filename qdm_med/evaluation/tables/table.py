@@ -27,13 +27,13 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """The table as Markdown."""
+        """Write the table as Markdown."""
         lines = [self.head, ("---",) * len(self.head), *self.rows]
         return "\n".join([self.title, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def result_tables(rows: Sequence[SliceScore], titles: Mapping[str, str]) -> list[Table]:
-    """Means over patients with 95 % confidence intervals: a table a group, a measure a row, a method a column.
+    """Lay out means over patients with 95 % confidence intervals: a table a group, a measure a row, a method a column.
 
     Args:
         rows: Results.
@@ -48,7 +48,7 @@ def result_tables(rows: Sequence[SliceScore], titles: Mapping[str, str]) -> list
 
 
 def difference_table(rows: Sequence[SliceScore], baseline: str) -> Table:
-    """Paired differences to a method on the same slices, means over patients with 95 % confidence intervals."""
+    """Lay out paired differences to a method on the same slices, means over patients with 95 % confidence intervals."""
     summaries = summarise(differences(rows, baseline))
     methods = [name for name in _methods(rows) if name != baseline]
     columns = [
@@ -62,7 +62,7 @@ def difference_table(rows: Sequence[SliceScore], baseline: str) -> Table:
 
 
 def alarm_table(rows: Sequence[SliceScore]) -> Table:
-    """On how many slices each limit of fidelity is broken."""
+    """Count the slices on which each limit of fidelity is broken."""
     methods = _methods(rows)
     body = []
     for name, limit in ((one.name, one.limit) for one in COLUMNS.values() if one.limit):
@@ -89,7 +89,7 @@ def _measures(
 
 
 def cost_table(rows: Sequence[SliceScore]) -> Table:
-    """Seconds a slice, and what methods know of their cost, as means over slices."""
+    """Lay out seconds a slice and what methods know of their cost, as means over slices."""
     body = []
     for name in _methods(rows):
         own = [row for row in rows if row.method == name]
@@ -114,7 +114,7 @@ def _seconds(rows: Sequence[SliceScore]) -> str:
 
 
 def published_table(benchmark: str) -> Table | None:
-    """The paper's rows of a benchmark, if there are any."""
+    """Lay out the paper's rows of a benchmark, if there are any."""
     if benchmark not in PUBLISHED:
         return None
     body = tuple(

@@ -1,1 +1,1 @@
-"""Runs over a whole volume: look, estimate, explain, upscale."""
+"""Runs over a whole volume: look at it, estimate, explain, super-resolve."""

@@ -18,7 +18,7 @@ SAMPLED = 32
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is to be expected of a run.
+    """Estimate of a run.
 
     Attributes:
         slices: Slices of the series.
@@ -82,7 +82,7 @@ def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = F
 
 
 def _seconds(plans: list[SlicePlan], upscaler: Upscaler) -> float:
-    """Mean time of a slice: what every slice takes, and what the windows take, from one tile with the median work."""
+    """Mean seconds of a slice: a fixed part, and a part for its windows, timed on the tile with the median work."""
     tiles = sorted(((tile, plan) for plan in plans for tile in plan.active_tiles), key=lambda pair: pair[0].windows)
     nothing = _timed(replace(plans[0], tiles=()), upscaler)
     if not tiles:

@@ -1,4 +1,4 @@
-"""Pictures of where detail will be generated, and why not elsewhere."""
+"""Pictures that explain a plan: where detail will be generated, and why not elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACTIVE, BOX = (255, 140, 0), (0, 170, 255)
 
 
 def overlay(plan: SlicePlan) -> NDArray[np.uint8]:
-    """The source with its active leaves tinted and the box of the networks drawn.
+    """Draw the source with its active leaves tinted and the box of the networks outlined.
 
     Returns:
         ``(rows, columns, 3)`` RGB, magnified.
@@ -42,7 +42,7 @@ def overlay(plan: SlicePlan) -> NDArray[np.uint8]:
 def explain_volume(
     volume: Volume, folder: Path, upscaler: Upscaler, *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> int:
-    """Write one picture a slice, ``00001.png`` and on, in slice order; no network is run.
+    """Write one picture a slice, ``00001.png`` and so on, in slice order; no network is run.
 
     Args:
         volume: The source.

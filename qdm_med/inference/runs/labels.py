@@ -1,4 +1,4 @@
-"""Label files that go with a series: on the finer grid, every pixel keeps the label at its centre."""
+"""Label files of a series, carried onto its finer grid: every pixel keeps the label at its centre."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CORNER_TOLERANCE = 0.5
 
 
 def carry_labels(labels: Path, volume: Volume, out: Path, derivation: Derivation, writing: WriterOptions) -> Path:
-    """Write a label file on the grid of a super-resolved series.
+    """Write a label file anew on the grid of the super-resolved series.
 
     Args:
         labels: NIfTI, NRRD or MetaImage file of integers on the grid of ``volume``; rows, columns and slices may count the

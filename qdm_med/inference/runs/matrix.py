@@ -1,4 +1,4 @@
-"""A matrix that was asked for: which magnification reaches it, and what the slices are averaged to."""
+"""Output on a requested matrix: the magnification that reaches it, and the matrix that slices are averaged to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qdm_med.errors import ConfigError
 def matrix_for(
     shape: tuple[int, int], spacing_mm: tuple[float, float], *, matrix: int | None = None, spacing: float | None = None
 ) -> tuple[int, int]:
-    """Rows and columns of an output that was asked for by its matrix or its pixel spacing.
+    """Work out rows and columns of an output that was asked for by its matrix or its pixel spacing.
 
     The field of view stays, so that a spacing is met as nearly as whole pixels allow.
 

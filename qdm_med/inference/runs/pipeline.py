@@ -1,4 +1,4 @@
-"""Reading, computing and writing at the same time, in order and in bounded memory."""
+"""Pipeline that reads, computes and writes at the same time, in order and in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look at a series before the first slice is computed: is it in HU, and like what the model was trained on?"""
+"""Check of a series before its first slice is computed: is it in HU, and like the training of the model?"""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LARGEST_TISSUE_HU = 150.0
 
 
 def unlike_hu(volume: Volume) -> str | None:
-    """One line that says why values cannot be Hounsfield units; ``None`` where they can.
+    """Say in one line why values cannot be Hounsfield units; ``None`` where they can.
 
     Air is -1000 HU, fat -100: a volume without any negative value holds neither, not even as noise. Stored values of a
     scanner, windows of 0 to 255 and normalised values are like that, or span less than the noise of a scan.
@@ -57,7 +57,7 @@ def unlike_hu(volume: Volume) -> str | None:
 
 @dataclass(frozen=True)
 class Check:
-    """One property of a source beside the range of it that a model was trained on.
+    """One property of a source, beside the range that the model was trained on.
 
     Attributes:
         key: Of the range in the card's ``training.domain``.
@@ -75,20 +75,20 @@ class Check:
 
     @property
     def outside(self) -> bool:
-        """Whether a value lies beyond the range."""
+        """Whether the value lies outside the range."""
         if self.trained is None:
             return False
         low, high = self.trained[0] * (1 - self.room), self.trained[1] * (1 + self.room)
         return any(not low <= value <= high for value in self.values)
 
     def shown(self) -> str:
-        """The values, such as ``0.8x0.8``."""
+        """The value in words, such as ``0.8x0.8``."""
         return "x".join(dict.fromkeys(f"{value:.4g}" for value in self.values))
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What is known of a source before the first slice is computed.
+    """Findings about a source before its first slice is computed.
 
     Attributes:
         model: Name of the model.
@@ -112,11 +112,11 @@ class Preflight:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What should be said before the run, a line each."""
+        """Warnings to give before the run, a line each."""
         return tuple(line for line in (self.not_hu, self.unlike) if line)
 
     def refuse(self, name: str) -> None:
-        """Refuse what there is to be warned of.
+        """Turn the warnings into an error, if there are any.
 
         Args:
             name: Of the source, for the message.
@@ -130,12 +130,12 @@ class Preflight:
             raise SeriesError(f"{name}: {self.unlike}; use a model for such series, or do without --strict")
 
     def parameters(self) -> tuple[tuple[str, str], ...]:
-        """Noise and point spread as they are recorded in an output."""
+        """Noise and point spread, as an output records them."""
         return tuple((f"source {one.name}", one.shown()) for one in self.checks if one.key in MEASURED and one.values)
 
 
 def look_at(volume: Volume, card: ModelCard) -> Preflight:
-    """Measure a volume and hold it against the training of a model.
+    """Measure a volume and compare it with the training of a model.
 
     The ranges stand under ``domain`` in the card's training record, each as its smallest and largest value:
     ``pixel_spacing_mm``, ``slice_thickness_mm``, ``matrix`` (rows and columns), ``noise_hu`` and ``fwhm_pixels``. What a card does
@@ -164,7 +164,7 @@ def _grid(volume: Volume) -> tuple[Check, ...]:
 
 
 def _quality(volume: Volume) -> tuple[Check, ...]:
-    """Noise and point spread, medians over the slices that show them."""
+    """Noise and point spread: medians over the slices that show them."""
     slices = [volume.slices[index] for index in _spread(len(volume))]
     found = []
     for key, (name, measure) in MEASURED.items():
@@ -174,7 +174,7 @@ def _quality(volume: Volume) -> tuple[Check, ...]:
 
 
 def _spread(count: int) -> list[int]:
-    """Numbers of slices that are looked at, evenly spaced."""
+    """Choose slices to look at, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(int)).tolist()
 
 

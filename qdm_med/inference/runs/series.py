@@ -1,4 +1,4 @@
-"""A whole volume, from files to files: read, super-resolved and written slice by slice."""
+"""A whole series, from files to files: read, super-resolved and written slice by slice."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Progress = Callable[[int, int, UpscaledSlice | None], None]
 
 
 def _say_nothing(done: int, total: int, result: UpscaledSlice | None) -> None:
-    """Nobody looks."""
+    """Report to nobody."""
 
 
 @dataclass(frozen=True)
 class UpscaleSummary:
-    """What a run did.
+    """Summary of a run.
 
     Attributes:
         out: What was written.
@@ -64,7 +64,7 @@ class UpscaleSummary:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the slices of a run go: the series, and the standard deviation of its samples if it is wanted.
+    """Writers of a run: of the series, and of the standard deviation of its samples if it is wanted.
 
     Attributes:
         series: Writer of the series.
@@ -78,11 +78,11 @@ class Outputs:
 
     @property
     def finished(self) -> frozenset[int]:
-        """Slices of which nothing is missing."""
+        """Slices that are complete in every output."""
         return self.series.finished if self.spread is None else self.series.finished & self.spread.finished
 
     def write(self, index: int, result: UpscaledSlice) -> None:
-        """Write all that there is of a slice."""
+        """Write everything that was made of a slice."""
         self.series.write(index, self._averaged(result.hu))
         if self.spread is not None and result.std_hu is not None:
             # Neighbours err together: the mean of their standard deviations is that of their mean, and never too small.
@@ -92,13 +92,13 @@ class Outputs:
         return image if self.matrix is None else area_mean(image, self.matrix)
 
     def commit(self) -> tuple[Path, Path | None]:
-        """Put everything in its place, the series last: where it is, nothing is missing."""
+        """Put all outputs in place, the series last: where it is, nothing is missing."""
         spread = None if self.spread is None else self.spread.commit()
         return self.series.commit(), spread
 
 
 def derivation_of(upscaler: Upscaler) -> Derivation:
-    """What is recorded in the output about how it was made."""
+    """Describe how an upscaler makes its output, for the output's record."""
     return Derivation(
         scale=upscaler.scale,
         model=upscaler.card.name,
@@ -108,7 +108,7 @@ def derivation_of(upscaler: Upscaler) -> Derivation:
 
 
 def calibration_of(upscaler: Upscaler) -> str:
-    """What is recorded about the calibration of the samples' standard deviation."""
+    """Describe the calibration of the samples' standard deviation, for the output's record."""
     calibration = upscaler.spread_calibration
     return calibration.description() if calibration else NOT_CALIBRATED
 
@@ -214,7 +214,7 @@ def _work_through(volume: Volume, upscaler: Upscaler, outputs: Outputs, watch: W
 
 
 class _Tally:
-    """Counts what a run has computed."""
+    """Counter of the work that a run has done."""
 
     def __init__(self) -> None:
         self._leaves: list[float] = []
@@ -232,7 +232,7 @@ class _Tally:
 
 
 def name_of(volume: Volume) -> str:
-    """A volume's files in a message: their common folder."""
+    """Common folder of a volume's files, to name it in a message."""
     files = volume.provenance.files
     return shown(Path(os.path.commonpath(files))) if files else "the volume"
 
@@ -240,7 +240,7 @@ def name_of(volume: Volume) -> str:
 def _open_outputs(
     stack: ExitStack, volume: Volume, out: Path, derivation: Derivation, writing: WriterOptions, calibration: str | None
 ) -> Outputs:
-    """Open what is written; the standard deviation of the samples if its calibration is given."""
+    """Open the writers of a run; that of the standard deviation if its calibration is given."""
     if calibration is None and (stale := uncertainty_output(out)).exists():
         raise SeriesError(
             f"{stale}: is the uncertainty of another output; move it away, add --uncertainty or choose another --out"

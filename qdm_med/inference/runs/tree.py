@@ -1,4 +1,4 @@
-"""Place the outputs of many series: a tree of the same shape."""
+"""Places of the outputs of many series: a tree of the same shape as the input's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qdm_med.io.write import default_output
 
 
 def places_for(found: Sequence[FoundSeries], root: Path, out: Path, scale: int) -> list[Path]:
-    """A place below ``out`` for every series: where it lies below ``root``, with a name of its own where several lie there.
+    """Choose a place below ``out`` for every series: where it lies below ``root``, under its own name where several lie there.
 
     No output lies inside another one.
 

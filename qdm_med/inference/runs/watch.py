@@ -1,4 +1,4 @@
-"""Slices of a run that somebody wants to look at afterwards: kept as they are computed, so that none is made twice."""
+"""Slices of a run that are looked at afterwards: kept as they are computed, so that none is made twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qdm_med.volume import CtSlice, Volume
 
 
 class PlannedSlice(NamedTuple):
-    """A slice that is read and planned.
+    """A slice, read and planned.
 
     Attributes:
         number: Its number in the volume.
@@ -28,7 +28,7 @@ class PlannedSlice(NamedTuple):
 
 @dataclass(frozen=True)
 class SeenSlice:
-    """A slice as a run made it.
+    """A slice as the run made it.
 
     Attributes:
         number: Its number in the volume.
@@ -46,7 +46,7 @@ class SeenSlice:
 
 
 class Watch:
-    """Keeps some slices of a run.
+    """Keeper of some slices of a run.
 
     Args:
         wanted: Numbers of the slices to keep.
@@ -63,7 +63,7 @@ class Watch:
     def compute(
         self, upscaler: Upscaler, planned: Sequence[PlannedSlice], *, uncertainty: bool = False
     ) -> list[UpscaledSlice]:
-        """Compute some slices, as :meth:`qdm_med.inference.upscaler.Upscaler.compute` does, and keep those wanted."""
+        """Compute some slices as :meth:`qdm_med.inference.upscaler.Upscaler.compute` does, and keep those that are wanted."""
         looked_at = any(one.number in self.wanted for one in planned)
         started = time.perf_counter()
         results = upscaler.compute(
@@ -76,13 +76,13 @@ class Watch:
         return results
 
     def complete(self, volume: Volume, upscaler: Upscaler) -> list[SeenSlice]:
-        """All slices wanted, in order; those that an earlier, killed run had finished are made again, to the same pixels."""
+        """All wanted slices in order; those that an earlier, killed run had finished are made again, to the same pixels."""
         for number in sorted(self.wanted - self.seen.keys()):
             self.compute(upscaler, [plan_slice(volume, upscaler, number)])
         return [self.seen[number] for number in sorted(self.wanted)]
 
 
 def plan_slice(volume: Volume, upscaler: Upscaler, number: int) -> PlannedSlice:
-    """Read a slice and work out what it asks for."""
+    """Read and plan a slice."""
     source = volume.slices[number]
     return PlannedSlice(number, source, upscaler.plan(source, volume.provenance.series_key))
