@@ -79,7 +79,7 @@ def _plausible(source: FloatArray, scale: int) -> Bounds:
 
 
 def _extremes(source: FloatArray, *, spared: FloatArray | float = 0.0) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest HU allowed around each source pixel: the local range, widened by its width or, as far as ``spared``, less."""
+    """Lowest and highest HU allowed around each source pixel: the local range, widened by itself, less where ``spared``."""
     lowest, highest = neighbourhood_bounds(source)
     beyond = (highest - lowest) * (1 - spared)
     return np.maximum(lowest - beyond, source.min() - OVERSHOOT_HU), np.minimum(

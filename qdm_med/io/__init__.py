@@ -1,1 +1,1 @@
-"""Files to volumes and back: the only room that knows DICOM tags or NIfTI axes."""
+"""Files to volumes and back; no other room knows DICOM tags or NIfTI axes."""

@@ -1,4 +1,4 @@
-"""Derivation of an output: the record of how it was made, and what identifies the job of making it."""
+"""Derivation of an output: the record of its making, and the identity of the job that makes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOOL = "qdm-med"
 
 @dataclass(frozen=True)
 class Derivation:
-    """How a derived image was computed.
+    """Record of how a derived image was computed.
 
     Attributes:
         scale: Magnification of rows and columns.
@@ -32,7 +32,7 @@ class Derivation:
     matrix: tuple[int, int] | None = None
 
     def description(self) -> str:
-        """One ASCII line for a person, the text of DerivationDescription (0008,2111).
+        """The record in one ASCII line, the text of DerivationDescription (0008,2111).
 
         >>> Derivation(4, "ct-small", "0123456789abcdef", (("steps", "4"), ("seed", "0"))).description()
         'qdm-med 0.1.0: 4x4 in-plane super-resolution, model ct-small sha256:0123456789ab, steps 4, seed 0'
@@ -50,7 +50,7 @@ class Derivation:
         return self.matrix or (rows * self.scale, columns * self.scale)
 
     def label(self) -> str:
-        """A few words that tell results of one source apart in a list of series.
+        """A few words that distinguish results of one source in a list of series.
 
         >>> Derivation(4, "ct-small", "0123456789abcdef", (("mode", "faithful"), ("seed", "7"))).label()
         'SRx4 AI faithful seed 7'
@@ -62,11 +62,11 @@ class Derivation:
         return ascii_text(" ".join([f"SRx{self.scale} AI", *size, *mode, *seed]))
 
     def assuming(self, assumptions: tuple[tuple[str, str], ...]) -> Derivation:
-        """The same run, on a source that was read with some assumptions."""
+        """The same record, of a source that was read under some assumptions."""
         return replace(self, parameters=(*self.parameters, *assumptions))
 
     def of_spread(self, calibration: str) -> Derivation:
-        """The same run, of which the standard deviation of the samples is written instead of their mean.
+        """The same record, for the standard deviation of the samples in place of their mean.
 
         Args:
             calibration: What was done to it, or that nothing was.
@@ -85,7 +85,7 @@ class Derivation:
 
 
 def ascii_text(text: str) -> str:
-    r"""Text that every DICOM character set can hold: printable ASCII without the value separator (PS3.5 6.1).
+    r"""Reduce a text to what every DICOM character set holds: printable ASCII without the value separator (PS3.5 6.1).
 
     >>> ascii_text("modèle a\\b")
     'mod?le a?b'

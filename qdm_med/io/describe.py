@@ -1,4 +1,4 @@
-"""Describe a tree of files series by series: what it holds, what of it would be refused, and why."""
+"""Description of a tree of files, series by series: what it holds, and what of it would be refused for which reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qdm_med.io.find import MADE_BY_US
 
 @dataclass(frozen=True)
 class SeriesSummary:
-    """One series, or files that are none; nothing in it names the patient.
+    """One series, or files that belong to none; nothing in it names the patient.
 
     Attributes:
         kind: What it is, in words.

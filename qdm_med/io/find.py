@@ -1,4 +1,4 @@
-"""Every series under a tree, and of each what tells it apart and why it would be refused."""
+"""Search for every series under a tree, each with what tells it apart and why it would be refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FoundSeries:
 
     @property
     def slices(self) -> int:
-        """How many slices; 0 where nobody has looked."""
+        """Number of slices; 0 where it was not counted."""
         return len(self.headers)
 
 
@@ -101,7 +101,7 @@ def chosen_series(
     number: int | None = None,
     description: str | None = None,
 ) -> list[FoundSeries]:
-    """Series that a user asked for: all conditions that are given must hold.
+    """Choose the series that a user asked for: all conditions that are given must hold.
 
     Args:
         series: From :func:`find_series`.

@@ -1,4 +1,4 @@
-"""Options of an output: what a user may choose of how it is written, whatever the format."""
+"""Options of an output, for whatever format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class WriterOptions:
-    """How an output is written; formats other than DICOM know ``overwrite`` and ``matrix`` alone.
+    """Options of a writer; formats other than DICOM know ``overwrite`` and ``matrix`` alone.
 
     Attributes:
         overwrite: Replace an earlier output.
@@ -38,7 +38,7 @@ class WriterOptions:
     matrix: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no writer knows."""
+        """Refuse values that no writer knows."""
         for name, known in _NAMES.items():
             if (given := getattr(self, name)) not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {given!r}")

@@ -1,4 +1,4 @@
-"""Digests of what an output holds, from which two of them are compared without their times and UIDs."""
+"""Digests of an output's pixels, by which two outputs are compared regardless of their times and UIDs."""
 
 from __future__ import annotations
 

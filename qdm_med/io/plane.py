@@ -1,4 +1,4 @@
-"""One plane of HU as a file of its own, DICOM or NIfTI, for other programs; and one that another program has made."""
+"""Single planes of HU as files, DICOM or NIfTI: written for other programs, and read from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STORED_ZERO_HU = -1024
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane that is written.
+    """A plane to write.
 
     Attributes:
         hu: ``(rows, columns)`` HU.
@@ -45,7 +45,7 @@ class Plane:
     description: str
 
     def uid(self, what: str) -> UID:
-        """A UID that is the same whenever the plane is written."""
+        """UID that is the same whenever the plane is written."""
         return UID(f"2.25.{uuid.uuid5(_NAMESPACE, f'{what} {self.name}').int}")
 
 

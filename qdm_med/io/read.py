@@ -33,7 +33,7 @@ def read_volume(
     hu_offset: float = 0.0,
     rescale_type_is_hu: bool = False,
 ) -> Volume:
-    """Read a CT volume; its slices are read when they are asked for.
+    """Read a CT volume, whose slices are read when they are asked for.
 
     Args:
         path: A folder or file of DICOM, or a NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha, .mhd) file, or a zip
@@ -74,7 +74,7 @@ def read_volume(
 
 
 def _read_zip(path: Path, options: dict[str, Any]) -> Volume:
-    """Read a volume from an archive, which stays unpacked in a temporary folder for as long as the volume's slices live."""
+    """Read a volume from an archive, unpacked into a temporary folder for as long as the volume's slices live."""
     folder = tempfile.mkdtemp(prefix="qdm-med-")
     try:
         unpack(path, Path(folder, "zip"))
@@ -92,7 +92,7 @@ def _read_zip(path: Path, options: dict[str, Any]) -> Volume:
 
 
 def slice_thickness_mm(volume: Volume) -> tuple[float, ...]:
-    """Slice thicknesses that occur in a volume, in mm; where the format has none, the distance between slices."""
+    """Slice thicknesses of a volume in mm; where the format has none, the distance between slices."""
     if isinstance(volume.slices, DicomSlices):
         return volume.slices.thickness_mm()
     return (volume.geometry.spacing[0],)

@@ -1,4 +1,4 @@
-"""Zip archives, unpacked with care: nothing leaves the folder, nothing fills the disk."""
+"""Zip archives, unpacked so that nothing leaves the folder and nothing fills the disk."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from qdm_med.io.output.job_folder import require_space
 
 
 def marker(folder: Path) -> Path:
-    """File that stands beside a folder in which everything was unpacked."""
+    """Path of the file that marks a folder as completely unpacked."""
     return folder.with_name(f"{folder.name}.unpacked")
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip archive; what an earlier call has finished is left as it is.
+    """Unpack a zip archive; what an earlier call has finished stays.
 
     Files keep the times that the archive gives them, so that a resumed run knows its source again.
 

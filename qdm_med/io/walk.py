@@ -1,4 +1,4 @@
-"""Walk a folder: its files, in one order on every machine."""
+"""Files of a folder, in one order on every machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qdm_med.io.output.job_folder import is_job_folder
 
 
 def walk_files(root: Path, *, exclude: Collection[Path] = ()) -> Iterator[Path]:
-    """Every regular file below ``root``, each once, folders and names sorted.
+    """List every regular file below ``root`` once, folders and names sorted.
 
     Symbolic links are followed; a folder or file reached twice, by a loop or by two links, is given once. What
     a killed run of this tool left behind is not input and is passed over.

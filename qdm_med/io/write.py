@@ -51,7 +51,7 @@ def open_writer(
 
 
 def _for_a_file(volume: Volume) -> Volume:
-    """The volume as a volume file would hold it."""
+    """Present a volume as a volume file would hold it."""
     return volume if isinstance(volume.slices, RasterSlices) else replace(volume, slices=ForeignSlices(volume))
 
 
@@ -63,7 +63,7 @@ def open_uncertainty_writer(
     calibration: str = NOT_CALIBRATED,
     overwrite: bool = False,
 ) -> ResumableWriter:
-    """Open a writer for the standard deviation in HU of the samples behind a series.
+    """Open a writer for the standard deviation, in HU, of the samples behind a series.
 
     A DICOM series gets Parametric Maps, a volume file gets another of its format with float32 voxels.
 
@@ -92,7 +92,7 @@ def open_uncertainty_writer(
 
 
 def uncertainty_output(out: Path) -> Path:
-    """Where the uncertainty of an output goes: beside it.
+    """Path of an output's uncertainty, beside the output.
 
     >>> uncertainty_output(Path("fine/head.nii.gz")).name
     'head-uncertainty.nii.gz'
@@ -109,7 +109,7 @@ def _volume_suffix(name: str) -> str:
 
 
 def default_output(series: Path, scale: int) -> Path:
-    """Where the output goes if nobody says: beside the input, named after it.
+    """Path of the output if none is given: beside the input, named after it.
 
     >>> default_output(Path("scans/head.nii.gz"), 8).name
     'head-srx8.nii.gz'

@@ -1,1 +1,1 @@
-"""DICOM CT series: found, checked and read; derived series and maps, written."""
+"""DICOM CT series, found, checked and read; derived series and maps, written."""

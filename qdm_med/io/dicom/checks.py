@@ -1,4 +1,4 @@
-"""Check a series: what makes it unreadable for us, and what only deserves a warning (PS3.3 C.7.6.2, C.7.6.3, C.8.2.1)."""
+"""Checks of a series: reasons to refuse it, and reasons only to warn (PS3.3 C.7.6.2, C.7.6.3, C.8.2.1)."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def require_readable(headers: list[SliceHeader]) -> None:
 
 
 def refusals(headers: list[SliceHeader]) -> Iterator[str]:
-    """Reasons to refuse the slices of one series, one line each, the most telling first."""
+    """List the reasons to refuse the slices of one series, one line each, the most telling first."""
     yield from filter(None, map(slice_refusal, headers))
     yield from _mixed(headers)
 
 
 def slice_refusal(header: SliceHeader) -> str | None:
-    """Reason to refuse one slice, whatever the others are."""
+    """Find a reason to refuse one slice, whatever the others are."""
     reason = next(filter(None, (rule(header) for rule in _SLICE_RULES)), None)
     return f"{shown(header.path)}: {reason}" if reason else None
 
@@ -68,7 +68,7 @@ def _mixed(headers: list[SliceHeader]) -> Iterator[str]:
 
 
 def merged_frames(headers: list[SliceHeader]) -> tuple[tuple[str, str], ...]:
-    """What is recorded of slices that each have a Frame of Reference and yet lie in one, as de-identification leaves them.
+    """Record that slices each have a Frame of Reference and yet lie in one, as de-identification leaves them.
 
     That is so where no two slices share one, all have one orientation, and their places lie on a line, no two at one place.
 
@@ -157,7 +157,7 @@ _SLICE_RULES: tuple[Callable[[SliceHeader], str | None], ...] = (_object, _pixel
 
 
 def warnings_about(headers: list[SliceHeader]) -> list[str]:
-    """What a careful reader should know of a readable series whose slices are in order, one line each."""
+    """Warn of the oddities of a readable series whose slices are in order, one line each."""
     return [line for rule in _SERIES_RULES if (line := rule(headers))]
 
 

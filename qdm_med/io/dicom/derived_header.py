@@ -27,7 +27,7 @@ LARGEST_IS = 2**31 - 1
 
 @dataclass(frozen=True)
 class DerivedSeries:
-    """What all images of one derived series share.
+    """Values that all images of one derived series share.
 
     Attributes:
         run: Identity of the run, from which its UIDs follow, so that a run that is taken up goes on with them.
@@ -64,7 +64,7 @@ class DerivedSeries:
 
 
 def free_series_number(source: int | None, scale: int, taken: frozenset[int]) -> int:
-    """A Series Number that no series of the study in the input has.
+    """Find a Series Number that no series of the study in the input has.
 
     >>> free_series_number(3, 4, frozenset({3, 304}))
     305
@@ -78,7 +78,7 @@ def free_series_number(source: int | None, scale: int, taken: frozenset[int]) ->
 
 
 def derive_header(source: Any, series: DerivedSeries, index: int, told: SliceHeader | None = None) -> Dataset:
-    """Header of output slice ``index``; the source is not changed. Call it within ``quiet()``.
+    """Derive the header of output slice ``index``; the source is not changed. Call it within ``quiet()``.
 
     Args:
         source: Parsed file of the source slice.
@@ -103,7 +103,7 @@ def derive_header(source: Any, series: DerivedSeries, index: int, told: SliceHea
 
 
 def _identify(header: Dataset, series: DerivedSeries, index: int) -> None:
-    """PS3.3 C.7.6.1.1.2: other pixels, another instance; C.7.3.1: in a series of its own."""
+    """Give new pixels a new instance (PS3.3 C.7.6.1.1.2), in a series of its own (C.7.3.1)."""
     header.SOPInstanceUID = series.instance_uid(index)
     header.SeriesInstanceUID = series.uid
     header.SeriesNumber = series.number
@@ -113,7 +113,7 @@ def _identify(header: Dataset, series: DerivedSeries, index: int) -> None:
 
 
 def describe(header: Dataset, suffix: str) -> None:
-    """Add some ASCII words to a series description, whose own words give way where there is no room for both."""
+    """Add ASCII words to a series description, whose own words give way where there is no room for both."""
     element = header.get_item("SeriesDescription")
     value = (element.value if element is not None else None) or b""
     encoded = _clean(value.rstrip(b" \0"), header) if isinstance(value, bytes) else None
@@ -128,7 +128,7 @@ def describe(header: Dataset, suffix: str) -> None:
 
 
 def _clean(encoded: bytes, header: Dataset) -> bytes:
-    """A text for a new value: of one that its own character set does not allow, only the printable ASCII."""
+    """Prepare a text for a new value: only its printable ASCII, if its own character set does not allow it."""
     charsets = [str(name) for name in _values(header.get("SpecificCharacterSet"))]
     escapes = b"\x1b" if any(name.startswith("ISO 2022") for name in charsets) else b""
     control = any(byte < 0x20 and byte not in escapes for byte in encoded)
@@ -138,7 +138,7 @@ def _clean(encoded: bytes, header: Dataset) -> bytes:
 
 
 def _date(header: Dataset, started: datetime) -> None:
-    """PS3.3 C.12.1: dates and times without an offset are in TimezoneOffsetFromUTC, if there is one."""
+    """Date the image; times without an offset are in TimezoneOffsetFromUTC, if there is one (PS3.3 C.12.1)."""
     now = _local(started, header)
     for name in ("InstanceCreation", "Content", "Series"):
         setattr(header, f"{name}Date", f"{now:%Y%m%d}")
@@ -150,7 +150,7 @@ def _local(moment: datetime, header: Dataset) -> datetime:
 
 
 def _offset(text: str) -> tzinfo | None:
-    """``"+0530"`` as a time zone; ``None``, the machine's zone, for anything else.
+    """Read ``"+0530"`` as a time zone; ``None``, the machine's zone, for anything else.
 
     >>> _offset("-0330")
     datetime.timezone(datetime.timedelta(days=-1, seconds=73800))
@@ -163,7 +163,7 @@ def _offset(text: str) -> tzinfo | None:
 
 
 def _refine_grid(header: Dataset, derivation: Derivation) -> None:
-    """PS3.3 C.7.6.2.1.1: ImagePositionPatient is the centre of the first pixel, which moves; the edges stay."""
+    """Move ImagePositionPatient to the centre of the new first pixel; the edges stay (PS3.3 C.7.6.2.1.1)."""
     row_spacing, column_spacing = (float(value) for value in header.PixelSpacing)
     row_direction, column_direction = np.array([float(x) for x in header.ImageOrientationPatient]).reshape(2, 3)
     first = np.array([float(x) for x in header.ImagePositionPatient])
@@ -177,7 +177,7 @@ def _refine_grid(header: Dataset, derivation: Derivation) -> None:
 
 
 def _restate_rescale(header: Dataset, told: SliceHeader) -> None:
-    """Say as DICOM does what the user said of the source: that its values are HU, or HU less an offset."""
+    """State in DICOM's terms what the user said of the source: that its values are HU, or HU less an offset."""
     intercept = told.rescale[1]
     if intercept is not None and intercept != float(header.RescaleIntercept):
         header.RescaleIntercept = format_number_as_ds(intercept)
@@ -186,7 +186,7 @@ def _restate_rescale(header: Dataset, told: SliceHeader) -> None:
 
 
 def _note_lossy_source(header: Dataset, source: Any) -> None:
-    """PS3.3 C.7.6.1.1.5: once lossy, always lossy."""
+    """Keep the mark of lossy compression: once lossy, always lossy (PS3.3 C.7.6.1.1.5)."""
     if source.file_meta.TransferSyntaxUID in LOSSY_SYNTAXES:
         header.LossyImageCompression = "01"
     elif "LossyImageCompression" in header and not header.LossyImageCompression:

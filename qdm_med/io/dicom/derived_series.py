@@ -1,4 +1,4 @@
-"""Write a derived CT series slice by slice, every file and the whole series at once or not at all."""
+"""Writer of a derived CT series, slice by slice; every file and the whole series appear at once or not at all."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LARGEST_SIDE = 65535
 
 
 class DerivedSeriesWriter(ResumableWriter):
-    """Writes the derived series of a DICOM volume as single-frame CT images.
+    """Writer of the derived series of a DICOM volume, as single-frame CT images.
 
     Stored values are the nearest to the HU given, under the source slice's own rescale, clamped to its bits; the
     source's padding is repeated exactly and no other pixel takes a padding value.
@@ -90,16 +90,16 @@ class DerivedSeriesWriter(ResumableWriter):
 
     @property
     def series(self) -> DerivedSeries:
-        """What all images share, their UIDs among it."""
+        """Values that all images share, their UIDs among them."""
         return self._series
 
     @property
     def taken_numbers(self) -> frozenset[int]:
-        """Series Numbers that the study has, this series' own among them."""
+        """Series Numbers of the study, this series' own among them."""
         return self._source.series_numbers | {self._series.number}
 
     def header(self, index: int) -> Dataset:
-        """Header of an image as it is, or will be, written; without pixels and File Meta Information.
+        """Header of an image as it is, or will be, written, without pixels and File Meta Information.
 
         Raises:
             SeriesError: If the source cannot be read any more.

@@ -1,4 +1,4 @@
-"""A parsed data set as Explicit VR Little Endian, text and decimal strings byte for byte as they were.
+"""Data sets as Explicit VR Little Endian, with text and decimal strings byte for byte as they were.
 
 pydicom decodes and encodes every text when the encoding of a data set changes, which damages text in a character
 set that it does not know. Elements whose bytes mean the same in both encodings are therefore passed through.
@@ -44,13 +44,13 @@ def as_explicit_little_endian(source: Any, *, without: Collection[int] = ()) -> 
 
 
 def raw_text(keyword: str, vr: str, value: bytes) -> RawDataElement:
-    """An element of text that is already encoded."""
+    """Make an element of text that is already encoded."""
     padded = value + b" " * (len(value) % 2)
     return RawDataElement(Tag(keyword), vr, len(padded), padded, 0, False, True)
 
 
 def _recoded(raw: Any, element: Any, *, little: bool) -> DataElement | RawDataElement:
-    """``element`` is ``raw`` with its VR resolved, which an implicit encoding leaves out."""
+    """Encode an element anew; ``element`` is ``raw`` with its VR resolved, which an implicit encoding leaves out."""
     vr = str(element.VR)
     if vr == "SQ":
         return DataElement(element.tag, vr, Sequence([as_explicit_little_endian(item) for item in element.value]))

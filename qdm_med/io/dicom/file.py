@@ -1,4 +1,4 @@
-"""One DICOM file: told from others, parsed without a word into logs, and named in messages."""
+"""One DICOM file: recognised, parsed without a word into logs, and named in messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOGGERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "pynetdicom", "dicomw
 
 
 class Content(Enum):
-    """What the first bytes of a file say that it is."""
+    """Kind of a file by its first bytes."""
 
     DICOM = "DICOM"
     BARE_DICOM = "DICOM without preamble"
@@ -36,7 +36,7 @@ class Content(Enum):
 
 
 def sniff(path: Path) -> Content:
-    """Tell DICOM from other files by content; names and extensions mean nothing.
+    """Tell DICOM from other files by content; names and extensions are not looked at.
 
     Raises:
         SeriesError: If the file cannot be read.
@@ -56,7 +56,7 @@ def sniff(path: Path) -> Content:
 
 
 class _Silence:
-    """Settings of the whole process, so that they hold from the first thread that needs them to the last."""
+    """Settings of the whole process that hold from the first thread that needs them to the last."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._restore = threading.Lock(), 0, ExitStack()
@@ -84,7 +84,7 @@ _SILENCE = _Silence()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let pydicom accept values that break a rule, without a word: its words would put patient data into logs.
+    """Silence pydicom, which then accepts values that break a rule: its words would put patient data into logs.
 
     Several threads may be inside at once. The first to enter and the last to leave change log levels, for which Python
     empties the caches of all loggers: what is done slice after slice is quicker inside as a whole.
@@ -97,7 +97,7 @@ def quiet() -> Iterator[None]:
 
 
 def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:
-    """Parse a file; with ``tags`` only these attributes, and no pixels.
+    """Parse a file; with ``tags``, only these attributes and no pixels.
 
     Elements that nobody looks at stay the bytes that they are.
 
@@ -112,14 +112,14 @@ def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:
 
 
 def damaged(path: Path, error: Exception) -> SeriesError:
-    """What is said of a file that provoked ``error``, whose own words may hold patient data."""
+    """Describe a file that provoked ``error``, whose own words may hold patient data."""
     return SeriesError(
         f"{shown(path)}: damaged DICOM file ({type(error).__name__}); copy it again from its origin or move it away"
     )
 
 
 def uid_name(uid: str) -> str:
-    """What a UID of the standard stands for, in words; any other as it is.
+    """Name of a UID of the standard; any other UID as it is.
 
     >>> uid_name("1.2.840.10008.5.1.4.1.1.2")
     'CT Image Storage'
@@ -128,7 +128,7 @@ def uid_name(uid: str) -> str:
 
 
 def shown_value(text: str) -> str:
-    r"""A code or UID of a header as part of a message: its printable beginning.
+    r"""Prepare a code or UID of a header for a message: its printable beginning.
 
     In a damaged file a value may run on into the elements behind it and so into the patient's name. Every element
     begins with a tag, and a tag holds a byte that is not printable.
@@ -142,6 +142,6 @@ def shown_value(text: str) -> str:
 
 
 def shown(text: Path | str) -> str:
-    """A path from outside as part of one line of a message: no control characters, not endless."""
+    """Prepare a path from outside for one line of a message: no control characters, not endless."""
     line = "".join(c if c.isprintable() else "?" for c in str(text))
     return line if len(line) <= 200 else f"...{line[-197:]}"

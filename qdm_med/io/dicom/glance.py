@@ -1,4 +1,4 @@
-"""A look at single values of a DICOM file, for words in a message."""
+"""Single values of a DICOM file, read for the words of a message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qdm_med.io.dicom.header import CT_IMAGE, ENHANCED_CT
 
 
 def bare_kind(path: Path) -> str | None:
-    """What a data set without the preamble of PS3.10 7.1 is, in words; ``None`` if it is CT or cannot be read."""
+    """Kind of a data set without the preamble of PS3.10 7.1, in words; ``None`` if it is CT or cannot be read."""
     try:
         with quiet():
             dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
@@ -23,7 +23,7 @@ def bare_kind(path: Path) -> str | None:
 
 
 def as_written(path: Path, keyword: str) -> str:
-    """A value as it stands in a file, for a message; ``"absent"`` or ``"empty"`` where there is none."""
+    """Quote a value as it stands in a file; ``"absent"`` or ``"empty"`` where there is none."""
     element = read_dataset(path, tags=[keyword]).get_item(keyword)
     if element is None:
         return "absent"

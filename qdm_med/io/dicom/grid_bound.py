@@ -1,4 +1,4 @@
-"""Elements of a CT image that describe its old pixels or old encoding and cannot go into an image on a new grid."""
+"""Elements of a CT image that describe its old pixels or encoding, and that an image on a new grid cannot keep."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SILENT = {
 
 
 def grid_bound_tags(dataset: Any, *, private: str = "keep") -> list[int]:
-    """Tags of top-level elements that a derived image does not take over.
+    """Tags of the top-level elements that a derived image does not take over.
 
     Args:
         dataset: A parsed file.
@@ -54,7 +54,7 @@ def grid_bound_tags(dataset: Any, *, private: str = "keep") -> list[int]:
 
 
 def grid_bound_names(dataset: Any) -> set[str]:
-    """Names of those that a user may miss."""
+    """Names of those elements that a user may miss."""
     return {_name(tag) for tag in grid_bound_tags(dataset) if tag not in _SILENT and tag & 0xFFFF}
 
 
@@ -65,7 +65,7 @@ def _is_bound(dataset: Any, tag: Any, private: str) -> bool:
 
 
 def _repeating_group(group: int) -> str | None:
-    """Curves (retired) and overlays (PS3.3 C.9.2) lie on the pixel grid."""
+    """Whether a group holds curves (retired) or overlays (PS3.3 C.9.2), which lie on the pixel grid."""
     return {0x50: "curve", 0x60: "overlay"}.get(group >> 8)
 
 

@@ -1,4 +1,4 @@
-"""Header of a DICOM object as far as it is needed before its pixels are touched: small, so that a tree of files fits."""
+"""Header of a DICOM object, as far as it is needed before the pixels: small, so that a tree of files fits into memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class SliceHeader:
-    """Header of one DICOM object; what is absent or unusable is ``None`` or empty.
+    """Header of one DICOM object; values that are absent or unusable are ``None`` or empty.
 
     Attributes:
         path: The file.
@@ -128,7 +128,7 @@ class SliceHeader:
 
     @property
     def kind(self) -> str:
-        """What the object is, in words."""
+        """Kind of the object, in words."""
         if self.is_localizer:
             return "CT localizer"
         return uid_name(self.sop_class) if self.sop_class.startswith("1.2.840.10008.") else "object of a private class"
@@ -140,7 +140,7 @@ class SliceHeader:
 
     @property
     def is_ct(self) -> bool:
-        """Whether it is CT, of a kind that can be read or of one that has to be refused by name."""
+        """Whether it is CT, of a kind that can be read or of one that is refused by name."""
         return self.sop_class in (CT_IMAGE, *ENHANCED_CT) and not self.is_localizer
 
     def axes(self) -> NDArray[np.float64]:
@@ -149,7 +149,7 @@ class SliceHeader:
         return np.stack([np.cross(row_direction, column_direction), column_direction, row_direction])
 
     def pixel_format(self) -> PixelFormat:
-        """How the stored values are to be understood; only for headers that were found acceptable."""
+        """Meaning of the stored values; only for headers that passed the checks."""
         _, bits_stored, _, representation = self.bits
         slope, intercept = self.rescale
         if bits_stored is None or slope is None or intercept is None:
@@ -158,7 +158,7 @@ class SliceHeader:
 
 
 def read_slice_header(path: Path) -> SliceHeader | None:
-    """Read a DICOM file's header; ``None`` for a DICOMDIR, which is no object but a list of files.
+    """Read the header of a DICOM file; ``None`` for a DICOMDIR, which is no object but a list of files.
 
     Raises:
         SeriesError: If the file is damaged or its header is cut short.

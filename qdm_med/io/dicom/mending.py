@@ -1,4 +1,4 @@
-"""Mend what a user knows better than a header about its Hounsfield units; applied in reading, recorded in the output."""
+"""Corrections by a user who knows the Hounsfield units better than the header; applied in reading, recorded in the output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qdm_med.io.dicom.header import SliceHeader
 
 @dataclass(frozen=True)
 class Mending:
-    """What is to be believed instead of the header.
+    """Values to believe in place of the header's.
 
     Attributes:
         hu_offset: Added to every value in HU.
@@ -22,7 +22,7 @@ class Mending:
     rescale_type_is_hu: bool = False
 
     def applied(self, header: SliceHeader) -> SliceHeader:
-        """The header as it should have been; what is absent stays so."""
+        """Correct a header; absent values stay absent."""
         slope, intercept = header.rescale
         moved = None if intercept is None else intercept + self.hu_offset
         rescale_type = "HU" if self.rescale_type_is_hu else header.rescale_type
@@ -34,7 +34,7 @@ class Mending:
         )
 
     def assumptions(self, headers: Sequence[SliceHeader]) -> tuple[tuple[str, str], ...]:
-        """What is recorded in the output; nothing where nothing was changed."""
+        """Assumptions to record in the output; none where nothing was changed."""
         offset = [("HU offset", f"{self.hu_offset:g}")] if self.hu_offset else []
         said = sorted({header.said_type for header in headers if header.said_type})
         return (*offset, *(("RescaleType read as HU", shown_value(each)) for each in said))

@@ -1,4 +1,4 @@
-"""Parametric Maps (PS3.3 A.75) of how sure a derived series is of each pixel, beside every one of its images.
+"""Parametric Maps (PS3.3 A.75) of the uncertainty of each pixel, one beside every image of a derived series.
 
 A series of single-frame maps, not one map of many frames: each is written when its slice is done, so that memory stays
 bounded, a killed run is taken up again, and a large series does not meet the 4 GiB that one DICOM element may hold.
@@ -56,7 +56,7 @@ _KEPT = (
 
 
 class ParametricMapWriter(ResumableWriter):
-    """Writes the standard deviation of a derived DICOM series' samples as float32 HU, on the grid of its images.
+    """Writer of the samples' standard deviation as float32 HU, on the grid of a derived DICOM series.
 
     Each map names the image it belongs to as its source; where the source is padding it is 0.
 
@@ -195,7 +195,7 @@ def _new_map(image: Dataset, std_hu: FloatArray, derivation: Derivation, identit
 
 
 def _complete(image: Dataset, slice_spacing_mm: float) -> None:
-    """Give a header what a map must have."""
+    """Fill in the values that a map must have."""
     for keyword in _TYPE_2:
         if keyword not in image:
             setattr(image, keyword, "")
@@ -204,7 +204,7 @@ def _complete(image: Dataset, slice_spacing_mm: float) -> None:
 
 
 def _take_over(made: Dataset, image: Dataset) -> None:
-    """Repeat what is the image's as well; highdicom's own times are in the zone of the machine."""
+    """Copy values of the image into the map; highdicom's own times are in the zone of the machine."""
     for keyword in _KEPT:
         if keyword in image:
             made[keyword] = image[keyword]
@@ -214,7 +214,7 @@ def _take_over(made: Dataset, image: Dataset) -> None:
 
 
 def _mapping() -> RealWorldValueMapping:
-    """Pixel values are HU as they stand, and their quantity is a standard deviation (PS3.3 C.7.6.16.2.11)."""
+    """Declare pixel values to be HU as they stand, and their quantity a standard deviation (PS3.3 C.7.6.16.2.11)."""
     mapping = RealWorldValueMapping(
         lut_label="HU",
         lut_explanation="Standard deviation of the samples",

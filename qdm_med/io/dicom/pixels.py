@@ -14,7 +14,7 @@ from qdm_med.io.dicom.file import quiet, read_dataset, shown, uid_name
 
 
 def decode_stored(dataset: Any, path: Path) -> NDArray[np.int32]:
-    """Stored values of a single-frame image of 16 bits allocated.
+    """Decode the stored values of a single-frame image of 16 bits allocated.
 
     Bits above HighBit hold embedded overlays or rubbish (PS3.5 8.1.1) and are cleared; the sign comes from
     PixelRepresentation.
@@ -71,5 +71,5 @@ def decompressed(path: Path) -> Any:
 
 
 def is_compressed(transfer_syntax: str) -> bool:
-    """Whether pixels are encapsulated under a transfer syntax."""
+    """Whether a transfer syntax encapsulates the pixels."""
     return transfer_syntax.startswith(("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5"))

@@ -1,4 +1,4 @@
-"""Provenance of a derived image: where it came from and who made it (PS3.3 C.7.6.1, C.12.1, C.12.2)."""
+"""Provenance of a derived image: its source and its makers (PS3.3 C.7.6.1, C.12.1, C.12.2)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_provenance(
 
 
 def _add_derivation(header: Dataset, derivation: Derivation) -> None:
-    """PS3.3 C.7.6.1.1.3: the earlier text and the earlier steps stay, ours comes last."""
+    """Add our derivation behind earlier ones, whose text and steps stay (PS3.3 C.7.6.1.1.3)."""
     element = header.get_item("DerivationDescription")
     value = (element.value if element is not None else None) or b""
     earlier = value.rstrip(b" \0") if isinstance(value, bytes) else str(value).encode("ascii", "replace")
@@ -114,7 +114,7 @@ def _only_cited(series: Dataset, cited: set[str]) -> Dataset | None:
 
 
 def _add_equipment(header: Dataset, derivation: Derivation, now: datetime) -> None:
-    """PS3.3 C.12.1.1.5: earlier contributors first, the scanner once, this tool last."""
+    """List the equipment: earlier contributors first, the scanner once, this tool last (PS3.3 C.12.1.1.5)."""
     items = list(header.get("ContributingEquipmentSequence") or [])
     if not any(_has_purpose(item, ACQUISITION_EQUIPMENT[0]) for item in items):
         items.append(_scanner(header))

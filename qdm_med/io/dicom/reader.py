@@ -1,4 +1,4 @@
-"""A DICOM CT series as a volume whose slices are read when they are asked for."""
+"""Reader of DICOM CT series: a volume whose slices are read when they are asked for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qdm_med.volume import CtSlice, Geometry, Provenance, Volume
 
 
 class DicomSlices:
-    """Slices of a DICOM series; each is read from its file when it is indexed.
+    """Slices of a DICOM series, each read from its file when it is indexed.
 
     Args:
         headers: Headers of acceptable slices, in order.
@@ -37,7 +37,7 @@ class DicomSlices:
 
     @property
     def frames(self) -> int:
-        """How many Frames of Reference the slices are said to lie in."""
+        """Number of Frames of Reference that the slices name."""
         return len({header.frame_uid for header in self.headers})
 
     def thickness_mm(self) -> tuple[float, ...]:
@@ -112,7 +112,7 @@ def _set_apart(chosen: list[SliceHeader], *, skip_bad: bool) -> tuple[list[Slice
 
 
 def geometry_of(headers: list[SliceHeader]) -> Geometry:
-    """Grid of a series whose slices are in order.
+    """Work out the grid of a series whose slices are in order.
 
     The step from slice to slice is the mean difference of positions: along the normal that is the mean gap, and a
     tilted gantry's shear is kept. Where it vanishes (one slice, or all at one place) the slice thickness stands in,
@@ -140,7 +140,7 @@ def _slice_step(headers: list[SliceHeader], normal: NDArray[np.float64]) -> NDAr
 
 
 def _decode_all(headers: list[SliceHeader], *, skip_bad: bool) -> tuple[list[SliceHeader], list[str], str | None]:
-    """Decode every slice once: which can be, why others cannot, and what is bound to the pixel grid."""
+    """Decode every slice once, to learn which can be, why others cannot, and what is bound to the pixel grid."""
     names: set[str] = set()
     good: list[SliceHeader] = []
     bad: list[str] = []

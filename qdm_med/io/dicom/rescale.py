@@ -22,7 +22,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How one slice's stored values are to be understood.
+    """Meaning of one slice's stored values.
 
     Attributes:
         bits_stored: Bits of a stored value, 8 to 16; the sign bit is one of them.
@@ -49,11 +49,11 @@ class PixelFormat:
         return (-half, half - 1) if self.signed else (0, 2 * half - 1)
 
     def to_hu(self, stored: Stored) -> FloatArray:
-        """HU of stored values of any shape."""
+        """Convert stored values of any shape to HU."""
         return (stored * self.slope + self.intercept).astype(np.float32)
 
     def padding_ranges(self, stored: Stored) -> Ranges:
-        """Ranges (both ends included) of stored values that mean padding in this slice.
+        """Ranges of stored values, both ends included, that mean padding in this slice.
 
         The declared padding, and a constant region at the lowest value if that lies at or below
         :data:`PADDING_HU`, which scanners write without declaring it. The ranges neither overlap nor touch.
@@ -65,7 +65,7 @@ class PixelFormat:
         return _merged(ranges)
 
     def to_stored(self, hu: FloatArray, avoid: Ranges = ()) -> Stored:
-        """Nearest stored values of HU of any shape, clamped to what the bits can hold, never wrapped.
+        """Convert HU of any shape to the nearest stored values, clamped to the range of the bits, never wrapped.
 
         Args:
             hu: HU, finite.
@@ -95,7 +95,7 @@ class PixelFormat:
 
 
 def in_ranges(stored: Stored, ranges: Ranges) -> BoolArray:
-    """True where a stored value lies in one of the ranges."""
+    """Mark stored values that lie in one of the ranges."""
     inside = np.zeros(stored.shape, dtype=bool)
     for first, last in ranges:
         inside |= (stored >= first) & (stored <= last)
@@ -103,7 +103,7 @@ def in_ranges(stored: Stored, ranges: Ranges) -> BoolArray:
 
 
 def magnified(plane: NDArray[Any], matrix: tuple[int, int]) -> NDArray[Any]:
-    """A plane on a finer grid of the same field of view: every new pixel has the value at its centre.
+    """Repeat a plane on a finer grid of the same field of view: every new pixel has the value at its centre.
 
     >>> magnified(np.array([[1, 2]]), (2, 4)).tolist()
     [[1, 1, 2, 2], [1, 1, 2, 2]]

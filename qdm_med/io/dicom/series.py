@@ -1,4 +1,4 @@
-"""Find the CT series of a folder: walk, tell CT from the rest, group, choose one, put its slices in order."""
+"""Search for the CT series of a folder: walk, tell CT from the rest, group, choose one, put its slices in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SeriesKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds.
+    """Content of a folder: its DICOM objects, and its damaged and foreign files.
 
     Attributes:
         headers: All DICOM objects, in the order of the walk.
@@ -47,11 +47,11 @@ class Scan:
         return {key: group for key, group in slices.items() if group}
 
     def series_numbers(self) -> frozenset[int]:
-        """Series numbers that are taken."""
+        """Series Numbers that are taken."""
         return frozenset(header.series_number for header in self.headers if header.series_number is not None)
 
     def left_out(self, chosen: Collection[Path]) -> Counter[str]:
-        """Everything but the files of the chosen slices, counted by what it is."""
+        """Count everything but the files of the chosen slices, by kind."""
         kinds = Counter(header.kind for header in self.headers if header.path not in chosen)
         return kinds + self.other
 
@@ -90,7 +90,7 @@ def scan(root: Path, *, exclude: Collection[Path] = ()) -> Scan:
 def choose_series(
     found: Scan, root: Path, *, series_uid: str | None = None, force: bool = False, skip_bad: bool = False
 ) -> list[SliceHeader]:
-    """Slices of the one CT series that is meant.
+    """Choose the one CT series that is meant, and return its slices.
 
     Args:
         found: What the folder holds.
@@ -152,7 +152,7 @@ def place(header: SliceHeader, reference: SliceHeader) -> float:
 
 
 def left_out_line(found: Scan, chosen: Collection[Path]) -> str | None:
-    """One line that counts what was not read."""
+    """Count in one line what was not read."""
     left_out = found.left_out(chosen)
     return f"left out: {_listed(left_out)}" if left_out else None
 

@@ -1,1 +1,1 @@
-"""Output as it grows, and appears whole."""
+"""Outputs that grow beside their place and appear whole."""

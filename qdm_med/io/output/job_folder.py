@@ -1,4 +1,4 @@
-"""The hidden folder beside an output in which it grows, so that a killed run is taken up again.
+"""Hidden folder in which an output grows, beside its place, so that a killed run can be resumed.
 
 ``.{name}.partial/job.json`` says which job it is, ``.{name}.partial/slices/`` holds one file per finished slice.
 Each file appears at once or not at all.
@@ -26,7 +26,7 @@ _SLICE_NAME = re.compile(r"(\d{5,})\.[a-z]+")
 
 
 def is_job_folder(folder: Path) -> bool:
-    """Whether a folder is what a killed run has left."""
+    """Whether a folder was left by a killed run."""
     return folder.name.endswith(".partial") and (folder / _JOB).is_file()
 
 
@@ -41,7 +41,7 @@ def slice_name(index: int, suffix: str) -> str:
 
 @contextmanager
 def os_errors_as_series_errors(path: Path) -> Iterator[None]:
-    """Say in one line what the file system refused."""
+    """Turn an error of the file system into one line."""
     try:
         yield
     except OSError as error:
@@ -97,7 +97,7 @@ class JobFolder:
         return job
 
     def _just_begun(self) -> bool:
-        """Whether the folder is what a run leaves that is killed before it can say which job it is."""
+        """Whether a run was killed before it could record in the folder which job it is."""
         return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {partial_path(Path(_JOB)).name}
 
     def _begin(self, key: str) -> dict[str, str]:
@@ -119,17 +119,17 @@ class JobFolder:
         return frozenset(int(match[1]) - 1 for match in matches if match)
 
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Remove the folder and its lock."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
 
     def leave(self) -> None:
-        """Let another run take up what is here."""
+        """Release the lock, so that another run can continue."""
         self._lock.release()
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+    """Refuse to begin an output that the disk cannot hold.
 
     Args:
         folder: Where the output will lie; it need not exist yet.

@@ -1,4 +1,4 @@
-"""One run at a time makes an output: a lock beside it, with its owner in it, which ends with the process that holds it.
+"""Lock of an output: a file beside it that names its owner and ends with the owner's process, so that one run makes it.
 
 Without it two runs fill one partial folder and the output mixes the slices of both.
 """
@@ -25,7 +25,7 @@ _ATTEMPTS = 100
 
 
 def lock_path(out: Path) -> Path:
-    """Where the lock of an output lies: beside it."""
+    """Path of an output's lock, beside the output."""
     return out.with_name(f".{out.name}.lock")
 
 
@@ -57,7 +57,7 @@ class OutputLock:
         self._descriptor: int | None = descriptor
 
     def release(self) -> None:
-        """Give the right up; once is enough."""
+        """Give up the right; a second call does nothing."""
         if self._descriptor is None:
             return
         with suppress(OSError):  # of a folder that went away
@@ -84,7 +84,7 @@ def is_locked(out: Path) -> bool:
 
 
 def take_lock(descriptor: int) -> bool | None:
-    """Lock an open file for as long as its descriptor is open, which ends with the process, however that ends.
+    """Lock an open file until its descriptor is closed, at the latest by the end of the process.
 
     Returns:
         Whether it is ours now; ``None`` where the system or the file system has no such locks.
@@ -101,7 +101,7 @@ def take_lock(descriptor: int) -> bool | None:
 
 
 def _is_free(descriptor: int) -> bool:
-    """Take the lock of an open file if nobody has it."""
+    """Take the lock of an open file, if nobody has it."""
     taken = take_lock(descriptor)
     return not _lives(_owner(descriptor)) if taken is None else taken
 
@@ -122,7 +122,7 @@ def _owner(descriptor: int) -> dict[str, Any]:
 
 
 def _lives(owner: dict[str, Any]) -> bool:
-    """Whether the process that a lock names may still run; of another host nobody can tell, so it may."""
+    """Whether the process that a lock names may still run; so may any process of another host, as nobody can tell."""
     if not owner or owner.get("process") == os.getpid():
         return False
     if owner.get("host") != socket.gethostname():

@@ -1,4 +1,4 @@
-"""Place of an output: everything that speaks against it is said before a byte is written."""
+"""Place of an output, checked before a byte is written."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def check_file(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...], *, 
 
 
 def replace_folder(new: Path, out: Path) -> None:
-    """Rename ``new`` to ``out``; what :func:`check_folder` let pass there disappears."""
+    """Rename ``new`` to ``out``, in place of anything that :func:`check_folder` let pass there."""
     old = out.with_name(f".{out.name}.replaced")
     if out.exists():
         shutil.rmtree(old, ignore_errors=True)

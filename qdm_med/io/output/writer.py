@@ -1,4 +1,4 @@
-"""Writer, as far as all are alike: a checked place, a partial output that survives a kill, one rename at the end."""
+"""Common ground of all writers: a checked place, a partial output that survives a kill, one rename at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qdm_med.volume import FloatArray, Volume
 
 
 class ResumableWriter(ABC):
-    """Takes the slices of a super-resolved volume in any order and puts them in place together.
+    """Writer that takes the slices of a super-resolved volume in any order and puts them in place together.
 
     Use it in a ``with`` block that ends with :meth:`commit`. If the process is killed or interrupted, what was
     finished stays beside ``out`` and the next writer of the same job goes on from there; if a
@@ -108,13 +108,13 @@ class ResumableWriter(ABC):
         return self.out
 
     def slice_path(self, index: int) -> Path:
-        """Where a slice waits, in the format of the output, until all are there."""
+        """Path of a finished slice, in the format of the output, until all are there."""
         return self._job.slices / slice_name(index, self._suffix)
 
     @abstractmethod
     def _write_slice(self, file: BinaryIO, index: int, hu: FloatArray) -> None:
-        """Encode one slice."""
+        """Encode one slice into an open file."""
 
     @abstractmethod
     def _put_in_place(self) -> None:
-        """Make the output appear from the finished slices."""
+        """Assemble the output from the finished slices."""

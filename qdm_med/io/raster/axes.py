@@ -1,4 +1,4 @@
-"""Find the axis of a file along which the slices of a scanner lie: super-resolution goes along the other two."""
+"""Search for the file axis along which the scanner's slices lie: super-resolution works on the other two."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UPRIGHT = 0.9
 
 
 def with_slices_along(axis: int) -> Axes:
-    """The axes if slices lie along one of them: of the two others the later counts rows.
+    """Order the axes for slices along one of them: of the two others, the later counts rows.
 
     >>> with_slices_along(2), with_slices_along(0)
     ((2, 1, 0), (0, 2, 1))

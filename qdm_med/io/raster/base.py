@@ -35,7 +35,7 @@ ReadPlane = Callable[[int], NDArray[Any]]
 
 
 class RasterSlices:
-    """Slices of a volume file; each is read when it is indexed.
+    """Slices of a volume file, each read when it is indexed.
 
     Args:
         read_plane: Reads one slice.
@@ -91,7 +91,7 @@ class RasterSlices:
 
 
 def no_hu(plane: NDArray[Any]) -> BoolArray:
-    """True where a plane holds no number, or one that no scanner measures."""
+    """Mark pixels that hold no number, or one that no scanner measures."""
     marked: BoolArray = ~((plane >= LEAST_HU) & (plane <= MOST_HU))  # NaN is neither
     return marked
 
@@ -105,7 +105,7 @@ def raster_volume(
     warnings: tuple[str, ...] = (),
     hu_offset: float = 0.0,
 ) -> Volume:
-    """Wrap the slices of a file after reading each once, so that a damaged file is met here.
+    """Wrap the slices of a file after reading each once, so that damage is found here.
 
     Args:
         path: The file.
@@ -146,7 +146,7 @@ def _assumptions(slices: RasterSlices, hu_offset: float) -> tuple[tuple[str, str
 
 
 def _dtype_of(path: Path, plane: NDArray[Any]) -> np.dtype[Any]:
-    """The integers that hold a plane."""
+    """Integer type that holds a plane."""
     least, most = int(plane.min()), int(plane.max())
     for dtype in (np.dtype("<i2"), np.dtype("<i4")):
         if np.iinfo(dtype).min <= least and most <= np.iinfo(dtype).max:
@@ -158,7 +158,7 @@ def _dtype_of(path: Path, plane: NDArray[Any]) -> np.dtype[Any]:
 
 
 def _in_plane_key(geometry: Geometry) -> str:
-    """Digest of the grid in the plane and of its place: the same however many slices there are before and behind.
+    """Digest of the in-plane grid and its place: the same however many slices there are before and behind.
 
     The place of the first pixel is followed along the slices to where their position is 0.
     """
@@ -182,7 +182,7 @@ def require_invertible(path: Path, affine: NDArray[np.float64]) -> None:
 
 
 class RasterWriter(ResumableWriter):
-    """Writes a super-resolved volume file: integer HU as int16 (int32 where they need it) if the source had integers.
+    """Writer of a super-resolved volume file: int16, or int32 where needed, if the source had integers.
 
     Other sources become float32.
 
@@ -270,7 +270,7 @@ class RasterWriter(ResumableWriter):
                 shutil.copyfileobj(slice_file, file)
 
     def _weave_slices(self, file: BinaryIO) -> None:
-        """Write slices that lie along the first or the second axis of the file: its last axis counts their rows."""
+        """Write slices that lie along the first or second axis of the file, whose last axis counts their rows."""
         count, rows, columns = self.geometry.shape
         slices = [np.memmap(self.slice_path(index), self.dtype, "r", shape=(rows, columns)) for index in range(count)]
         for row in range(rows):
@@ -278,19 +278,19 @@ class RasterWriter(ResumableWriter):
             file.write((plane if self.axes[0] == 1 else plane.T).tobytes())
 
     def in_file_order(self, by_index: Sequence[Any] | NDArray[Any]) -> list[Any]:
-        """Arrange what belongs to slices, rows and columns as the file counts its axes."""
+        """Reorder values for slices, rows and columns to the axes of the file."""
         return [by_index[self.axes.index(axis)] for axis in range(3)]
 
     @abstractmethod
     def _compressed(self) -> bool:
-        """Whether the voxels are gzip-compressed."""
+        """Whether the voxels are compressed by gzip."""
 
     @abstractmethod
     def _plain_header(self) -> bytes:
-        """What comes before the compressed part, or before the voxels if nothing is compressed."""
+        """Part of the file before the compressed part, or before the voxels if nothing is compressed."""
 
     def _packed_header(self) -> bytes:
-        """What is compressed together with the voxels."""
+        """Part of the file that is compressed together with the voxels."""
         return b""
 
 

@@ -1,4 +1,4 @@
-"""A volume of another kind as a volume file would hold it: DICOM series become NIfTI, NRRD or MetaImage."""
+"""Volumes of another kind in the form of a volume file, so that DICOM series become NIfTI, NRRD or MetaImage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qdm_med.volume import CtSlice, Volume
 
 
 class ForeignSlices(RasterSlices):
-    """Slices that come from no volume file; their padding is what their own reader says.
+    """Slices from another reader, which also says what is padding.
 
     Args:
         volume: A DICOM series, or a volume in memory.
@@ -43,7 +43,7 @@ def _whole(header: Any) -> bool:
 
 
 def _ends(header: Any) -> tuple[float, float]:
-    """HU of the smallest and the largest value that a slice can hold."""
+    """HU of the smallest and largest values that a slice can hold."""
     slope, intercept = header.rescale
     low, high = header.pixel_format().limits
     return slope * low + intercept, slope * high + intercept

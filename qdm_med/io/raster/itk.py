@@ -77,7 +77,7 @@ def read_itk(path: Path, *, force: bool = False, axis: int | None = None, hu_off
 
 
 class FileName:
-    """A name that SimpleITK can open: names that are not UTF-8 would end the process inside it.
+    """A name that SimpleITK can open: inside it, names that are not UTF-8 would end the process.
 
     Attributes:
         plain: The name, or that of a link to the file, which lives as long as this object.
@@ -166,7 +166,7 @@ def _in_memory(reader: Any, axis: int) -> ReadPlane:
 
 
 class ItkWriter(RasterWriter):
-    """Writes an NRRD or MetaImage file; NRRD is compressed if the source was.
+    """Writer of NRRD and MetaImage files; NRRD is compressed if the source was.
 
     See :class:`qdm_med.io.raster.base.RasterWriter`.
     """

@@ -1,4 +1,4 @@
-"""NIfTI files: RAS millimetres there, LPS millimetres here; the turn is made in this file and nowhere else.
+"""NIfTI files: RAS millimetres there, LPS millimetres here; this file alone converts between them.
 
 The array axes of the file are (column, row, slice). Its place comes from the sform if its code is positive, else
 from the qform, else from the voxel sizes alone, which is the order that the NIfTI-1 standard gives.
@@ -69,7 +69,7 @@ def read_nifti(path: Path, *, force: bool = False, axis: int | None = None, hu_o
 
 
 class _ShortQuaternion:
-    """Header whose quaternion may be longer than 1, which rounding or careless writers make it: it is normalised."""
+    """Header that normalises a quaternion longer than 1, as rounding or careless writers leave it."""
 
     def get_qform_quaternion(self) -> NDArray[np.float64]:
         vector = np.array([self[f"quatern_{name}"] for name in "bcd"], dtype=np.float64)  # type: ignore[index]
@@ -81,21 +81,21 @@ class _ShortQuaternion:
 
 
 class _Header1(_ShortQuaternion, Nifti1Header):  # type: ignore[misc]
-    """Of NIfTI-1."""
+    """Header of NIfTI-1."""
 
 
 class _Header2(_ShortQuaternion, Nifti2Header):  # type: ignore[misc]
-    """Of NIfTI-2."""
+    """Header of NIfTI-2."""
 
 
 class _Image1(Nifti1Image):  # type: ignore[misc]
-    """NIfTI-1 with a patient header."""
+    """NIfTI-1 with that header."""
 
     header_class = _Header1
 
 
 class _Image2(Nifti2Image):  # type: ignore[misc]
-    """NIfTI-2 with a patient header."""
+    """NIfTI-2 with that header."""
 
     header_class = _Header2
 
@@ -167,7 +167,7 @@ def _warnings(header: Any) -> tuple[str, ...]:
 
 
 class NiftiWriter(RasterWriter):
-    """Writes a NIfTI file with the source's header: shape, voxel size, origin and description are new.
+    """Writer of NIfTI files with the source's header: shape, voxel size, origin and description are new.
 
     See :class:`qdm_med.io.raster.base.RasterWriter`.
     """
@@ -186,7 +186,7 @@ class NiftiWriter(RasterWriter):
             raise SeriesError(f"{shown(out)}: the NIfTI header cannot hold the output ({error})") from error
 
     def _header_of(self, geometry: Geometry) -> Nifti1Header:
-        """A header for the grid of a source that is no NIfTI file."""
+        """Make a header for the grid of a source that is no NIfTI file."""
         header = Nifti1Header()
         header.set_data_shape(self.in_file_order(geometry.shape))
         affine = np.eye(4)
@@ -213,7 +213,7 @@ class NiftiWriter(RasterWriter):
 
 
 def _derived_header(source: Any, sizes: Sequence[int], dtype: np.dtype[Any], derivation: Derivation) -> bytes:
-    """The source's header for the new grid, up to the first voxel."""
+    """Derive the source's header for the new grid, up to the first voxel."""
     header = source.as_byteswapped("<")
     # The source's extensions are not taken over: they may describe the old grid, and nobody can tell.
     header.extensions = type(source.extensions)([Nifti1Extension(_COMMENT, derivation.description().encode())])

@@ -1,4 +1,4 @@
-"""Names and text headers of volume files that are not what they say, met before a library stumbles over them."""
+"""Volume files whose names or text headers are misleading, caught before a library stumbles over them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def require_honest_suffix(path: Path) -> None:
 
 
 def require_plain_header(path: Path) -> None:
-    """Refuse an NRRD or MetaImage whose header holds what readers misread or cannot read, by its value.
+    """Refuse an NRRD or MetaImage header with a value that readers misread or cannot read.
 
     Raises:
         SeriesError: If numbers have decimal commas or the encoding is unknown.
