@@ -1,4 +1,4 @@
-"""Errors that name the thing, the value, the rule and the way out.
+"""Errors of the package: each names the thing, the value, the rule and the remedy.
 
 The command line turns every :class:`QdmMedError` into one line on stderr and exit code 1.
 """

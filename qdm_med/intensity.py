@@ -63,7 +63,7 @@ class HuWindow:
         return (clipped * (self.width / 2) + self.centre).astype(np.float32)
 
     def hu_per_unit(self, hu: float) -> float:
-        """What one network unit is worth at ``hu``, in HU: the same everywhere inside the window."""
+        """Worth of one network unit at ``hu``, in HU: the same everywhere inside the window."""
         return self.width / 2
 
 
@@ -112,7 +112,7 @@ class CompandedRange:
         return np.interp(unit, self.knots_unit, self.knots_hu).astype(np.float32)
 
     def hu_per_unit(self, hu: float) -> float:
-        """What one network unit is worth at ``hu``, in HU; on a knot, below it."""
+        """Worth of one network unit at ``hu``, in HU; on a knot, below it."""
         part = int(np.clip(np.searchsorted(self.knots_hu, hu) - 1, 0, len(self.knots_hu) - 2))
         return float(np.diff(self.knots_hu)[part] / np.diff(self.knots_unit)[part])
 
@@ -140,7 +140,7 @@ class AsinhRange:
     kind: ClassVar[str] = "asinh"
 
     def __post_init__(self) -> None:
-        """Reject what is no increasing map onto [-1, 1]."""
+        """Reject numbers that make no increasing map onto [-1, 1]."""
         if not self.width > 0:
             raise ConfigError(f"width of an asinh range must be positive, got {self.width}")
         if not self.lowest < self.highest:
@@ -168,7 +168,7 @@ class AsinhRange:
         return (np.sinh(first + share * (last - first)) * self.width + self.centre).astype(np.float32)
 
     def hu_per_unit(self, hu: float) -> float:
-        """What one network unit is worth at ``hu``, in HU."""
+        """Worth of one network unit at ``hu``, in HU."""
         first, last = self._ends
         return (last - first) / 2 * math.hypot(hu - self.centre, self.width)
 

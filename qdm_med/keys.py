@@ -1,4 +1,4 @@
-"""Every random key of the package: what is drawn is a function of a seed, of what it is for, and of its place.
+"""Random keys of the package: every draw is a function of a seed, of its purpose, and of its place.
 
 No generator is carried along, so that a draw depends neither on what was drawn before nor on who else draws. A key is the
 text of its parts, hashed: two keys are the same only if all their parts are. (A list of integers given to NumPy is not
@@ -20,7 +20,7 @@ random transforms for an item; a phantom of a smoke test."""
 
 
 def rng(seed: int, use: Use, *place: int) -> np.random.Generator:
-    """A generator of its own for one use at one place.
+    """Make a generator for one use at one place.
 
     >>> first, again = rng(0, "crop", 5, 0), rng(0, "crop", 5, 0)
     >>> bool(first.random() == again.random())
@@ -35,13 +35,13 @@ def rng(seed: int, use: Use, *place: int) -> np.random.Generator:
 
 
 def keyed(*parts: str) -> np.random.Generator:
-    """A counter-based generator (Philox), keyed by texts that hold no ``|``."""
+    """Make a counter-based generator (Philox), keyed by texts that hold no ``|``."""
     key = int.from_bytes(hashlib.sha256("|".join(parts).encode()).digest()[:16], "little")
     return np.random.Generator(np.random.Philox(key=key))
 
 
 def slice_degradation(seed: int, scale: int, sha256: str) -> np.random.Generator:
-    """How a whole slice is degraded: alike in any store and in any order, since its own pixels are the key.
+    """Generator for degrading a whole slice: alike in any store and any order, since the slice's own pixels are the key.
 
     Benchmarks are made by it, so it stays what it was first: a list of integers, whose last is never 0.
 
@@ -54,10 +54,10 @@ def slice_degradation(seed: int, scale: int, sha256: str) -> np.random.Generator
 
 
 def recorded(seed: int) -> np.random.Generator:
-    """What a seed that stands in a record draws: noise of a degradation, a bootstrap of a table."""
+    """Generator for a seed that stands in a record: noise of a degradation, a bootstrap of a table."""
     return np.random.default_rng(seed)
 
 
 def seed_initial_weights(seed: int) -> None:
-    """Begin the sequence that networks take their first weights from; nothing else draws from it."""
+    """Seed the sequence that networks take their first weights from; nothing else draws from it."""
     torch.manual_seed(seed)

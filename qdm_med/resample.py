@@ -1,4 +1,4 @@
-"""Resampling of images whose outer edges stay in place: the first coarse pixel covers the first fine ones."""
+"""Resampling with the outer edges of images in place: the first coarse pixel covers the first fine ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def area_mean(image: NDArray[Any], shape: tuple[int, int]) -> FloatArray:
 
 
 def _overlaps(old: int, new: int) -> NDArray[np.float64]:
-    """``(new, old)`` shares of the old pixels in each new one; rows sum to 1."""
+    """Shares of the old pixels in each new one, ``(new, old)``; rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)  # in old pixels
     pixel = np.arange(old)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -54,7 +54,7 @@ def _overlaps(old: int, new: int) -> NDArray[np.float64]:
 
 
 def block_mean(fine: NDArray[Scalar], scale: int) -> NDArray[Scalar]:
-    """Mean of each ``scale`` by ``scale`` block, ``(scale rows, scale columns)`` -> ``(rows, columns)``."""
+    """Average each ``scale`` by ``scale`` block, ``(scale rows, scale columns)`` -> ``(rows, columns)``."""
     # Whole columns and rows are added: reducing over the blocks would take seven times as long.
     by_column = reduce(np.add, (fine[:, offset::scale] for offset in range(scale)))
     total = reduce(np.add, (by_column[offset::scale] for offset in range(scale)))
@@ -62,7 +62,7 @@ def block_mean(fine: NDArray[Scalar], scale: int) -> NDArray[Scalar]:
 
 
 def upsample(low_res: Tensor, scale: int) -> Tensor:
-    """Bicubic magnification that keeps the outer edges in place, ``(B, C, H, W)`` -> ``(B, C, scale H, scale W)``."""
+    """Magnify by bicubic interpolation, the outer edges in place, ``(B, C, H, W)`` -> ``(B, C, scale H, scale W)``."""
     return F.interpolate(low_res, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
@@ -82,7 +82,7 @@ def lanczos(low_res: Tensor, scale: int) -> Tensor:
 
 
 def _lanczos_matrix(length: int, scale: int) -> Tensor:
-    """``(length * scale, length)`` float64 weights of the source pixels in every output pixel."""
+    """Weights of the source pixels in every output pixel, ``(length * scale, length)`` float64."""
     centre = (np.arange(length * scale) + 0.5) / scale - 0.5
     distance = centre[:, None] - np.arange(length)
     weight = np.sinc(distance) * np.sinc(distance / LANCZOS_TAPS) * (np.abs(distance) < LANCZOS_TAPS)

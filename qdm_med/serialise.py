@@ -1,4 +1,4 @@
-"""Frozen dataclasses from and to plain mappings: configuration files and checkpoint metadata.
+"""Frozen dataclasses from plain mappings and back, for configuration files and checkpoint metadata.
 
 What is misspelt or of another type is refused by name, never ignored: a configuration that is half understood trains
 another network than the one it describes.
@@ -54,14 +54,14 @@ def from_mapping(cls: Any, values: Mapping[str, Any], *, where: str = "") -> Any
 
 
 def _without_own_kind(cls: Any, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out a ``kind`` that says what the field has to be anyway, as :func:`to_mapping` writes it."""
+    """Drop a ``kind`` that only repeats what the field is anyway, as :func:`to_mapping` writes it."""
     if not hasattr(cls, "kind") or values.get("kind") != cls.kind:
         return values
     return {key: value for key, value in values.items() if key != "kind"}
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Bring one value to the type of its field."""
+    """Convert one value to the type of its field."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return _convert_union(get_args(hint), value, where)
@@ -82,7 +82,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
-    """``None``, or the dataclass whose ``kind`` the mapping names or leaves out, or the only other type."""
+    """Convert to one type of a union: ``None``, the dataclass whose ``kind`` the mapping names, or the only other type."""
     if value is None and type(None) in options:
         return None
     others = [option for option in options if option is not type(None)]

@@ -1,4 +1,4 @@
-"""Calibrate how far samples lie apart to how far the truth lies: a calibration belongs to a model's weights.
+"""Calibration of uncertainty: from the spread of the samples to the distance of the truth; it belongs to a model's weights.
 
 Samples of one input agree more with each other than with the truth: all share what the model gets wrong, and none knows
 the noise of a slice that nobody has seen. Both are measured on patients that the model was not trained on.
@@ -42,7 +42,7 @@ def reach_of_samples(samples: int) -> float:
 
 @dataclass(frozen=True)
 class TissueSpread:
-    """The calibration at one HU of the samples' mean; between two of them it is interpolated.
+    """Calibration at one HU of the samples' mean; between two of them it is interpolated.
 
     Attributes:
         tissue: Name of what has such HU.
@@ -75,7 +75,7 @@ def local_contrast(hu: FloatArray, scale: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class SpreadCalibration:
-    """What makes a standard deviation in HU of the samples' standard deviation.
+    """Conversion of the samples' standard deviation into a standard deviation of the error in HU.
 
     Attributes:
         scale: Magnification that it was measured at.
@@ -98,7 +98,7 @@ class SpreadCalibration:
     tissues: tuple[TissueSpread, ...] = ()
 
     def __post_init__(self) -> None:
-        """Reject what would make a map negative or nothing."""
+        """Reject numbers that would make a map negative or zero."""
         numbers = [(self.factor, self.floor_hu), *((one.factor, one.floor_hu) for one in self.tissues)]
         for factor, floor_hu in numbers:
             if factor < 0 or floor_hu < 0:
@@ -110,7 +110,7 @@ class SpreadCalibration:
             raise ConfigError(f"tissues of a calibration must ascend in HU, got {places}")
 
     def apply(self, std_hu: FloatArray, hu: FloatArray) -> FloatArray:
-        """``sqrt((factor std)^2 + floor^2 + (edge contrast)^2)``, float32, with the numbers of each pixel's tissue.
+        """Compute ``sqrt((factor std)^2 + floor^2 + (edge contrast)^2)``, float32, with the numbers of each pixel's tissue.
 
         >>> calibration = SpreadCalibration(4, 2, 8, factor=2.0, floor_hu=3.0, coverage=0.95)
         >>> std, hu = np.array([[0.0, 2.0]], dtype=np.float32), np.array([[40.0, 900.0]], dtype=np.float32)
@@ -134,7 +134,7 @@ class SpreadCalibration:
         return result
 
     def by_tissue(self, std_hu: FloatArray, hu: FloatArray, contrast_hu: FloatArray) -> FloatArray:
-        """As :meth:`apply`, pixel by pixel: of any shape, with the local contrast known."""
+        """Calibrate as :meth:`apply` does, in any shape, from a known local contrast."""
         factor, edge, floor = (self._at(hu, [getattr(one, name) for one in self.tissues]) for name in _TERMS)
         return np.sqrt(np.square(factor * std_hu) + np.square(edge * contrast_hu) + np.square(floor), dtype=np.float32)
 
@@ -142,13 +142,13 @@ class SpreadCalibration:
         return np.interp(hu, [one.hu for one in self.tissues], values).astype(np.float32)
 
     def for_samples(self, samples: int) -> SpreadCalibration:
-        """The same for another number of samples, whose standard deviation is surer or less sure by Student's quantiles."""
+        """The calibration for another number of samples, whose standard deviation is surer or less sure (Student's t)."""
         share = reach_of_samples(samples) / reach_of_samples(self.samples)
         tissues = tuple(replace(one, factor=one.factor * share) for one in self.tissues)
         return replace(self, factor=self.factor * share, tissues=tissues)
 
     def description(self) -> str:
-        """What was done to a map, in words for its header.
+        """Description of the calibration, for the header of a map.
 
         >>> SpreadCalibration(4, 2, 8, factor=2.61, floor_hu=28.44, coverage=0.947).description()
         'sqrt((2.61 std)^2 + (28.4 HU)^2) (measured with 8 samples of 2 steps, 1.96 of it hold 95% of pixels)'
@@ -169,7 +169,7 @@ def _formula(factor: float, floor_hu: float, edge: float = 0.0) -> str:
 def nearest_calibration(
     calibrations: Sequence[SpreadCalibration], scale: int, steps: int, samples: int
 ) -> SpreadCalibration | None:
-    """The calibration that was measured at a scale and a number of steps, with the nearest number of samples.
+    """Choose the calibration measured at a scale and a number of steps, with the nearest number of samples.
 
     >>> known = [SpreadCalibration(4, 2, number, float(number), 0.0, 0.95) for number in (4, 8)]
     >>> nearest_calibration(known, 4, 2, 8).factor, nearest_calibration(known, 4, 3, 8)

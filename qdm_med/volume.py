@@ -1,4 +1,4 @@
-"""Volume of CT: slices in HU, where they lie in the patient, where they came from.
+"""CT volumes: slices in HU, their place in the patient, their origin.
 
 Slices are read when asked for, so a volume of any length needs the memory of one slice.
 """
@@ -33,7 +33,7 @@ def subpixel_centre(scale: float) -> float:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a volume's voxels lie in the patient.
+    """Place of a volume's voxels in the patient.
 
     Attributes:
         shape: Number of voxels, ``(slices, rows, columns)``.
@@ -46,7 +46,7 @@ class Geometry:
     frame_of_reference_uid: str | None = None
 
     def __post_init__(self) -> None:
-        """Reject an affine that is not a map of voxels to places."""
+        """Reject an affine that does not map voxels to places."""
         if self.affine.shape != (4, 4):
             raise GeometryError(f"affine must be 4x4, got {self.affine.shape}")
         if not np.isfinite(self.affine).all():
@@ -86,7 +86,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a volume came from; nothing in it identifies the patient.
+    """Origin of a volume; nothing in it identifies the patient.
 
     Attributes:
         source_format: ``"dicom"``, ``"nifti"``, ``"itk"`` (NRRD, MetaImage) or ``"memory"``.
@@ -155,7 +155,7 @@ class Volume:
 
     @property
     def hu(self) -> FloatArray:
-        """All slices at once, ``(slices, rows, columns)`` float32 HU: as much memory as the volume is large."""
+        """All slices at once, ``(slices, rows, columns)`` float32 HU: the whole volume in memory."""
         return np.stack([ct_slice.hu for ct_slice in self])
 
     @classmethod

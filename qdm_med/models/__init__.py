@@ -1,1 +1,1 @@
-"""Tensors to tensors: autoencoder, quadtree and the two-stream denoiser."""
+"""Networks, from tensors to tensors: autoencoder, quadtree and the two-stream denoiser."""

@@ -18,7 +18,7 @@ from qdm_med.resample import upsample
 
 @dataclass(frozen=True)
 class Conditioning:
-    """A batch of low-resolution images as the diffusion needs them.
+    """A batch of low-resolution images, prepared for the diffusion.
 
     Attributes:
         low_res: ``(B, 1, H, W)`` in [-1, 1].
@@ -53,7 +53,7 @@ def leaf_grid(size: tuple[int, int], scale: int, patch: int) -> tuple[int, int]:
 
 
 def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], within: Tensor | None = None) -> Tensor:
-    """Leaves that the quadtree marks and that touch a pixel of ``within``.
+    """Mark the leaves that the quadtree finds and that touch a pixel of ``within``.
 
     Args:
         low_res: ``(B, 1, H, W)`` in [-1, 1].
@@ -73,7 +73,7 @@ def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], wi
 def condition(
     autoencoder: Autoencoder, denoiser: LatentNetwork, low_res: Tensor, leaves: Tensor, *, scale: int
 ) -> Conditioning:
-    """Encode the upsampled image and lay the active leaves on every grid that asks for them.
+    """Encode the upsampled image and lay the active leaves on every grid that needs them.
 
     The leaves are decided once, on the downstream token grid; the noise mask is the same decision on the latent grid,
     so that noise is added exactly where the network is run. (On even sizes this equals the paper's two masks.) A denoiser

@@ -1,4 +1,4 @@
-"""Images on the grid of a latent, and latents that hold whole windows."""
+"""Fit to the grid of a latent: images resized to it, latents padded to whole windows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def on_latent_grid(low_res: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
-    """The low-resolution image on the latent grid, grey repeated where the network was made for RGB."""
+    """Resize the low-resolution image to the latent grid; grey is repeated for a network made for RGB."""
     image = low_res.expand(-1, channels, -1, -1)
     if image.shape[-2:] == size:
         return image

@@ -1,4 +1,4 @@
-"""The networks that predict ``z_0``, told apart by their configurations."""
+"""Choice of the network that predicts ``z_0``, by its configuration."""
 
 from __future__ import annotations
 

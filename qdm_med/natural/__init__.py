@@ -1,1 +1,1 @@
-"""The natural-image track of the paper: photographs through a VQGAN, over the same networks, diffusion, fusion and trainer."""
+"""Photographs, the paper's other track: a VQGAN, over the same networks, diffusion, fusion and trainer."""

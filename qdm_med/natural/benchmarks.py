@@ -1,4 +1,4 @@
-"""The paper's benchmarks of photographs, from folders that the user has: LSDIR-Test, RealSR, RealSet80."""
+"""Benchmarks of photographs in the paper, from the user's folders: LSDIR-Test, RealSR, RealSet80."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class NaturalCase:
 
 
 def lsdir_test(folder: Path, scale: int, seed: int) -> Iterator[NaturalCase]:
-    """Middles of 512 x 512 pixels, degraded as in training, each by its own pixels and the seed."""
+    """Cases of LSDIR-Test: middles of 512 x 512 pixels, degraded as in training, each by its own pixels and the seed."""
     for path in list_photos(folder):
         pair = degraded_pair(centre_crop(read_photo(path), SIDE), SecondOrderConfig(), scale=scale, seed=seed)
         yield NaturalCase(path.name, as_photo(path, pair.low_res), pair.high_res, to_mapping(pair.params))
 
 
 def realsr(folder: Path, scale: int, seed: int) -> Iterator[NaturalCase]:
-    """Pairs of files by name: ``NAME_LR4.png`` and ``NAME_HR.png``, or the same name in two folders such as LR and HR."""
+    """Cases of RealSR: pairs ``NAME_LR4.png`` and ``NAME_HR.png``, or the same name in two folders such as LR and HR."""
     for low, high in pairs_by_name(list_photos(folder)):
         low_res, high_res = read_photo(low), read_photo(high)
         wanted = tuple(side * scale for side in low_res.size)
@@ -68,7 +68,7 @@ def realsr(folder: Path, scale: int, seed: int) -> Iterator[NaturalCase]:
 
 
 def realset80(folder: Path, scale: int, seed: int) -> Iterator[NaturalCase]:
-    """Photographs without a truth."""
+    """Cases of RealSet80: photographs without a truth."""
     for path in list_photos(folder):
         yield NaturalCase(path.name, read_photo(path))
 
@@ -80,7 +80,7 @@ _MAKERS: Mapping[str, Callable[[Path, int, int], Iterator[NaturalCase]]] = Mappi
 
 
 def cases_of(benchmark: str, folder: Path, *, scale: int, seed: int = 0, every: int = 1) -> Iterator[NaturalCase]:
-    """Every n-th case of a benchmark.
+    """Choose every n-th case of a benchmark.
 
     Raises:
         ConfigError: If the benchmark is unknown.
@@ -94,7 +94,7 @@ def cases_of(benchmark: str, folder: Path, *, scale: int, seed: int = 0, every: 
 
 
 def pairs_by_name(paths: list[Path]) -> list[tuple[Path, Path]]:
-    """Low- and high-resolution files that belong together.
+    """Match low- and high-resolution files by name.
 
     Raises:
         DataError: If a file has no other half, or tells neither by its name nor by its folder which half it is.
@@ -126,6 +126,6 @@ def _half(path: Path) -> str:
 
 
 def as_photo(path: Path, low_res: Tensor) -> Photo:
-    """``(1, 3, h, w)`` on 256 levels of [-1, 1] as the photograph that a file would hold."""
+    """Turn ``(1, 3, h, w)`` on 256 levels of [-1, 1] into the photograph that a file would hold."""
     samples = ((low_res[0] + 1) * 127.5).round().to(torch.uint8).movedim(0, -1)
     return Photo(path, np.ascontiguousarray(samples.numpy()))

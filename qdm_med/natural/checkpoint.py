@@ -1,4 +1,4 @@
-"""Checkpoints of the natural-image track: a format of their own, so that no CT is ever run through one."""
+"""Checkpoints of photographs: a format of their own, so that no CT is ever run through one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMAT = "qdm-med-natural/1"
 
 @dataclass(frozen=True)
 class NaturalCard:
-    """What a checkpoint is and how it is meant to be run.
+    """Description of a checkpoint: what it is and how to run it.
 
     Attributes:
         name: Short name, written into what it makes.
@@ -80,7 +80,7 @@ def save_natural(
 
 
 def is_natural(path: Path) -> bool:
-    """Whether a file is a checkpoint of this track; one that cannot be read is none."""
+    """Whether a file is a checkpoint for photographs; one that cannot be read is not."""
     try:
         return path.suffix == ".safetensors" and read_metadata(path).get("format") == FORMAT
     except CheckpointError:

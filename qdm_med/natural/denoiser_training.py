@@ -35,7 +35,7 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class NaturalTrainingConfig:
-    """What the denoiser is trained to do, on which pairs.
+    """Training of the denoiser: its losses and its pairs.
 
     Attributes:
         crop: Side of the training crops in pixels.
@@ -70,7 +70,7 @@ class NaturalTrainingConfig:
 
     @property
     def objective(self) -> DenoiserTrainingConfig:
-        """The same in the terms of the objective that all denoisers share."""
+        """The same losses, in the terms of the objective that all denoisers share."""
         return DenoiserTrainingConfig(
             downstream_weight=self.downstream_weight,
             upstream_weight=self.upstream_weight,
@@ -80,7 +80,7 @@ class NaturalTrainingConfig:
 
 
 class NaturalTask:
-    """The denoiser's batches, validation and checkpoint."""
+    """Training task of the denoiser: batches, validation and checkpoint."""
 
     may_skip_parameters = True  # the downstream's, where no leaf is active
 
@@ -113,11 +113,11 @@ class NaturalTask:
         self._card = replace(card, autoencoder=base.card.autoencoder, training=hashes)
 
     def size(self, step: int) -> int:
-        """Items in every batch."""
+        """Number of items in every batch."""
         return self._batch
 
     def batch(self, step: int, share: Share) -> DenoiserBatch:
-        """A share of the pairs of ``step``, encoded, with their timesteps and noise."""
+        """Make a share of the pairs of ``step``, encoded, with their timesteps and noise."""
         scale, config = self._card.scale, self._config
         items = [keys.rng(self._seed, "crop", step, item) for item in share.items(self._batch)]
         high_res = torch.stack([self._store.crop(rng, config.crop, config.resized_share) for rng in items])
@@ -140,7 +140,7 @@ class NaturalTask:
 
     @torch.no_grad()
     def validate(self, objective: DenoiserObjective) -> Validation:
-        """PSNR (data range 2) and LPIPS, if there is one, of samples and of bicubic, on middles of photographs."""
+        """Measure PSNR (data range 2) and LPIPS, if there is one, of samples and of bicubic, on middles of photographs."""
         denoiser = objective.denoiser
         if not isinstance(denoiser, TwoStreamDenoiser):
             raise TypeError("the objective was made with a two-stream denoiser")
@@ -176,7 +176,7 @@ class NaturalTask:
 
 
 def _serving(card: NaturalCard, base: NaturalCheckpoint) -> DenoiserConfig:
-    """Shape of the denoiser, if it fits the VQGAN and sees three channels."""
+    """Shape of the denoiser, after checking that it fits the VQGAN and sees three channels."""
     shape = card.denoiser
     if shape is None:
         raise ConfigError(f"experiment {card.name} has no denoiser; take one such as configs/natural_s_x4.yaml")

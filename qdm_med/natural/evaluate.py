@@ -1,4 +1,4 @@
-"""A natural-image checkpoint against bicubic on a benchmark, and the paper's Table 8 over thresholds."""
+"""Score of a checkpoint for photographs against bicubic, and the paper's Table 8 over thresholds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BICUBIC = "bicubic"
 
 @dataclass(frozen=True)
 class NaturalEvaluation:
-    """What is measured.
+    """Options of an evaluation.
 
     Attributes:
         benchmark: ``lsdir-test``, ``realsr`` or ``realset80``.
@@ -45,7 +45,7 @@ class NaturalEvaluation:
     count_macs: bool = False
 
     def __post_init__(self) -> None:
-        """Reject what is no benchmark, before anything is loaded."""
+        """Reject options that are no benchmark, before anything is loaded."""
         if self.benchmark not in BENCHMARKS:
             raise ConfigError(f"benchmark {self.benchmark!r} is unknown; known: {', '.join(BENCHMARKS)}")
         if self.every < 1:
@@ -54,7 +54,7 @@ class NaturalEvaluation:
 
 @dataclass(frozen=True)
 class NaturalScore:
-    """One method on one photograph.
+    """Scores of one method on one photograph.
 
     Attributes:
         case: Name of the photograph.
@@ -81,7 +81,7 @@ class NaturalScore:
 
 @dataclass(frozen=True)
 class NaturalResult:
-    """All scores, and how they are told.
+    """All scores, and their tables.
 
     Attributes:
         benchmark: Its name.
@@ -96,7 +96,7 @@ class NaturalResult:
     missing: str
 
     def table(self) -> Table:
-        """A method a row, means over photographs; the cost beside the quality, as the paper's Table 8."""
+        """Lay out a method a row, means over photographs, the cost beside the quality, as in the paper's Table 8."""
         measured = [one for one in MEASURES if all(one.name in score.figures for score in self.scores)]
         names = tuple(dict.fromkeys(score.method for score in self.scores))
         counted = any(score.macs for score in self.scores)
@@ -110,7 +110,7 @@ class NaturalResult:
         return Table(f"{self.benchmark}, {count} photographs, {self.model}: means", head, tuple(body))
 
     def text(self) -> str:
-        """The table, and what is missing from it and why."""
+        """The table, and which measures are missing from it and why."""
         said = self.table().markdown()
         return f"{said}\n\n{self.missing}" if self.missing else said
 

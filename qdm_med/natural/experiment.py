@@ -1,4 +1,4 @@
-"""Experiments of the natural-image track: YAML files with ``kind: natural``, and the runs that they describe."""
+"""Experiments on photographs: YAML files with ``kind: natural``, and the runs that they describe."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NaturalExperiment:
 
 
 def load_experiment(path: Path) -> ExperimentConfig | NaturalExperiment:
-    """Read an experiment of either track.
+    """Read an experiment, of CT or of photographs.
 
     Raises:
         ConfigError: If the file is missing, is no YAML mapping, or names something unknown.
@@ -64,7 +64,7 @@ def load_experiment(path: Path) -> ExperimentConfig | NaturalExperiment:
 
 
 def run_vqgan(experiment: NaturalExperiment, start: Start) -> None:
-    """Train a VQGAN; ``start.data`` is as of :class:`qdm_med.natural.photos.PhotoStore`."""
+    """Train a VQGAN; ``start.data`` is a folder as for :class:`qdm_med.natural.photos.PhotoStore`."""
     if experiment.vqgan.adversarial_adaptive and experiment.loop.accumulate > 1:
         raise ConfigError(
             f"vqgan.adversarial_adaptive needs the whole batch at once, but loop.accumulate is {experiment.loop.accumulate}; "

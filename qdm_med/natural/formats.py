@@ -1,4 +1,4 @@
-"""Names by which the command line knows photographs and their benchmarks, at no cost of import."""
+"""Names of photographs' formats and benchmarks, free of heavy imports for the command line."""
 
 from __future__ import annotations
 

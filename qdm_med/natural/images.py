@@ -1,4 +1,4 @@
-"""Photographs in: PNG, JPEG and WebP, turned as their EXIF says, with their 16 bits, alpha and profile."""
+"""Photographs read from PNG, JPEG and WebP: upright, with their 16 bits, alpha and profile."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class Photo:
         return self.colour.shape[0], self.colour.shape[1]
 
     def unit(self, rows: slice = slice(None), columns: slice = slice(None)) -> NDArray[np.float32]:
-        """A part of it as ``(3, h, w)`` float32 in [-1, 1]; grey is repeated to three channels."""
+        """Cut out a part as ``(3, h, w)`` float32 in [-1, 1]; grey is repeated to three channels."""
         part = self.colour[rows, columns].astype(np.float32) * np.float32(2 / self.white) - np.float32(1)
         return np.array(np.broadcast_to(part, (*part.shape[:2], 3)).transpose(2, 0, 1), order="C")
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """All photographs in a folder and the folders below, by name.
+    """List all photographs in a folder and the folders below, by name.
 
     Raises:
         DataError: If the folder is missing or holds none.
@@ -131,7 +131,7 @@ def _read(path: Path, data: bytes, image: Image.Image) -> Photo:
 
 
 def _samples(path: Path, image: Image.Image) -> Pixels:
-    """``(rows, columns, channels)`` as Pillow decodes them."""
+    """Decode ``(rows, columns, channels)`` by Pillow."""
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif "transparency" in image.info and image.mode in ("L", "RGB"):

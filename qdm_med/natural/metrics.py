@@ -1,4 +1,4 @@
-"""Metrics of a super-resolved photograph, as the field measures it.
+"""Metrics of a super-resolved photograph, by the conventions of the field.
 
 PSNR and SSIM on Y of BT.601, LPIPS in RGB; without a reference BRISQUE, with the extra of that name, and CLIPIQA and MUSIQ of
 IQA-PyTorch, if the user has installed it. IQA-PyTorch is licensed for non-commercial use only, so it is no dependency, and
@@ -43,7 +43,7 @@ Blind = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Measure:
-    """A column.
+    """A column of the table.
 
     Attributes:
         name: Its title.
@@ -69,12 +69,12 @@ MEASURES = (
 
 
 def eight_bit(image: Tensor) -> Tensor:
-    """``[-1, 1]`` rounded to the 256 levels of a stored photograph, still in [-1, 1]."""
+    """Round ``[-1, 1]`` to the 256 levels of a stored photograph, still in [-1, 1]."""
     return ((image.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
 
 
 def luma(image: Tensor) -> Tensor:
-    """Y of ``(B, 3, H, W)`` in [-1, 1], ``(B, 1, H, W)`` in [16, 235].
+    """Compute Y of ``(B, 3, H, W)`` in [-1, 1]: ``(B, 1, H, W)`` in [16, 235].
 
     >>> white = torch.ones(1, 3, 1, 1)
     >>> round(float(luma(white)), 3), round(float(luma(-white)), 3)
@@ -86,7 +86,7 @@ def luma(image: Tensor) -> Tensor:
 
 
 class Scorer:
-    """Everything that can be measured of an answer.
+    """All measures of an answer that can be taken here.
 
     Args:
         perceptual: LPIPS, if there is one.
@@ -120,7 +120,7 @@ def how_to_blind(found: Mapping[str, Blind]) -> str:
 
 
 def read_blind(device: torch.device, names: Sequence[str] = IQA_PYTORCH) -> dict[str, Blind]:
-    """The measures without a reference whose packages are installed.
+    """Load the measures without a reference, if IQA-PyTorch is installed; else none.
 
     Args:
         device: Where those of IQA-PyTorch run; BRISQUE runs on the CPU.

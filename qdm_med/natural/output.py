@@ -1,4 +1,4 @@
-"""Photographs out: written band by band, with what came with the source, and in their place only when complete."""
+"""Photographs written band by band, with the metadata of the source, and put in place only when complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUALITY = 95
 
 
 class PhotoWriter:
-    """A photograph that grows row by row.
+    """Writer of a photograph that grows row by row.
 
     PNG keeps the source's bits and never holds more than a band; JPEG and WebP have 8 bits and are encoded at the end
     from a temporary file.
@@ -66,7 +66,7 @@ class PhotoWriter:
         self._at = 0
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Open the partial file."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self._photo_file = self._partial.open("wb")
         if self.out.suffix.lower() == ".png":
@@ -115,14 +115,14 @@ class PhotoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave nothing behind that is not complete."""
+        """Remove whatever is not complete."""
         self._pixels = None
         self._photo_file.close()
         self._partial.unlink(missing_ok=True)
 
 
 def _exif(source: Photo, software: str, rows: int, columns: int) -> bytes:
-    """The source's EXIF with the maker and the size of the new image; its orientation is already applied."""
+    """Copy the source's EXIF, with the maker and the size of the new image; its orientation is already applied."""
     exif = Image.Exif()
     if source.exif is not None:
         exif.load(source.exif)
@@ -134,7 +134,7 @@ def _exif(source: Photo, software: str, rows: int, columns: int) -> bytes:
 
 
 def default_photo_output(source: Path, scale: int) -> Path:
-    """Where the output goes if nobody says: beside the input, named after it.
+    """Path of the output if none is given: beside the input, named after it.
 
     >>> default_photo_output(Path("/photos/lake.jpg"), 4).name
     'lake-srx4.jpg'

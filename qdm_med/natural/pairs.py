@@ -1,4 +1,4 @@
-"""A photograph and its degraded version, keyed by its own pixels."""
+"""Pairs of a photograph and its degraded version, keyed by the photograph's own pixels."""
 
 from __future__ import annotations
 

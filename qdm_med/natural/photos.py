@@ -1,4 +1,4 @@
-"""Photographs for training and validation: a folder with ``train`` and ``val``, and crops of either."""
+"""Photographs for training and validation: a folder with ``train`` and ``val``, and crops of both."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def shorter_side_to(image: Tensor, side: int) -> Tensor:
 
 
 def centre_crop(photo: Photo, side: int) -> Tensor:
-    """The middle of a photograph, ``(3, side, side)`` in [-1, 1].
+    """Cut out the middle of a photograph, ``(3, side, side)`` in [-1, 1].
 
     Raises:
         DataError: If it is smaller.
@@ -94,7 +94,7 @@ def centre_crop(photo: Photo, side: int) -> Tensor:
 
 
 def require_side(photo: Photo, side: int) -> None:
-    """Refuse a photograph that is smaller.
+    """Refuse a photograph that is smaller than ``side``.
 
     Raises:
         DataError: If it is.

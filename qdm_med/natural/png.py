@@ -1,4 +1,4 @@
-"""PNG written row by row, 8 or 16 bits a sample, so that no image ever has to be in memory whole (ISO/IEC 15948)."""
+"""PNG written row by row, 8 or 16 bits a sample, so that no image has to be in memory whole (ISO/IEC 15948)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BATCH = 32
 
 
 class PngWriter:
-    """Write one PNG image into an open file.
+    """Writer of one PNG image into an open file.
 
     Args:
         file: Where to.
@@ -65,7 +65,7 @@ class PngWriter:
         self._left -= len(rows)
 
     def finish(self) -> None:
-        """End the image.
+        """Write the end of the image.
 
         Raises:
             RuntimeError: If not all rows were written.
@@ -76,7 +76,7 @@ class PngWriter:
         self._chunk(b"IEND", b"")
 
     def _filtered(self, rows: NDArray[np.uint8]) -> bytes:
-        """Rows as their differences from what their neighbours predict, each behind its filter type (9.4)."""
+        """Predict rows from their neighbours and keep the differences, each row behind its filter type (9.4)."""
         up = np.concatenate([self._above[None], rows[:-1]]).astype(np.int16)
         left, corner = np.zeros_like(up), np.zeros_like(up)
         left[:, self._pixel :], corner[:, self._pixel :] = rows[:, : -self._pixel], up[:, : -self._pixel]

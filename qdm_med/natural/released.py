@@ -1,4 +1,4 @@
-"""The paper's released natural-image checkpoint to ours and back: denoiser and VQ autoencoder.
+"""Released checkpoint of the paper for photographs, to ours and back: denoiser and VQ autoencoder.
 
 The released autoencoder is latent diffusion's ``VQModel`` (arXiv 2112.10752) with 4x downsampling, three latent channels
 and 8192 codes; only names and shapes change, and a conversion there and back is exact.
@@ -52,7 +52,7 @@ def vq_config_from_released(released: Mapping[str, Tensor]) -> VqConfig:
 
 
 def _owners(config: VqConfig) -> dict[str, str]:
-    """Released owner -> ours."""
+    """Released name and ours of every tensor's owner."""
     names = dict(autoencoder_names(len(config.channels), config.res_blocks[0]))
     return names | {"quantize.embedding": "quantiser.embedding"}
 
@@ -74,7 +74,7 @@ def vq_to_released(state: Mapping[str, Tensor], config: VqConfig) -> StateDict:
 
 
 def is_vq(autoencoder: Path) -> bool:
-    """Whether a released autoencoder is the one of the natural-image track."""
+    """Whether a released autoencoder is the one for photographs."""
     return CODEBOOK in read_released(autoencoder)
 
 

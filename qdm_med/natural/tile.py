@@ -1,4 +1,4 @@
-"""A trained model on low-resolution tiles of photographs: encode once, sample, decode."""
+"""Low-resolution tiles of photographs through a trained model: encode once, sample, decode."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Region = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class TileCount:
-    """What was computed for tiles.
+    """Counts of the work on tiles.
 
     Attributes:
         active: Active leaves.
@@ -41,7 +41,7 @@ class TileCount:
     windows_in_all: int = 0
 
     def __add__(self, other: TileCount) -> TileCount:
-        """Counts of both."""
+        """Add the counts."""
         return TileCount(
             self.active + other.active,
             self.leaves + other.leaves,
@@ -83,16 +83,16 @@ class TileModel:
         self._steps = read_steps(denoiser, self._schedule, device)
 
     def _whole_windows(self, tiles: Tensor) -> Tensor:
-        """Tiles as the networks see them: reflected at their lower and right border to whole windows."""
+        """Reflect tiles at their lower and right border up to whole windows."""
         return in_whole_windows(tiles, max(1, self._denoiser.config.window_size * DOWNSAMPLING // self.scale))
 
     def _leaves(self, tiles: Tensor) -> Tensor:
-        """Active leaves of ``(B, 3, h, w)`` tiles, ``(B, rows, columns)`` bool."""
+        """Mark the active leaves of ``(B, 3, h, w)`` tiles, ``(B, rows, columns)`` bool."""
         size = (tiles.shape[-2], tiles.shape[-1])
         return active_leaves(tiles, self._quadtree, leaf_grid(size, self.scale, self._denoiser.config.downstream_patch))
 
     def count(self, tiles: Tensor) -> TileCount:
-        """What ``(B, 3, h, w)`` tiles ask for."""
+        """Count the work that ``(B, 3, h, w)`` tiles ask for."""
         leaves = self._leaves(self._whole_windows(tiles))
         plan = self._denoiser.plan(leaves)
         return TileCount(int(leaves.sum()), leaves.numel(), plan.window_count, plan.windows_in_all)

@@ -1,4 +1,4 @@
-"""A photograph of any size, super-resolved tile by tile in bounded memory."""
+"""Photographs of any size, super-resolved tile by tile in bounded memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Bands = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PhotoOptions:
-    """How to run a natural-image checkpoint.
+    """Options with which a checkpoint is run on photographs.
 
     Attributes:
         seed: Key of the noise; the same seed gives the same pixels.
@@ -55,14 +55,14 @@ class PhotoOptions:
     tile: int | None = None
 
     def __post_init__(self) -> None:
-        """Reject a seed that keys nothing."""
+        """Reject a negative seed."""
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
 
 
 @dataclass(frozen=True)
 class PhotoSummary:
-    """What was made.
+    """Summary of a run.
 
     Attributes:
         out: The file.
@@ -90,7 +90,7 @@ class PhotoSummary:
 
 
 class PhotoUpscaler:
-    """A natural-image checkpoint ready to super-resolve photographs.
+    """A checkpoint, ready to super-resolve photographs.
 
     Args:
         checkpoint: VQGAN and denoiser.
@@ -125,7 +125,7 @@ class PhotoUpscaler:
 
     @property
     def software(self) -> str:
-        """What a made photograph says of its maker."""
+        """Name of the maker, for the metadata of a photograph."""
         return (
             f"qdm-med {self.card.version}, {self.card.name} {self.sha256[:12]}, x{self.card.scale}, "
             f"{self.model.steps} steps, seed {self.options.seed}; detail is partly generated"
@@ -170,7 +170,7 @@ class PhotoUpscaler:
             yield from zip(self.model(tiles, part, key), part, strict=True)
 
     def _finished(self, photo: Photo, band: Tensor, top: int) -> Bands:
-        """``(3, n, columns)`` in [-1, 1] -> ``(n, columns, channels)`` in [0, 1], grey and alpha as the source has them."""
+        """Turn ``(3, n, columns)`` in [-1, 1] into ``(n, columns, channels)`` in [0, 1], grey and alpha as in the source."""
         rows = slice(top, top + band.shape[-2] // self.card.scale)
         unit = ((band + 1) / 2).clamp(0, 1).float()
         if photo.colour.shape[2] == 1:
@@ -181,14 +181,14 @@ class PhotoUpscaler:
 
 
 def identity_of(photo: Photo) -> str:
-    """What the noise is keyed by: what the networks see, and no name or place of a file."""
+    """Key of the noise: the pixels that the networks see, and no name or place of a file."""
     digest = hashlib.sha256(f"{photo.colour.dtype} {photo.colour.shape}".encode())
     digest.update(np.ascontiguousarray(photo.colour).data)
     return digest.hexdigest()
 
 
 def magnified_alpha(alpha: NDArray[Any], white: int, rows: slice, scale: int) -> Tensor:
-    """Transparency of a band, interpolated: nothing is generated in it, ``(1, scale rows, scale columns)`` in [0, 1]."""
+    """Interpolate the transparency of a band, ``(1, scale rows, scale columns)`` in [0, 1]: nothing is generated in it."""
     start, stop = max(0, rows.start - ALPHA_MARGIN), min(len(alpha), rows.stop + ALPHA_MARGIN)
     part = torch.from_numpy(alpha[start:stop].astype(np.float32) / white)[None, None]
     first = (rows.start - start) * scale
@@ -196,7 +196,7 @@ def magnified_alpha(alpha: NDArray[Any], white: int, rows: slice, scale: int) ->
 
 
 def _filled(photo: Photo) -> Photo:
-    """The photograph with what is fully transparent painted like its nearest visible pixel.
+    """Paint fully transparent pixels like their nearest visible one.
 
     What stands there is arbitrary, often black, and a network would draw its edge into what is seen.
     """
@@ -250,7 +250,7 @@ def upscale_photo(
 
 
 def load_photo_upscaler(checkpoint: Path, options: PhotoOptions, *, device: str = "auto") -> PhotoUpscaler:
-    """Load a natural-image checkpoint, ready to run.
+    """Load a checkpoint for photographs, ready to run.
 
     Raises:
         CheckpointError: If the file is missing, damaged or invalid.

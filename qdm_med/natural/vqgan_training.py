@@ -27,7 +27,7 @@ STATISTICS_CROPS = 32
 
 @dataclass(frozen=True)
 class VqganTrainingConfig:
-    """What the VQGAN is trained to do.
+    """Training of the VQGAN: its losses and its crops.
 
     Attributes:
         crop: Side of the training crops in pixels, a multiple of 4.
@@ -107,7 +107,7 @@ class VqganObjective(nn.Module):
         self._perceptual = (perceptual,)  # a tuple: its weights are not ours to train or save
 
     def forward(self, batch: VqganBatch) -> dict[str, Tensor]:
-        """``"loss"`` of the VQGAN with its terms, and the ``"discriminator"``'s where both play."""
+        """Compute the VQGAN's ``"loss"`` with its terms, and the ``"discriminator"``'s where both play."""
         if batch.place_codes:
             place_codes(self.autoencoder, batch.image)
         losses: dict[str, Tensor] = {}
@@ -154,7 +154,7 @@ def place_codes(autoencoder: VqAutoencoder, image: Tensor) -> None:
 
 
 class VqganTask:
-    """The VQGAN's batches, validation and checkpoint."""
+    """Training task of the VQGAN: batches, validation and checkpoint."""
 
     def __init__(self, card: NaturalCard, config: VqganTrainingConfig, run: Run[PhotoStore]) -> None:
         require_item_for_every_process(run.batch)
@@ -173,11 +173,11 @@ class VqganTask:
         self._batch, self._seed, self._device = run.batch, run.seed, run.device
 
     def size(self, step: int) -> int:
-        """Crops in every batch."""
+        """Number of crops in every batch."""
         return self._batch
 
     def batch(self, step: int, share: Share) -> VqganBatch:
-        """A share of the crops of ``step``."""
+        """Cut a share of the crops of ``step``."""
         crops = torch.stack([self._crop(step, item) for item in share.items(self._batch)])
         return VqganBatch(
             crops.to(self._device).contiguous(memory_format=torch.channels_last),
@@ -192,7 +192,7 @@ class VqganTask:
 
     @torch.no_grad()
     def validate(self, objective: VqganObjective) -> Validation:
-        """PSNR (data range 2), LPIPS if there is one, and how many codes the middles of the photographs use."""
+        """Measure PSNR (data range 2), LPIPS if there is one, and the codes in use, on middles of photographs."""
         ratios, distances, used = [], [], set()
         for path in self._store.val[: self._config.validation_photos]:
             image = centre_crop(self._store.photo(path), self._config.crop)[None].to(self._device)

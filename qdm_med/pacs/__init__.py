@@ -1,4 +1,4 @@
-"""Other DICOM nodes: series go to them and come from them. Needs the extra ``pacs``."""
+"""Exchange with other DICOM nodes: series go to them and come from them. Needs the extra ``pacs``."""
 
 from qdm_med.errors import ConfigError
 

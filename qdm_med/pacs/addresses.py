@@ -1,4 +1,4 @@
-"""Addresses on the network: nodes that series go to, web services, and callers that may come in."""
+"""Network addresses: nodes to send to, web services, and callers that may come in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Node:
     port: int
 
     def __str__(self) -> str:
-        """As it is written on the command line."""
+        """Spell the node as on the command line."""
         return f"{self.title}@{self.host}:{self.port}"
 
 
@@ -44,7 +44,7 @@ class WebService:
     url: str
 
     def __str__(self) -> str:
-        """As it is written on the command line."""
+        """Spell the service as on the command line."""
         return self.url
 
 
@@ -117,7 +117,7 @@ def parse_caller(text: str) -> Caller:
 
 
 def require_title(title: str) -> str:
-    """Let a valid application entity title pass, without the blanks around it that do not count.
+    """Check an application entity title, and drop the surrounding blanks, which do not count.
 
     Raises:
         ConfigError: If it is none.

@@ -1,4 +1,4 @@
-"""Send instances over a DICOM association (PS3.4 annex B, C-STORE)."""
+"""Transfer over a DICOM association (PS3.4 annex B, C-STORE)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _associate(contexts: list[Context], node: Node, title: str) -> Association:
 
 
 def _encoding(header: SliceHeader, accepted: set[Context]) -> str | None:
-    """Transfer syntax in which an instance goes out; ``None`` if the node takes it in none that we can write."""
+    """Choose the transfer syntax in which an instance goes out; ``None`` if the node takes none that we can write."""
     ours = [header.transfer_syntax]
     if header.transfer_syntax == EXPLICIT or is_compressed(header.transfer_syntax):
         ours += [EXPLICIT, IMPLICIT]
@@ -116,7 +116,7 @@ def _require_accepted(header: SliceHeader, accepted: set[Context], node: Node) -
 
 
 def _content(header: SliceHeader, accepted: set[Context]) -> Any:
-    """What is handed to the association: the file as it is, or its data set to be written anew."""
+    """Content for the association: the file as it is, or its data set to be written anew."""
     if _encoding(header, accepted) == header.transfer_syntax:
         return header.path
     return decompressed(header.path) if is_compressed(header.transfer_syntax) else read_dataset(header.path)

@@ -1,4 +1,4 @@
-"""A DICOM node that super-resolves what is pushed to it, one series after the other, and sends the result on."""
+"""DICOM node that super-resolves the series pushed to it, one after the other, and sends the results on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Report = Callable[[str], None]
 
 @dataclass
 class Worker:
-    """Takes jobs from the queue, one at a time.
+    """Worker that takes jobs from the queue, one at a time.
 
     Attributes:
         spool: Where the queue is.

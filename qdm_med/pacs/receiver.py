@@ -1,4 +1,4 @@
-"""The side of a DICOM node that takes instances: who may come in, and what is answered (PS3.4 annexes A and B)."""
+"""Receiving side of a DICOM node: who may come in, and how instances are answered (PS3.4 annexes A and B)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REJECTED, BY_THE_USER, CALLER_UNKNOWN = 1, 1, 3
 
 @dataclass(frozen=True)
 class Door:
-    """Where a node listens and whom it lets in.
+    """Address on which a node listens, and the callers that it admits.
 
     Attributes:
         title: Our own application entity title; an association must be meant for it.
@@ -48,14 +48,14 @@ class Door:
 
 @dataclass
 class _Arrivals:
-    """What open associations have brought, and when a series was last added to."""
+    """Arrivals over the open associations, and the time at which each series last grew."""
 
     by_association: dict[Any, set[str]] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
 
 
 class Receiver:
-    """Takes associations while its ``with`` block lasts, and keeps what they bring in a spool.
+    """Receiver of associations: while its ``with`` block lasts, it keeps what they bring in a spool.
 
     Args:
         door: Where, and for whom.
@@ -86,7 +86,7 @@ class Receiver:
         self.port = int(self._server.server_address[1])
 
     def __enter__(self) -> Self:
-        """Listen."""
+        """Begin to listen."""
         return self
 
     def __exit__(
@@ -96,7 +96,7 @@ class Receiver:
         self._server.shutdown()
 
     def settled(self, seconds: float) -> list[str]:
-        """Series that no open association has brought anything of, and none any more for ``seconds``.
+        """Series that no open association is adding to, and that have not grown for ``seconds``.
 
         Nodes that open an association for every image, or come back after one that broke, are thus waited for.
         """

@@ -1,4 +1,4 @@
-"""Send what a folder holds to another node or a web service."""
+"""Transfer of a folder to another node or a web service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def send_folder(
     title: str = DEFAULT_TITLE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Send every DICOM object below a folder, or one file; files that are none are passed over.
+    """Send every DICOM object below a folder, or one file; other files are passed over.
 
     Args:
         path: Folder or file; it is not changed.

@@ -1,4 +1,4 @@
-"""Spool of a listener, on disk, so that a kill at any moment loses nothing that was answered with Success.
+"""Spool of a listener on disk: a kill at any moment loses nothing that was answered with Success.
 
 ``receiving/{series}/{instance}.dcm`` is what associations bring, ``queue/{number}/source/`` a series whose turn comes,
 ``queue/{number}/derived/`` its result, ``failed/{number}/`` what could not be super-resolved, with the reason. A folder
@@ -39,26 +39,26 @@ class Job:
 
     @property
     def number(self) -> int:
-        """Its place in the queue."""
+        """Place in the queue."""
         return int(self.folder.name)
 
     @property
     def source(self) -> Path:
-        """Folder of the instances that were received."""
+        """Folder of the received instances."""
         return self.folder / "source"
 
     @property
     def derived(self) -> Path:
-        """Folder of the derived series; it is there when it is complete."""
+        """Folder of the derived series, there once it is complete."""
         return self.folder / "derived"
 
     def instances(self) -> int:
-        """How many instances were received."""
+        """Number of received instances."""
         return sum(1 for _ in self.source.iterdir())
 
 
 class Spool:
-    """The folder of a listener; one listener at a time may have it.
+    """Folder of a listener; one listener at a time may have it.
 
     Its methods may be called from several threads.
 
@@ -88,13 +88,13 @@ class Spool:
         self._last = max((job.number for folder in (self._queue, self._failed) for job in _jobs(folder)), default=0)
 
     def __enter__(self) -> Self:
-        """Hold the folder."""
+        """Lock the folder."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the folder up."""
+        """Unlock the folder."""
         os.close(self._owner)
 
     def take(self, content: bytes, *, sop_class: str, sop_uid: str) -> str:
@@ -135,11 +135,11 @@ class Spool:
             sync_folder(self._receiving)
 
     def receiving(self) -> list[str]:
-        """Digests of the series that have instances and no place in the queue yet."""
+        """Digests of the series that have instances but no place in the queue yet."""
         return sorted(folder.name for folder in self._receiving.iterdir())
 
     def enqueue(self, series: str) -> Job:
-        """Give a received series the next place in the queue; what comes of it later is another job."""
+        """Give a received series the next place in the queue; instances that come later make another job."""
         with self._lock:
             self._last += 1
             job = Job(self._queue / f"{self._last:06d}")
@@ -150,18 +150,18 @@ class Spool:
         return job
 
     def jobs(self) -> Iterator[Job]:
-        """What is in the queue, the oldest first."""
+        """Jobs in the queue, the oldest first."""
         return (job for job in _jobs(self._queue) if job.source.is_dir())
 
     def finish(self, job: Job) -> None:
-        """Remove a job that is done; one rename, so that a kill leaves all of it or nothing."""
+        """Remove a finished job; one rename, so that a kill leaves all of it or nothing."""
         done = self._trash / f"{job.folder.name}-{uuid.uuid4().hex}"
         job.folder.rename(done)
         sync_folder(self._queue)
         shutil.rmtree(done, ignore_errors=True)
 
     def fail(self, job: Job, reason: str) -> Path:
-        """Put a job aside with the reason; moving its folder back into ``queue`` tries it again."""
+        """Set a job aside with the reason; moving its folder back into ``queue`` tries it again."""
         with suppress(OSError):  # of a full disk, perhaps, which is then the reason; the rename needs no room
             write_whole(job.folder / "reason.txt", lambda file: file.write(f"{reason}\n".encode()))
         aside = self._failed / job.folder.name

@@ -1,4 +1,4 @@
-"""Send instances to a DICOMweb service (PS3.18 10.5, STOW-RS)."""
+"""Transfer to a DICOMweb service (PS3.18 10.5, STOW-RS)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _store(client: DICOMwebClient, header: SliceHeader, service: WebService) -> 
 
 
 class _EncodingRefusedError(TransferError):
-    """The service does not take the transfer syntax."""
+    """Refusal of a transfer syntax by the service."""
 
 
 def _store_once(client: DICOMwebClient, dataset: Any, header: SliceHeader, service: WebService) -> None:

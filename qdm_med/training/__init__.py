@@ -1,1 +1,1 @@
-"""Training of the autoencoder and the denoiser."""
+"""Training of the autoencoder, the denoiser and the networks that they are compared with."""

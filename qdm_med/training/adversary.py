@@ -1,4 +1,4 @@
-"""The discriminator that an autoencoder is trained against: PatchGAN, with the losses of both sides."""
+"""Discriminator that an autoencoder is trained against: PatchGAN, with the losses of both sides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_GRADIENT = 1e-6
 
 
 class PatchAdversary(nn.Module):
-    """Judges patches of an image as real or made (PatchGAN, arXiv 1611.07004; least squares, arXiv 1611.04076).
+    """Judge of patches of an image, real or made (PatchGAN, arXiv 1611.07004; least squares, arXiv 1611.04076).
 
     MONAI's ``PatchDiscriminator`` and ``PatchAdversarialLoss``. It is normalised image by image: over a batch, a step
     would depend on how the batch is shared among processes and parts, and one image's loss on the others.
@@ -43,11 +43,11 @@ class PatchAdversary(nn.Module):
 
     @staticmethod
     def smallest_side(layers: int) -> int:
-        """Side in pixels below which the last layers have no patch, or but one pixel to normalise over."""
+        """Smallest usable side in pixels: below it the last layers have no patch, or one pixel to normalise over."""
         return int(3 * 2**layers)
 
     def deceived(self, made: Tensor) -> Tensor:
-        """Loss of the side that makes images: how far ``(B, C, H, W)`` are from being taken for real.
+        """Loss of the maker: how far ``(B, C, H, W)`` images are from passing for real.
 
         Its gradient goes to the images alone, not to the discriminator.
         """

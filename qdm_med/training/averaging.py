@@ -1,4 +1,4 @@
-"""Average the weights of a run, with a memory of choice."""
+"""Averages of the weights over a run."""
 
 from __future__ import annotations
 

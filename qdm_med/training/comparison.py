@@ -1,4 +1,4 @@
-"""Several methods trained from one store at equal processor time, and one table of them all."""
+"""Comparison of methods trained from one store at equal processor time, in one table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Member:
 
 @dataclass(frozen=True)
 class ComparisonConfig:
-    """Which networks are compared; the first is the one under test, a QDM.
+    """Networks to compare; the first is the one under test, a QDM.
 
     Attributes:
         members: The networks.
@@ -60,7 +60,7 @@ class ComparisonConfig:
     minutes: float = 60.0
 
     def __post_init__(self) -> None:
-        """Reject a comparison of nothing, or for less than no time."""
+        """Reject a comparison without networks or without time."""
         if not self.members or self.members[0].model != "qdm":
             raise ConfigError("members must begin with the network under test, a member with model: qdm")
         if self.minutes < 0:
@@ -69,7 +69,7 @@ class ComparisonConfig:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network.
+    """A trained network of a comparison.
 
     Attributes:
         name: Its name in tables.
@@ -169,7 +169,7 @@ def published(path: Path) -> Trained:
 
 
 def _settled(member: Member, experiment: ExperimentConfig, minutes: float, start: Start, vae: Path) -> ExperimentConfig:
-    """The experiment with as many steps as the minutes allow, so that its learning rate falls to its end in that time.
+    """Set the number of steps to what the minutes allow, so that the learning rate falls to its end in that time.
 
     A run that was begun keeps its steps. The minutes end a run that turns out slower than its first steps were.
     """

@@ -35,7 +35,7 @@ from qdm_med.training.task import Run, Sample, Share, Validation
 
 
 class DenoiserTask:
-    """The denoiser's batches, validation and checkpoint.
+    """Training task of a denoiser: batches, validation and checkpoint.
 
     Args:
         card: What is trained: its network, its schedule, the autoencoder and the HU mapping of ``base``.
@@ -77,7 +77,7 @@ class DenoiserTask:
         self._seen_before = {str(key) for one in cards for key in one.training.get("patient_keys", ())}
 
     def size(self, step: int) -> int:
-        """Items in the batch of ``step``."""
+        """Number of items in the batch of ``step``."""
         return self._pairs.size(step)
 
     def _draw_quadtree(self, step: int) -> Quadtree:
@@ -88,7 +88,7 @@ class DenoiserTask:
         )
 
     def batch(self, step: int, share: Share) -> DenoiserBatch:
-        """A share of the pairs of ``step``, encoded, with their timesteps and noise."""
+        """Make a share of the pairs of ``step``, encoded, with their timesteps and noise."""
         pairs = self._pairs.batch(step, share)
         low_res, high_res = pairs.low_res.to(self._device), pairs.high_res.to(self._device)
         with torch.no_grad():
@@ -109,12 +109,12 @@ class DenoiserTask:
         return len(self._schedule) - 1 if rng.random() < self._config.last_timestep_share else timestep
 
     def _draw_cold(self, items: Sequence[np.random.Generator]) -> Tensor | None:
-        """Which items are shown ``z_y`` itself; no draw is made where none is."""
+        """Draw the items that are shown ``z_y`` itself; where none is, nothing is drawn."""
         share = self._config.cold_share
         return torch.tensor([rng.random() < share for rng in items], device=self._device) if share else None
 
     def _draw_within(self, rng: np.random.Generator, side: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Where leaves may be active, ``(side, side)`` bool: one side of a random line, or everywhere."""
+        """Draw where leaves may be active, ``(side, side)`` bool: one side of a random line, or everywhere."""
         if rng.random() >= self._config.withheld_share:
             return np.ones((side, side), dtype=bool)
         angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5) * side
@@ -123,7 +123,7 @@ class DenoiserTask:
 
     @torch.no_grad()
     def validate(self, objective: DenoiserObjective) -> Validation:
-        """PSNR (data range 2) of samples at the card's steps, and of bicubic, on whole validation slices.
+        """Measure PSNR (data range 2) of samples at the card's steps, and of bicubic, on whole validation slices.
 
         Where the encoder of the source alone is trained, its answers stand for the samples.
         """
@@ -179,7 +179,7 @@ class DenoiserTask:
         return active_leaves(low_res, quadtree, grid, within[None, None])
 
     def _expect(self, denoiser: LatentNetwork, pair: SlicePair) -> Tensor:
-        """What the encoder of the source makes of a slice by itself."""
+        """Answer of the encoder of the source alone to a slice."""
         low_res = pair.low_res.to(self._device)
         z_y = self._autoencoder.encode(upsample(low_res, pair.scale))
         return self._autoencoder.decode(denoiser.expect(low_res, z_y)).clamp(-1.0, 1.0).cpu()
@@ -200,7 +200,7 @@ class DenoiserTask:
 
 
 def _serving(card: ModelCard, config: DenoiserTrainingConfig, base: Checkpoint) -> LatentNetworkConfig:
-    """Shape of the network, if it fits the autoencoder and the objective."""
+    """Shape of the network, after checking that it fits the autoencoder and the objective."""
     shape = card.require_denoiser()
     if shape.latent_channels != base.card.autoencoder.latent_channels:
         raise ConfigError(
@@ -213,7 +213,7 @@ def _serving(card: ModelCard, config: DenoiserTrainingConfig, base: Checkpoint) 
 
 
 def _keep_source(denoiser: LatentNetwork) -> None:
-    """Take what the encoder of the source knows and answers out of the training.
+    """Freeze the encoder of the source and its answer.
 
     Raises:
         ConfigError: If there is no such encoder.
@@ -243,7 +243,7 @@ def _start_from(denoiser: LatentNetwork, initial: Checkpoint, base: Checkpoint) 
 
 
 def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
-    """Tell whether weights of one shape can start another.
+    """Whether weights of one shape can start another.
 
     Where there is noise can be learnt anew, and an encoder of the source can be added or made deeper: the wanted network
     then starts with the answers of the initial one.

@@ -28,7 +28,7 @@ from qdm_med.training.vae import VaeTrainingConfig
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """A training run.
+    """Description of a training run.
 
     Attributes:
         name: Name of the model, written into its checkpoint and into what it makes.
@@ -123,7 +123,7 @@ def load_config(path: Path) -> ExperimentConfig:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read what a YAML file says, whatever it is; a preset of the denoiser is spelt out.
+    """Read any YAML file; a preset of the denoiser is spelt out.
 
     Raises:
         ConfigError: If the file is missing or no YAML, or names a preset that is not there.

@@ -1,4 +1,4 @@
-"""Training of an image network, the comparison method, on the pairs that the denoiser is trained on."""
+"""Training of an image network, a method to compare with, on the pairs that the denoiser is trained on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from qdm_med.training.task import Distance, Run, Share, Validation
 
 @dataclass(frozen=True)
 class ImageTrainingConfig(PairTrainingConfig):
-    """What an image network is trained to do, on which pairs.
+    """Training of an image network: its losses and its pairs.
 
     Attributes:
         mse_weight: Weight of the squared error, which is what PSNR measures.
@@ -43,7 +43,7 @@ class ImageTrainingConfig(PairTrainingConfig):
     perceptual_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the pairs, and that there is something to minimise."""
+        """Check the pairs, and that there is a loss to minimise."""
         super().__post_init__()
         weights = (self.mse_weight, self.l1_weight, self.perceptual_weight)
         if min(weights) < 0 or not any(weights):
@@ -65,7 +65,7 @@ class ImageObjective(nn.Module):
         self._perceptual = (perceptual,)  # a tuple: its weights are not ours to train or save
 
     def forward(self, batch: PairBatch) -> dict[str, Tensor]:
-        """The weighted ``"loss"`` with its terms."""
+        """Compute the weighted ``"loss"`` with its terms."""
         made = self.network(batch.low_res)
         losses = {"mse": F.mse_loss(made, batch.high_res), "l1": F.l1_loss(made, batch.high_res)}
         loss = self.config.mse_weight * losses["mse"] + self.config.l1_weight * losses["l1"]
@@ -76,7 +76,7 @@ class ImageObjective(nn.Module):
 
 
 class ImageTask:
-    """The image network's batches, validation and file.
+    """Training task of an image network: batches, validation and file.
 
     Args:
         card: What is trained.
@@ -99,17 +99,17 @@ class ImageTask:
         self._card = card
 
     def size(self, step: int) -> int:
-        """Items in the batch of ``step``."""
+        """Number of items in the batch of ``step``."""
         return self._pairs.size(step)
 
     def batch(self, step: int, share: Share) -> PairBatch:
-        """A share of the pairs of ``step``."""
+        """Make a share of the pairs of ``step``."""
         pairs = self._pairs.batch(step, share)
         return replace(pairs, high_res=pairs.high_res.to(self._device), low_res=pairs.low_res.to(self._device))
 
     @torch.no_grad()
     def validate(self, objective: ImageObjective) -> Validation:
-        """PSNR (data range 2) of the answers, and of bicubic, on whole validation slices."""
+        """Measure PSNR (data range 2) of the answers, and of bicubic, on whole validation slices."""
         every = evenly_spaced(self._store, self._validated)
         intensity, scale = self._card.intensity, self._card.scale
         pairs = full_pairs(self._store, "val", scale, BENCHMARK, intensity=intensity, every=every)

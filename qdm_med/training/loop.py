@@ -1,4 +1,4 @@
-"""The training loop of both networks: steps, averaged weights, logs, and a state from which a run goes on.
+"""Training loop of every network: steps, averaged weights, logs, and a state from which a killed run resumes.
 
 A batch is a pure function of its step, so a resumed run needs the weights, the optimisers and the step alone and
 continues bit for bit on a CPU. Nor does a batch depend on how it is computed: many processes, each with several shares,
@@ -35,7 +35,7 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long and how fast to train.
+    """Length and speed of a training.
 
     Attributes:
         steps: Optimiser steps of the whole run; the learning rate falls to nearly zero over them.
@@ -77,7 +77,7 @@ class LoopConfig:
     precision: Literal["float32", "bfloat16", "mixed"] = "float32"
 
     def __post_init__(self) -> None:
-        """Reject counts of nothing."""
+        """Reject counts below 1."""
         for name in ("steps", "batch", "log_every", "save_every", "validate_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -95,7 +95,7 @@ class LoopConfig:
 
 
 class Trainer(Generic[Objective]):
-    """One run: its folder, its weights, its optimisers."""
+    """A run: its folder, its weights, its optimisers."""
 
     def __init__(self, task: Task[Objective], config: LoopConfig, folder: Path) -> None:
         self.task, self.config, self.folder = task, config, folder
@@ -109,7 +109,7 @@ class Trainer(Generic[Objective]):
         self._log = RunLog(folder)
 
     def resume(self) -> bool:
-        """Take up the run that the folder holds, in every process; False if it holds none.
+        """Resume the run that the folder holds, in every process; False if it holds none.
 
         Raises:
             CheckpointError: If the state is damaged, of another configuration, or not the same for every process.
@@ -155,7 +155,7 @@ class Trainer(Generic[Objective]):
         return time_is_up or self.step >= self.config.steps
 
     def of_all_processes(self, seconds: float) -> float:
-        """The sum over all processes, the same in each: they must agree on when the time is up."""
+        """Sum a value over all processes, the same in each: they must agree on when the time is up."""
         if distributed.world_size() == 1:
             return seconds
         device = next(self.task.objective.parameters()).device
@@ -181,7 +181,7 @@ class Trainer(Generic[Objective]):
         return losses, norms
 
     def _move(self, name: str) -> Tensor:
-        """Let a player take its step; returns the norm of its gradient."""
+        """Let one player take its step, and return the norm of its gradient."""
         for group in self.optimisers[name].param_groups:
             group["lr"] = self.config.learning_rate_at(self.step)
         norm = nn.utils.clip_grad_norm_(self.task.players[name].parameters(), self.config.clip or math.inf)
@@ -189,7 +189,7 @@ class Trainer(Generic[Objective]):
         return norm
 
     def _backward(self, network: nn.Module, share: Share) -> dict[str, Tensor]:
-        """Add a share's gradient to the parameters'; returns its losses, weighted by its part of the items."""
+        """Add a share's gradient to the parameters', and return its losses, weighted by its part of the items."""
         batch = self.task.batch(self.step, share)
         size = self.task.size(self.step)
         weight = len(share.items(size)) / size
@@ -224,13 +224,13 @@ class Trainer(Generic[Objective]):
 
     @property
     def _so_far(self) -> dict[str, Any]:
-        """Step and time, as every line of the log begins."""
+        """Step and time, with which every line of the log begins."""
         minutes = round(self.cpu_seconds / 60, 4)
         return {"step": self.step, "seconds": round(self.seconds, 2), "cpu_minutes": minutes}
 
     @property
     def _state(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
-        """Networks and optimisers by the names that they have in the state file."""
+        """Networks and optimisers by their names in the state file."""
         return (
             {"objective": self.task.objective, "average": self.average},
             {_of(name, "optimiser"): optimiser for name, optimiser in self.optimisers.items()},
@@ -248,7 +248,7 @@ class Trainer(Generic[Objective]):
         save_state(self.folder / STATE_FILE, *self._state, Progress(self.step, self.seconds, self.cpu_seconds))
 
     def _distributed(self, objective: nn.Module) -> nn.Module:
-        """Exchange gradients with the other processes, if there are any.
+        """Wrap a network so that processes exchange gradients, if there are several.
 
         A batch without an active leaf leaves the downstream without a gradient, and so may one process's share of a
         batch. Searching for such parameters, instead of touching them with a zero, keeps the gradient of those that no
@@ -271,7 +271,7 @@ TRIAL_STEPS = 10
 
 
 def cpu_seconds_per_step(task: Task[Objective], config: LoopConfig) -> float:
-    """Processor seconds of a step, measured on the first steps of a run that is not kept.
+    """Measure the processor seconds of a step on the first steps of a run that is not kept.
 
     Args:
         task: Its networks are trained by these steps: make it anew for the run itself.
@@ -287,7 +287,7 @@ def cpu_seconds_per_step(task: Task[Objective], config: LoopConfig) -> float:
 
 
 def _of(player: str, what: str) -> str:
-    """Name in log and state of what each player has; the shipped network's goes without the player."""
+    """Name of a player's value in log and state; the shipped network's goes without the player."""
     return what if player == "loss" else f"{player}_{what}"
 
 

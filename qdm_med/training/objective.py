@@ -1,4 +1,4 @@
-"""The dual-stream objective of the denoiser (arXiv 2503.12015, Eq. 6 and the perceptual term of Eq. 7)."""
+"""Dual-stream objective of the denoiser (arXiv 2503.12015, Eq. 6 and the perceptual term of Eq. 7)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qdm_med.training.task import Distance
 
 @dataclass(frozen=True)
 class DenoiserTrainingConfig(PairTrainingConfig):
-    """What the denoiser is trained to do, on which pairs.
+    """Training of the denoiser: its losses and its pairs.
 
     Attributes:
         thresholds: Quadtree thresholds; one is drawn a batch, so that the network is trained as it is run.
@@ -70,7 +70,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     last_timestep_share: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the shares, and that there is something to learn."""
+        """Check the shares, and that there is a loss to minimise."""
         super().__post_init__()
         if not self.trains_denoiser and not self.source_weight:
             raise ConfigError("all weights of the objective are 0; give at least one of them a value")
@@ -120,7 +120,7 @@ class DenoiserObjective(nn.Module):
         self._decode, self._perceptual = decode, (perceptual,)  # a tuple: its weights are not ours to train or save
 
     def forward(self, batch: DenoiserBatch) -> dict[str, Tensor]:
-        """Eq. 6, Eq. 7's term on the decoded image and the source's own answer, where they have a weight."""
+        """Compute Eq. 6, Eq. 7's term on the decoded image and the source's own answer, where they have a weight."""
         losses = self._denoising(batch) if self.config.trains_denoiser else {}
         if self.config.source_weight:
             image = self._decode(self.denoiser.expect(batch.known.low_res, batch.known.z_y))

@@ -29,7 +29,7 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class PairTrainingConfig:
-    """Which pairs a network is trained and validated on.
+    """Pairs that a network is trained and validated on.
 
     Attributes:
         crops: Sides of the training crops in pixels; one is drawn a batch. Larger crops come in smaller batches, so
@@ -65,7 +65,7 @@ class PairTrainingConfig:
             )
 
     def degradation_at(self, place: float) -> DegradationConfig:
-        """The degradation of a batch that drew ``place``, even in [0, 1)."""
+        """Degradation of a batch that drew ``place``, even in [0, 1)."""
         for share, degradation in self._families:
             if place < share:
                 return degradation
@@ -74,17 +74,17 @@ class PairTrainingConfig:
 
     @property
     def validation_degradation(self) -> DegradationConfig:
-        """How validation slices are degraded: as clinical ones are where most of the training is, else as benchmarks are."""
+        """Degradation of validation slices: that of clinical ones where most of the training is, else of benchmarks."""
         return CLINICAL if self.purpose == "clinical" else BENCHMARK
 
     @property
     def purpose(self) -> Purpose:
-        """What slices the network is for: clinical ones where most of the training is."""
+        """Kind of slices the network is for: clinical ones where most of the training is."""
         return "clinical" if self.clinical_share > 0.5 else "benchmark"
 
     @property
     def domain(self) -> dict[str, Any]:
-        """What a card records under ``domain``: ranges of noise and point spread that were trained on, if a slice shows them."""
+        """Entry ``domain`` of a card: ranges of noise and point spread in training, if a slice shows them."""
         if self.purpose != "clinical":
             return {}
         return {"domain": {"noise_hu": [0.0, self.clinical.noise_hu[1]], "fwhm_pixels": [0.0, self.clinical.fwhm[1]]}}
@@ -100,7 +100,7 @@ class PairTrainingConfig:
 
 
 class PairDraw(NamedTuple):
-    """What all items of a step have in common, beside the scale.
+    """Draws that all items of a step share, beside the scale.
 
     Attributes:
         crop: Side of the crops in pixels.
@@ -114,7 +114,7 @@ class PairDraw(NamedTuple):
 
 
 class PairBatches:
-    """The pairs of every step of a training: a pure function of the step.
+    """Pairs of every step of a training: a pure function of the step.
 
     Args:
         run: Its slices, of which the train split is drawn from; its batch, items of the first crop's size; its seed.
@@ -147,14 +147,14 @@ class PairBatches:
         }
 
     def draw(self, step: int) -> PairDraw:
-        """Draw what the items of ``step`` have in common."""
+        """Draw the values that the items of ``step`` share."""
         shared = rng(self._seed, "step", step)
         weights = np.asarray(self._config.crop_weights) / sum(self._config.crop_weights)
         crop = int(shared.choice(self._config.crops, p=weights))
         return PairDraw(crop, self._config.degradation_at(shared.random()), shared)
 
     def size(self, step: int) -> int:
-        """Items in the batch of ``step`` over all shares."""
+        """Number of items in the batch of ``step``, over all shares."""
         return self._size(self.draw(step).crop)
 
     def _size(self, crop: int) -> int:
@@ -168,12 +168,12 @@ class PairBatches:
 
 
 def evenly_spaced(store: SliceStore, count: int) -> int:
-    """Every how many slices of the validation split to take for about ``count`` of them."""
+    """Stride through the validation split that gives about ``count`` slices."""
     return max(1, len(store.indices("val")) // count)
 
 
 def compare_with_bicubic(pairs: Iterable[SlicePair], super_resolve: Callable[[SlicePair], Tensor]) -> Validation:
-    """PSNR (data range 2) of a network's answers and of bicubic, means over whole slices of one scale.
+    """Measure PSNR (data range 2) of a network's answers and of bicubic, means over whole slices of one scale.
 
     Args:
         pairs: Slices, at least one.
@@ -193,7 +193,7 @@ def compare_with_bicubic(pairs: Iterable[SlicePair], super_resolve: Callable[[Sl
 
 
 def data_record(store: SliceStore) -> dict[str, Any]:
-    """What a card says of the slices that a network was trained on, free of patient data."""
+    """Entry of a card about the slices that a network was trained on, free of patient data."""
     patients = store.patients("train")
     return {
         "slices": len(store.indices("train")),

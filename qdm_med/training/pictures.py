@@ -56,7 +56,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_samples(samples: Sequence[Sample], path: Path) -> None:
-    """Draw bicubic, result and reference of each sample in a row, -1 black and 1 white; without samples, nothing.
+    """Draw bicubic, result and reference of each sample in a row, -1 black and 1 white; no file without samples.
 
     Args:
         samples: Slices of a validation.
@@ -83,7 +83,7 @@ def draw_samples(samples: Sequence[Sample], path: Path) -> None:
 
 
 def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values by name, leaving out what is no loss and no figure."""
+    """Collect steps and values by name, leaving out everything but losses and figures."""
     series: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:
         for name in line.keys() - {"step", "seconds", "cpu_minutes", "rate"}:
@@ -102,7 +102,7 @@ def _centre(image: Tensor) -> NDArray[Any]:
 
 
 def _figure(width: float, height: float) -> Any:
-    """A matplotlib figure of so many inches, or ``None`` where matplotlib is not installed."""
+    """Make a matplotlib figure of so many inches; ``None`` where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,4 +1,4 @@
-"""The autoencoder that has nothing to train: only what its latents are divided by is measured."""
+"""The autoencoder without weights, layout ``pixels``: only the divisor of its latents is measured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEASURED = 18
 def measured_autoencoder(
     store: SliceStore, config: AutoencoderConfig, intensity: IntensityMap, scales: tuple[int, ...]
 ) -> KlVae:
-    """Autoencoder of layout ``pixels`` in whose latents the shift to the truth has about unit variance.
+    """Make an autoencoder of layout ``pixels``, in whose latents the shift to the truth has about unit variance.
 
     The diffusion's noise is told in units of the latents. What it has to cover is the shift from the interpolated slice to the
     true one, so its root mean square at the smallest scale, to two digits, is what latents are divided by.

@@ -43,13 +43,13 @@ class Experiment(Protocol):
 
     @property
     def loop(self) -> LoopConfig:
-        """How long and how fast to train."""
+        """Length and speed of the training."""
         ...
 
 
 @dataclass(frozen=True)
 class Start:
-    """How a run is started, whatever it trains.
+    """Settings with which a run is started, whatever it trains.
 
     Attributes:
         data: Slice store.
@@ -152,26 +152,26 @@ def _image_task(config: ExperimentConfig, start: Start, architecture: str) -> Im
 
 
 def task_of(config: ExperimentConfig, start: Start, model: str, vae: Path) -> Task[Any]:
-    """The task of ``train --model``; the autoencoder in ``vae`` is that of latent models."""
+    """Build the task of ``train --model``; the autoencoder in ``vae`` is that of latent models."""
     if model in ("rrdb", "swinir"):
         return _image_task(config, start, model)
     return _denoiser_task(config, start, vae, model=model)
 
 
 def join(device: str) -> torch.device:
-    """Meet the other processes, if there are any; returns the device of this one."""
+    """Meet the other processes, if there are any, and return the device of this one."""
     target = distributed.own_device(pick_device(device))
     distributed.join(target)
     return target
 
 
 def read_perceptual(backbone: Path | None, device: torch.device) -> Distance | None:
-    """LPIPS on a backbone of which the path is given, or none."""
+    """Load LPIPS on a backbone whose path is given; else none."""
     return Lpips(backbone).to(device) if backbone else None
 
 
 def run_task(config: Experiment, task: Task[Objective], start: Start) -> None:
-    """Train what an experiment describes in its folder, which is new or, with ``resume``, holds the same one."""
+    """Train an experiment in its folder, which is new or, with ``resume``, holds the same experiment."""
     out, resume = start.out, start.resume
     tell = start.report if distributed.is_main() else _say_nothing
     trainer = Trainer(task, config.loop, out)
@@ -185,7 +185,7 @@ def run_task(config: Experiment, task: Task[Objective], start: Start) -> None:
 
 
 def _claim(config: Experiment, out: Path, *, resume: bool) -> None:
-    """Make the run folder, unless it holds a run that this one must not touch."""
+    """Make the run folder, and refuse one that holds a run which must not be touched."""
     if (out / STATE_FILE).exists() and not resume:
         raise ConfigError(f"{out} already holds a run; add --resume to go on with it or choose another --out")
     if resume and (out / CONFIG_FILE).exists() and _read_again(config, out / CONFIG_FILE) != config:
@@ -199,4 +199,4 @@ def _read_again(config: Experiment, path: Path) -> object:
 
 
 def _say_nothing(line: str) -> None:
-    """Rank 0 reports for all."""
+    """Report nothing: rank 0 reports for all."""

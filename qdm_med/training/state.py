@@ -1,4 +1,4 @@
-"""The state from which a run goes on: weights, averaged weights, optimisers, step."""
+"""State from which a killed run resumes: weights, averaged weights, optimisers, step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATE_FILE = "state.safetensors"
 
 
 class Progress(NamedTuple):
-    """How far a run has come.
+    """Progress of a run: its step and the time it has taken.
 
     Attributes:
         step: Optimiser steps taken.
@@ -40,7 +40,7 @@ def save_state(
 
 
 def load_state(path: Path, networks: Mapping[str, nn.Module], optimisers: Mapping[str, Optimizer]) -> Progress:
-    """Read a state into what it was written from.
+    """Read a state back into the networks and optimisers that it was written from.
 
     Raises:
         CheckpointError: If the file is damaged or belongs to another configuration.

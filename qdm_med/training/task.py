@@ -1,4 +1,4 @@
-"""Task of the training loop: the interface of all networks' tasks, and how the items of a step are shared out."""
+"""Interface of training tasks, and the division of a step's items into shares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Run(Generic[Store]):
-    """What a run brings to whatever it trains.
+    """Everything that a run brings to its task.
 
     Attributes:
         store: Slices, or photographs, to train and to validate on.
@@ -57,7 +57,7 @@ class Share:
 
 
 def require_item_for_every_process(size: int) -> None:
-    """Refuse batches of which some process would get nothing.
+    """Refuse batches of which some process would get no item.
 
     Raises:
         ConfigError: If ``size`` is less than the number of processes.
@@ -70,7 +70,7 @@ def require_item_for_every_process(size: int) -> None:
 
 
 def shares_of_process(size: int, accumulate: int) -> list[Share]:
-    """Work out which shares of a batch this process computes, one after the other.
+    """List the shares of a batch that this process computes, one after the other.
 
     Args:
         size: Items in the batch of all processes together, at least one a process.
@@ -98,7 +98,7 @@ class Sample(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """What a validation found.
+    """Result of a validation.
 
     Attributes:
         figures: Numbers for the log.
@@ -110,7 +110,7 @@ class Validation(NamedTuple):
 
 
 class Task(Protocol[Objective]):
-    """What is trained: a module that maps a batch to its losses, and where batches come from."""
+    """Task of a training: a module that maps a batch to its losses, and the batches."""
 
     objective: Objective
     """``objective(batch) -> losses``, a mapping of scalars; holds the networks that are trained.
@@ -130,7 +130,7 @@ class Task(Protocol[Objective]):
     """Whether a batch may leave parameters without a gradient."""
 
     def size(self, step: int) -> int:
-        """Items in the batch of ``step`` over all shares: a pure function of the step."""
+        """Number of items in the batch of ``step``, over all shares: a pure function of the step."""
         ...
 
     def batch(self, step: int, share: Share) -> Any:

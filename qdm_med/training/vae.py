@@ -25,7 +25,7 @@ from qdm_med.training.task import Distance, Run, Share, Validation, require_item
 
 @dataclass(frozen=True)
 class VaeTrainingConfig:
-    """What the autoencoder is trained to do.
+    """Training of the autoencoder: its losses and its crops.
 
     Attributes:
         crop: Side of the training crops in pixels, a multiple of 4.
@@ -58,7 +58,7 @@ class VaeTrainingConfig:
     latent_scale: float | None = None
 
     def __post_init__(self) -> None:
-        """Reject negative weights, and a discriminator that cannot be."""
+        """Reject negative weights, and a discriminator that cannot be or does not fit the crops."""
         for name in ("perceptual_weight", "adversarial_weight", "adversarial_start"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -90,7 +90,7 @@ class VaeBatch(NamedTuple):
 
 
 def structural_distance(first: Tensor, second: Tensor) -> Tensor:
-    """One less the structural similarity of ``(B, C, H, W)`` images in [-1, 1], ``(B,)``, as it is evaluated."""
+    """1 minus the structural similarity of ``(B, C, H, W)`` images in [-1, 1], ``(B,)``, as it is evaluated."""
     with torch.autocast(first.device.type, enabled=False):  # its variances are differences of nearly equal numbers
         return 1 - ssim(first, second)
 
@@ -120,7 +120,7 @@ class VaeObjective(nn.Module):
         self._perceptual = (perceptual,)  # a tuple: its weights are not ours to train or save
 
     def forward(self, batch: VaeBatch) -> dict[str, Tensor]:
-        """``"loss"`` of the autoencoder with its terms, and the ``"discriminator"``'s where both play."""
+        """Compute the autoencoder's ``"loss"`` with its terms, and the ``"discriminator"``'s where both play."""
         image, noise, adversarial = batch
         mean, std = self.autoencoder.posterior(image)
         decoded = self.autoencoder.decode_posterior(mean + std * noise)
@@ -140,7 +140,7 @@ class VaeObjective(nn.Module):
 
 
 class VaeTask:
-    """The autoencoder's batches, validation and checkpoint.
+    """Training task of the autoencoder: batches, validation and checkpoint.
 
     Args:
         card: What is trained; of a model without a denoiser.
@@ -174,11 +174,11 @@ class VaeTask:
         self._train, self._val = run.store.indices("train"), run.store.indices("val")
 
     def size(self, step: int) -> int:
-        """Crops in every batch."""
+        """Number of crops in every batch."""
         return self._batch
 
     def batch(self, step: int, share: Share) -> VaeBatch:
-        """A share of the crops of ``step``, and the noise of their posteriors."""
+        """Cut a share of the crops of ``step``, with the noise of their posteriors."""
         items = share.items(self._batch)
         crops = np.stack([self._crop(step, item) for item in items])
         image = torch.from_numpy(self._intensity.to_unit(crops))[:, None]
@@ -200,7 +200,7 @@ class VaeTask:
 
     @torch.no_grad()
     def validate(self, objective: VaeObjective) -> Validation:
-        """PSNR in the network's range (data range 2) and error in HU, posterior mean, full slices."""
+        """Measure PSNR (data range 2) and the error in HU of the posterior mean, on full slices."""
         stride = max(1, len(self._val) // self._config.validation_slices)
         ratios, soft = [], []
         for index in self._val[::stride]:
@@ -227,7 +227,7 @@ class VaeTask:
         save_checkpoint(path, card, autoencoder)
 
     def _latent_normalisation(self, autoencoder: KlVae) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation that latents are normalised by, as configured or as measured."""
+        """Mean and standard deviation by which latents are normalised, as configured or as measured."""
         factor, channels = self._config.latent_scale, autoencoder.config.latent_channels
         if factor is not None:
             return torch.zeros(channels), torch.full((channels,), 1 / factor)

@@ -65,7 +65,7 @@ def _is_bound(dataset: Any, tag: Any, private: str) -> bool:
 
 
 def _repeating_group(group: int) -> str | None:
-    """Whether a group holds curves (retired) or overlays (PS3.3 C.9.2), which lie on the pixel grid."""
+    """Kind of a repeating group that lies on the pixel grid: curves (retired) or overlays (PS3.3 C.9.2)."""
     return {0x50: "curve", 0x60: "overlay"}.get(group >> 8)
 
 

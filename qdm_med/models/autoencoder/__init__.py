@@ -1,1 +1,1 @@
-"""The autoencoders whose latents the diffusion works in."""
+"""Autoencoders, in whose latents the diffusion works."""

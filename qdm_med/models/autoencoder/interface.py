@@ -1,4 +1,4 @@
-"""Interface of an autoencoder, as the diffusion asks for it."""
+"""Interface of an autoencoder, as the diffusion uses it."""
 
 from __future__ import annotations
 

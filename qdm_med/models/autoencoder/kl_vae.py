@@ -66,7 +66,7 @@ PAPER_SIZE = AutoencoderConfig(
 
 
 class _Network(Protocol):
-    """What the layouts share: the interface of MONAI's AutoencoderKL."""
+    """Interface that the layouts share: that of MONAI's AutoencoderKL."""
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 

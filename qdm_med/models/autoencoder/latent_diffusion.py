@@ -19,7 +19,7 @@ from qdm_med.models.autoencoder.light import LOG_VARIANCE_RANGE
 
 
 def _activate_before_last(blocks: nn.ModuleList) -> None:
-    """Give the last convolution the SiLU that stands before it in the latent-diffusion autoencoder."""
+    """Give the last convolution the SiLU that precedes it in the latent-diffusion autoencoder."""
     blocks[-1] = nn.Sequential(nn.SiLU(), blocks[-1])
 
 
@@ -85,7 +85,7 @@ class LatentDiffusionAutoencoder(nn.Module):
 
 
 class LatentDiffusionVqHalves(nn.Module):
-    """Encoder and decoder of latent diffusion's VQ model: as above, and the encoder's answer is the latent itself.
+    """Encoder and decoder of latent diffusion's VQ model, without a posterior: the encoder's answer is the latent.
 
     Args:
         latent_channels: Channels of the latent.

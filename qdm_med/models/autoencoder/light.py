@@ -100,7 +100,7 @@ class LightAutoencoder(nn.Module):
 
 
 class LightVqHalves(nn.Module):
-    """The same encoder and decoder in colour, without a posterior: the encoder's answer is the latent itself.
+    """The same encoder and decoder in colour, without a posterior: the encoder's answer is the latent.
 
     Args:
         latent_channels: Channels of the latent.

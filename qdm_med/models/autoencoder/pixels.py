@@ -1,4 +1,4 @@
-"""A latent without a network: the pixels themselves, rearranged.
+"""Latents without a network: the pixels themselves, rearranged.
 
 A learned autoencoder of 4x loses HU (the embedded light one 4.5 HU of soft tissue, several times that in bone), and what
 is lost is lost before the diffusion begins. A block of 4 x 4 pixels as 16 channels loses nothing, costs nothing, and a
@@ -16,7 +16,7 @@ SIDE = 4
 
 
 class PixelAutoencoder(nn.Module):
-    """Image -> blocks of 4 x 4 pixels as channels, and back; exactly inverse, without a weight."""
+    """Blocks of 4 x 4 pixels as channels, and back: exactly inverse, without a weight."""
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, C, H, W)`` image -> ``(B, 16 C, H/4, W/4)`` and a standard deviation of zero everywhere."""

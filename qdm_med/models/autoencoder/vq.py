@@ -69,7 +69,7 @@ class Quantised(NamedTuple):
 
 
 class VectorQuantiser(nn.Module):
-    """A codebook.
+    """A codebook that latents are snapped to.
 
     Args:
         codes: Its entries.
@@ -82,7 +82,7 @@ class VectorQuantiser(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1 / codes, 1 / codes)
 
     def nearest(self, z: Tensor) -> Tensor:
-        """Numbers of the codes nearest to ``(B, Z, h, w)`` latents, ``(B, h, w)``."""
+        """Find the codes nearest to ``(B, Z, h, w)`` latents, ``(B, h, w)`` numbers."""
         flat = z.detach().float().movedim(1, -1).flatten(0, -2)  # (B h w, Z)
         codes = self.embedding.weight.detach().float()
         squared = codes.square().sum(dim=1)
@@ -90,7 +90,7 @@ class VectorQuantiser(nn.Module):
         return torch.cat(found).reshape(z.shape[0], *z.shape[2:])
 
     def forward(self, z: Tensor) -> Quantised:
-        """Put ``(B, Z, h, w)`` latents on their nearest codes."""
+        """Move ``(B, Z, h, w)`` latents to their nearest codes."""
         codes = self.nearest(z)
         chosen = self.embedding(codes).movedim(-1, 1)  # (B, Z, h, w)
         return Quantised(
@@ -102,7 +102,7 @@ class VectorQuantiser(nn.Module):
 
 
 class Reconstruction(NamedTuple):
-    """What training asks of an image.
+    """A reconstructed image, with the terms that its training needs.
 
     Attributes:
         image: ``(B, 3, H, W)`` decoded image, not clipped.
@@ -116,7 +116,7 @@ class Reconstruction(NamedTuple):
 
 
 class _Halves(Protocol):
-    """What both layouts share."""
+    """Interface that both layouts share: encoder and decoder."""
 
     def encode(self, x: Tensor) -> Tensor: ...
 
@@ -162,7 +162,7 @@ class VqAutoencoder(nn.Module):
         return cast("_Halves", self.network).decode(self.quantiser(latent).latent)
 
     def reconstruct(self, image: Tensor) -> Reconstruction:
-        """``(B, 3, H, W)`` in [-1, 1] there and back, as in training."""
+        """Encode and decode ``(B, 3, H, W)`` in [-1, 1], as in training."""
         latent = self.latents(image)
         quantised: Quantised = self.quantiser(latent)
         return Reconstruction(cast("_Halves", self.network).decode(quantised.latent), latent, quantised)
@@ -172,7 +172,7 @@ class VqAutoencoder(nn.Module):
         return cast("_Halves", self.network).encode(image)
 
     def without_codes(self, image: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` in [-1, 1] there and back past the codebook, as in the first steps of training."""
+        """Encode and decode ``(B, 3, H, W)`` in [-1, 1] past the codebook, as in the first steps of training."""
         return cast("_Halves", self.network).decode(self.latents(image))
 
     @property

@@ -1,1 +1,1 @@
-"""The networks that QDM is compared with."""
+"""Networks that QDM is compared with."""

@@ -53,7 +53,7 @@ class ImageNetworkConfig:
 
 
 class ImageNetwork(nn.Module):
-    """A network of a configuration with random weights; with ``over_bicubic`` it starts as bicubic.
+    """An image network with random weights; with ``over_bicubic`` it starts as bicubic.
 
     Args:
         config: Its shape.
@@ -79,7 +79,7 @@ class ImageNetwork(nn.Module):
 
 
 def enlarge(network: Callable[[Tensor], Tensor], image: Tensor, scale: int, *, over_bicubic: bool) -> Tensor:
-    """A network's answer to ``(B, C, H, W)`` images in [0, 1], ``(B, C, scale H, scale W)``, not clamped."""
+    """Run a network on ``(B, C, H, W)`` images in [0, 1]; ``(B, C, scale H, scale W)``, not clamped."""
     answer = network(image)
     return answer + upsample(image, scale) if over_bicubic else answer
 

@@ -56,7 +56,7 @@ class LatentUnetConfig:
     has_mask: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check what the layers would only find out later."""
+        """Reject shapes that the layers would reject only later."""
         levels = len(self.channels)
         for name in ("res_blocks", "attention"):
             if len(getattr(self, name)) != levels:
@@ -102,14 +102,14 @@ class LatentUnet(nn.Module):
         return WindowPlan.from_leaves(torch.ones_like(mask), window=self.config.window, leaf_mode=False)
 
     def read_step(self, t: Tensor) -> Tensor:
-        """``(B,)`` timesteps -> the same: this network embeds them itself."""
+        """Pass ``(B,)`` timesteps through: this network embeds them itself."""
         return t
 
     def read_source(self, low_res: Tensor, z_y: Tensor) -> None:
-        """Nothing: all layers see the noisy latent."""
+        """Return nothing: all layers see the noisy latent."""
 
     def expect(self, low_res: Tensor, z_y: Tensor) -> Tensor:
-        """Refuse: without the noisy latent it has no answer."""
+        """Refuse: without the noisy latent this network has no answer."""
         raise ConfigError("a U-Net has no encoder of the source; set training.source_weight to 0")
 
     def forward(

@@ -1,1 +1,1 @@
-"""The paper's denoiser: quadtree, two streams and what they are made of."""
+"""Denoiser of the paper: quadtree, two streams and their parts."""

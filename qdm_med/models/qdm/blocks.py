@@ -106,7 +106,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(hidden, hidden)
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Project ``(B, C, D)`` context tokens once for all rows that will look at them."""
+        """Project ``(B, C, D)`` context tokens once, for all rows that attend to them."""
         keys, values = self.kv(context).chunk(2, dim=-1)
         return keys, values
 
@@ -140,18 +140,18 @@ def mlp(hidden: int, ratio: int) -> nn.Sequential:
 
 
 class Modulated(nn.Module):
-    """A layer that is told the timestep by its ``modulation``: factors and summands of its features."""
+    """A layer whose ``modulation`` tells it the timestep: factors and summands of its features."""
 
     modulation: nn.Module
 
     def modulate_by(self, condition: Tensor) -> Tensor:
-        """``(B, D)`` conditioning -> ``(B, parts * features)``, what :meth:`forward` takes."""
+        """Compute from a ``(B, D)`` conditioning the ``(B, parts * features)`` that :meth:`forward` takes."""
         vectors: Tensor = self.modulation(condition)
         return vectors
 
 
 def modulations(layers: nn.ModuleList, condition: Tensor) -> tuple[Tensor, ...]:
-    """What a ``(B, D)`` conditioning says to each of some :class:`Modulated` layers."""
+    """Compute the modulation of some :class:`Modulated` layers from a ``(B, D)`` conditioning."""
     return tuple(layer.modulate_by(condition) for layer in cast("Iterable[Modulated]", layers))
 
 
@@ -184,7 +184,7 @@ class CrossAttentionBlock(Modulated):
         self.context_modulation = modulation(hidden, 6)
 
     def modulate_by(self, condition: Tensor) -> Tensor:
-        """``(B, D)`` conditioning -> ``(B, 12 D)`` modulation, the window's and then the context's."""
+        """Compute from a ``(B, D)`` conditioning ``(B, 12 D)`` modulation, the window's and then the context's."""
         return torch.cat([self.window_modulation(condition), self.context_modulation(condition)], dim=-1)
 
     def forward(

@@ -74,7 +74,7 @@ class DenoiserConfig:
     upstream: bool = True
 
     def __post_init__(self) -> None:
-        """Check what the layers would only find out later."""
+        """Reject shapes that the layers would reject only later."""
         if self.hidden % self.heads or self.hidden % 4:
             raise ConfigError(f"hidden {self.hidden} must be divisible by heads {self.heads} and by 4")
         if self.window_size % self.upstream_patch:
@@ -84,7 +84,7 @@ class DenoiserConfig:
         self._check_options()
 
     def _check_options(self) -> None:
-        """Reject options that say something of a part that is not there."""
+        """Reject options of a part that the network does not have."""
         if not self.trunk_channels and (self.trunk_blocks or self.head_blocks):
             raise ConfigError("trunk_blocks and head_blocks need trunk_channels")
         if self.source_channels and not self.trunk_channels:
@@ -153,7 +153,7 @@ channels as released. A configuration names one as ``preset`` and states only wh
 
 
 def with_preset(section: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """A configuration's ``denoiser`` section with the numbers of the preset that it names, its own numbers over them.
+    """Expand a ``denoiser`` section that names a preset: the preset's numbers, with the section's own over them.
 
     >>> with_preset({"preset": "s", "depth": 2}, where="a.yaml")["heads"]
     6

@@ -78,7 +78,7 @@ class SourceEncoder(nn.Module):
         self.shift = zero_conv(channels, latent_channels)
 
     def deep(self, x: Tensor) -> Tensor:
-        """What ``out`` (features for others) and ``shift`` (its own guess of ``z_0 - z_y``) are read from.
+        """Features from which ``out`` (features for others) and ``shift`` (its own guess of ``z_0 - z_y``) are read.
 
         Args:
             x: ``(B, C_in, H, W)``.

@@ -1,4 +1,4 @@
-"""The two-stream denoiser of QDM.
+"""The two-stream denoiser of QDM: upstream, downstream, and the encoder of the source.
 
 One design with three options: the paper predicts ``z_0`` and merges the two streams' answers; the tiny preset
 predicts the shift ``z_0 - z_y`` from a convolutional trunk, adds both streams' answers to the trunk's features and reads
@@ -25,7 +25,7 @@ from qdm_med.models.qdm.windows import WindowPlan
 
 
 class Prediction(NamedTuple):
-    """What the denoiser says of ``z_0``, each ``(B, C, h, w)``.
+    """Predictions of ``z_0``, each ``(B, C, h, w)``.
 
     Attributes:
         merged: Downstream in active leaves, upstream elsewhere: what the sampler uses.
@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What the encoder of the source says, once for all steps.
+    """Features of the source, computed once for all steps.
 
     Attributes:
         features: ``(B, trunk_channels, h, w)``, padded to whole windows.
@@ -51,7 +51,7 @@ class Source(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a timestep says to all layers: worked out once, it serves every slice and sample.
+    """Modulation of all layers at a timestep, computed once for every slice and sample.
 
     Attributes:
         upstream: Of the upstream.
@@ -99,7 +99,7 @@ class TwoStreamDenoiser(nn.Module):
             self.source = SourceEncoder(known, config.source_channels, config.source_blocks, width, latent)
 
     def plan(self, mask: Tensor) -> WindowPlan:
-        """Work out once per slice which windows are computed.
+        """Choose the windows to compute, once for a slice.
 
         Args:
             mask: ``(B, h / 2, w / 2)`` bool leaves on the downstream token grid of a ``(h, w)`` latent (rounded up).
@@ -107,7 +107,7 @@ class TwoStreamDenoiser(nn.Module):
         return WindowPlan.from_leaves(mask, window=self.config.window, leaf_mode=self.config.attend_to_active_only)
 
     def read_step(self, t: Tensor) -> Step:
-        """What timesteps say, for :meth:`forward`.
+        """Compute the modulation of all layers at timesteps, for :meth:`forward`.
 
         Args:
             t: ``(B,)`` timesteps counted from 0; one, ``(1,)``, serves any number of images.
@@ -119,7 +119,7 @@ class TwoStreamDenoiser(nn.Module):
         return step._replace(trunk=modulations(self.trunk, condition), head=modulations(self.head, condition))
 
     def read_source(self, low_res: Tensor, z_y: Tensor) -> Source | None:
-        """What all steps have in common, for :meth:`forward`, or ``None`` if there is no encoder of the source.
+        """Encode the source once for all steps, for :meth:`forward`; ``None`` without an encoder of the source.
 
         Args:
             low_res: As for :meth:`forward`.
@@ -131,7 +131,7 @@ class TwoStreamDenoiser(nn.Module):
         return Source(self.source.out(deep), self.source.shift(deep) if self.config.source_is_base else None)
 
     def expect(self, low_res: Tensor, z_y: Tensor) -> Tensor:
-        """What the encoder of the source expects of ``z_0``, ``(B, C, h, w)``; no step uses it, training may.
+        """Predict ``z_0`` from the source alone, ``(B, C, h, w)``; no step uses it, training may.
 
         Args:
             low_res: As for :meth:`forward`.
@@ -147,7 +147,7 @@ class TwoStreamDenoiser(nn.Module):
         return z_y + shift[..., :height, :width]
 
     def _without_noise(self, low_res: Tensor, z_y: Tensor) -> Tensor:
-        """What all steps have in common, padded to whole windows."""
+        """Inputs that all steps share, padded to whole windows."""
         image = on_latent_grid(low_res, self.config.condition_channels, (z_y.shape[-2], z_y.shape[-1]))
         beside = z_y if self.config.source_sees == "latent" else local_contrast(image)
         return padded_to(torch.cat([image, beside], dim=1), self.config.window_size)
@@ -196,7 +196,7 @@ class TwoStreamDenoiser(nn.Module):
         return said if self.config.upstream else said._replace(upstream=said.downstream)
 
     def _with_trunk(self, seen: Tensor, source: Source | None, step: Step, plan: WindowPlan) -> tuple[Tensor, Tensor]:
-        """Both streams' answers through the one head."""
+        """Answers of both streams through the one head."""
         # Channels last from here to the answer: convolutions of few channels take half the time that way on CPUs. What a
         # layer has just made is nobody else's: adding in place spares a map that would not fit into the cache.
         features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # (B, trunk_channels, h', w')

@@ -1,4 +1,4 @@
-"""The quadtree mask: where detail is expected (arXiv 2503.12015, section 3.2)."""
+"""Quadtree mask: leaves in which detail is expected (arXiv 2503.12015, section 3.2)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _check_threshold(threshold: float) -> None:
 
 @dataclass(frozen=True)
 class PaperQuadtree:
-    """The paper's mask: one level of fixed blocks.
+    """Mask of the paper: one level of fixed blocks.
 
     Attributes:
         threshold: s, in network units; 0 marks every leaf.
@@ -45,7 +45,7 @@ class PaperQuadtree:
 
 @dataclass(frozen=True)
 class AdaptiveQuadtree:
-    """Several levels, blocks that see their borders, a threshold that grows with the noise.
+    """Mask of several levels, whose blocks see their borders and whose threshold grows with the noise.
 
     Attributes:
         threshold: Smallest range worth refining in network units, whatever the noise.

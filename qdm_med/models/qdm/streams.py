@@ -41,7 +41,7 @@ class StreamShape:
 
 
 class PatchEmbedding(nn.Module):
-    """Cut a map into square patches, embed each, and add its place.
+    """Embedding of square patches of a map, each with its position.
 
     Args:
         channels: Channels of the map.
@@ -74,7 +74,7 @@ class PatchEmbedding(nn.Module):
         return tokens + self.positions_for(*tokens.shape[1:3])
 
     def at(self, x: Tensor, places: Tensor) -> Tensor:
-        """Embed some patches and spend nothing on the others.
+        """Embed some patches, and spend nothing on the others.
 
         Args:
             x: ``(B, C, H, W)``, best channels last.
@@ -97,7 +97,7 @@ def unpatch(patches: Tensor, patch: int) -> Tensor:
 
 
 class StreamModulation(NamedTuple):
-    """What a timestep says to a stream; ``B`` is 1 where all images are at the same timestep.
+    """Modulation of a stream at a timestep; ``B`` is 1 where all images are at the same timestep.
 
     Attributes:
         blocks: ``(B, parts * hidden)`` of each block.
@@ -109,7 +109,7 @@ class StreamModulation(NamedTuple):
 
 
 class Stream(nn.Module):
-    """What both streams have: patches are embedded, refined by blocks, and written out.
+    """Common parts of both streams: patches are embedded, refined by blocks, and written out.
 
     Args:
         channels_in: Channels of the map.
@@ -129,19 +129,19 @@ class Stream(nn.Module):
         self.final = FinalLayer(shape.hidden, shape.patch, channels_out)
 
     def read_step(self, t: Tensor) -> StreamModulation:
-        """``(B,)`` timesteps -> what they say to every layer."""
+        """Compute the modulation of every layer at ``(B,)`` timesteps."""
         condition = self.time(t)
         return StreamModulation(modulations(self.blocks, condition), self.final.modulate_by(condition))
 
 
 class Upstream(Stream):
-    """DiT over coarse patches of the whole map: a coarse answer everywhere, and the context of the downstream."""
+    """DiT over coarse patches of the whole map: a coarse answer everywhere, and the context for the downstream."""
 
     def __init__(self, channels_in: int, channels_out: int, shape: StreamShape) -> None:
         super().__init__(channels_in, channels_out, shape, DiTBlock, normalise=False)
 
     def forward(self, x: Tensor, step: StreamModulation) -> tuple[Tensor, Tensor]:
-        """Look at the whole map.
+        """Answer coarsely over the whole map.
 
         Args:
             x: ``(B, C_in, H, W)``, sides multiples of the patch.
@@ -159,7 +159,7 @@ class Upstream(Stream):
 
 
 class NoUpstream(nn.Module):
-    """Stands where the upstream would: its answer is nothing, its context one learned token.
+    """Substitute for the upstream: its answer is zero, its context one learned token.
 
     Args:
         channels_out: Channels of the answer.
@@ -172,11 +172,11 @@ class NoUpstream(nn.Module):
         self.context = nn.Parameter(torch.zeros(1, 1, hidden))
 
     def read_step(self, t: Tensor) -> StreamModulation:
-        """``(B,)`` timesteps -> nothing."""
+        """Return nothing: no layer needs the timestep."""
         return StreamModulation((), t.new_zeros(0, dtype=torch.float32))
 
     def forward(self, x: Tensor, step: StreamModulation) -> tuple[Tensor, Tensor]:
-        """As :meth:`Upstream.forward`: zeros ``(B, C_out, H, W)``, and the token of each image."""
+        """Give zeros ``(B, C_out, H, W)`` and the token of each image; arguments as for :meth:`Upstream.forward`."""
         nothing = x.new_zeros(len(x), self._channels, *x.shape[-2:])
         # A sum and no view: counters of operations follow what modules return, and a view of a weight has no history.
         return nothing, self.context + x.new_zeros(len(x), 1, 1)

@@ -1,4 +1,4 @@
-"""Windows and tokens of the downstream grid that are computed, and how tokens move between grid and computation."""
+"""Plan of the windows and tokens to compute, and the way of tokens between grid and computation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def to_windows(grid: Tensor, window: int) -> Tensor:
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """What a mask asks for, worked out once and used by every block of every step.
+    """Computation that a mask asks for, planned once and used by every block of every step.
 
     Tokens are computed in rows. In window mode a row is a whole window that contains an active token. In leaf mode a row
     is one active token: nothing is computed for the others, and the tokens of a window meet in its attention only. All
@@ -118,7 +118,7 @@ class WindowPlan:
 
     @cached_property
     def narrowed(self) -> WindowPlan:
-        """The same mask in leaf mode."""
+        """The same mask in leaf mode: one active token a row."""
         return replace(self, leaf_mode=True)
 
     @cached_property
@@ -143,7 +143,7 @@ class WindowPlan:
         )
 
     def per_row(self, values: Tensor) -> Tensor:
-        """``(B, D)`` values of the images -> ``(R, 1, D)``, or ``(1, 1, D)`` where one image owns every row."""
+        """Spread ``(B, D)`` values of the images over rows: ``(R, 1, D)``, or ``(1, 1, D)`` where one image owns all."""
         if len(values) == 1:
             return values[:, None]
         counts = torch.tensor(self.rows_of, device="cpu")
