@@ -60,7 +60,7 @@ def make_case(
     intensity: IntensityMap,
     degradation: DegradationConfig = BENCHMARK,
 ) -> Case:
-    """Degrade one slice of a store with the benchmark's distribution, unless another is given, and its own key."""
+    """Degrade one slice of a store by the benchmark's distribution and the slice's own key."""
     return _case(store, degraded_pair(store, index, scale, degradation, seed, intensity=intensity), intensity)
 
 

@@ -89,7 +89,7 @@ class Trained:
 def train_members(
     path: Path, start: Start, vae: Path, minutes: float | None = None, *, degradation: str = "paper"
 ) -> list[Trained]:
-    """Train what a comparison names, each network in a folder of its own; finished ones are left as they are.
+    """Train the networks of a comparison, each in a folder of its own; finished ones are left as they are.
 
     Args:
         path: File of the comparison.
