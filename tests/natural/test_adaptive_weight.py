@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from qdm_med import distributed
@@ -13,10 +14,14 @@ from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder.vq import VqAutoencoder, VqConfig
 from qdm_med.natural.experiment import run_vqgan
 from qdm_med.natural.vqgan_training import VqganBatch, VqganObjective, VqganTrainingConfig
+from qdm_med.serialise import to_mapping
 from qdm_med.training.adversary import WEIGHT_LIMIT, PatchAdversary, adaptive_weight
 from qdm_med.training.runs import Start
 from tests.natural.conftest import TINY_VQ
-from tests.natural.test_training import EXPERIMENT
+from tests.natural.test_training import EXPERIMENT, photos
+from tests.training.test_many_processes import assert_same_run, torchrun
+
+__all__ = ["photos"]  # a fixture
 
 FIXED = VqganTrainingConfig(crop=32, perceptual_weight=0.5, adversarial_weight=2.0, discriminator_layers=1)
 ADAPTIVE = replace(FIXED, adversarial_adaptive=True)
@@ -109,3 +114,15 @@ def test_a_batch_in_parts_is_refused_because_each_would_have_a_weight_of_its_own
     with pytest.raises(ConfigError, match=r"loop\.accumulate is 2; set it to 1"):
         run_vqgan(replace(EXPERIMENT, vqgan=vqgan, loop=loop), Start(tmp_path, tmp_path / "run", device="cpu"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_against_the_adversary_as_one_does(photos, tmp_path):
+    vqgan = replace(EXPERIMENT.vqgan, adversarial_adaptive=True, adversarial_start=1, quantised_from=0)
+    experiment = replace(EXPERIMENT, vqgan=vqgan, loop=replace(EXPERIMENT.loop, batch=4))
+    run_vqgan(experiment, Start(photos, tmp_path / "one", device="cpu", report=lambda line: None))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_mapping(experiment)))
+    given = ("--data", photos, "--config", tmp_path / "config.yaml", "--out", tmp_path / "two", "--device", "cpu")
+    done = torchrun("-m", "qdm_med.cli.app", "train-vae", *given)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "two", tmp_path / "one")
