@@ -28,7 +28,7 @@ def rng(seed: int, use: Use, *place: int) -> np.random.Generator:
 
     Args:
         seed: The user's seed.
-        use: What is drawn.
+        use: Purpose of the draws.
         place: Step, or step and item.
     """
     return keyed(str(seed), use, *map(str, place))

@@ -93,7 +93,7 @@ class Provenance:
         series_key: Stable identity of the series, the key of its noise: the SeriesInstanceUID, or a hash of
             the grid where a format has no identity.
         files: Source files; for DICOM one per slice, in slice order.
-        warnings: What a careful reader should know (tilt, uneven gaps, ...), one line each.
+        warnings: Oddities of the source (tilt, uneven gaps, ...), one line each.
         assumptions: Names and values of what was taken for granted in reading and changes HU or places (an offset, a unit,
             ...); recorded in what is derived.
     """

@@ -21,8 +21,8 @@ class Entry:
     """Standing of one series.
 
     Attributes:
-        planned: What the scan found.
-        state: Where it is.
+        planned: Result of the scan.
+        state: Its state.
         reason: Why it failed or is refused.
         receipt: Its record, if it is done.
     """

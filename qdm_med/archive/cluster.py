@@ -53,9 +53,9 @@ class Wanted:
         cluster: ``"local"``, ``"slurm"`` or the address of a scheduler, such as ``"tcp://192.0.2.1:8786"``.
         workers: Workers to start; ``None``: what cores, GPUs and memory allow, on Slurm one.
         threads: Threads of a worker; ``None``: the cores divided among the workers.
-        memory_bytes: What the largest item takes.
-        items: How many items there are: more workers are of no use.
-        device: Where workers compute, as for ``--device``.
+        memory_bytes: Memory of the largest item.
+        items: Number of items: more workers are of no use.
+        device: Device of the workers, as for ``--device``.
         dashboard: Port of Dask's dashboard on this machine alone; ``None``: none.
         slurm: Options of :class:`dask_jobqueue.SLURMCluster`, such as ``queue`` and ``walltime``.
     """

@@ -45,7 +45,7 @@ class Finished(Generic[Item]):
 
     Attributes:
         item: The item.
-        result: What the function returned.
+        result: Value that the function returned.
     """
 
     item: Item
@@ -81,7 +81,7 @@ class Told:
     """Message that a function sent while it worked.
 
     Attributes:
-        event: Its words.
+        event: Names and values.
     """
 
     event: Mapping[str, Any]
@@ -108,7 +108,7 @@ class Engine(Generic[Item]):
 
     Args:
         client: The cluster.
-        function: What a worker does with an item, ``function(item, tell)``. It is called again for an item whose worker
+        function: Work of a worker on an item, ``function(item, tell)``. It is called again for an item whose worker
             was lost.
         needs: Dask resources that an item asks of its worker.
     """

@@ -65,7 +65,7 @@ class Maker:
     Attributes:
         tree: The input, absolute.
         folder: The output.
-        settings: How.
+        settings: Settings of every series.
         upscaler: The model, warm; tiles are its own for each series.
     """
 

@@ -20,7 +20,7 @@ class Stop:
     """What a function returns where the run cannot go on: a reason that all items share.
 
     Attributes:
-        error: What is raised here.
+        error: Exception to raise here.
     """
 
     error: Exception
@@ -36,7 +36,7 @@ def in_order(
 
     Args:
         client: The cluster.
-        function: What a worker does with an item; it is called again where a worker was lost.
+        function: Work of a worker on an item; it is called again where a worker was lost.
         items: Can be pickled, as the results can.
         needs: Dask resources that an item asks of its worker.
 

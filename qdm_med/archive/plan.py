@@ -28,9 +28,9 @@ def plan_archive(tree: Path, folder: ArchiveFolder, upscaler: Upscaler, settings
 
     Args:
         tree: Folder with CT series at any depth.
-        folder: Where the outputs will go.
+        folder: Folder of the outputs.
         upscaler: The model.
-        settings: How series will be made.
+        settings: Settings of every series.
 
     Raises:
         DataError: If there is no CT series that can be super-resolved, or the output belongs to another tree.

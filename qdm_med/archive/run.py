@@ -39,8 +39,8 @@ class Request:
         tree: Folder with CT series at any depth.
         out: Root of the outputs.
         checkpoint: The model.
-        device: Where workers compute, as for ``--device``.
-        settings: How series are made; its device is found out from the workers.
+        device: Device of the workers, as for ``--device``.
+        settings: Settings of every series; the device is found out from the workers.
     """
 
     tree: Path
@@ -113,7 +113,7 @@ def run_archive(
     """Super-resolve every CT series of a tree, each exactly once; the same call resumes a killed run.
 
     Args:
-        request: What is to be done.
+        request: The request.
         wanted: The cluster; its memory and items are set from the plan.
         rescan: Look at the tree again; ``None``: unless there is a plan that no run has come to the end of.
         watch: Told where the run is.

@@ -49,7 +49,7 @@ class Settings:
     """Settings that every series of an archive is made with.
 
     Attributes:
-        options: How the model is run, every default filled in.
+        options: Options of the model's run, every default filled in.
         model: Its name.
         model_sha256: Hash of its weights.
         device: Kind of device, ``"cpu"``, ``"cuda"`` or ``"mps"``: their pixels may differ in the last bit.
@@ -58,7 +58,7 @@ class Settings:
         max_memory: Bytes that a series may take; ``None``: no limit.
         force: Accept sources that this tool has made.
         skip_bad: Leave out slices that cannot be read.
-        writing: How outputs are written.
+        writing: Options of the outputs.
         versions: Versions that determine pixels.
     """
 

@@ -102,7 +102,7 @@ class Part:
     """What was converted of one series.
 
     Attributes:
-        folder: Where it lies.
+        folder: Folder that holds it.
         name: Its :func:`part_name`.
     """
 

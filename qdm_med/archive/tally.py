@@ -73,7 +73,7 @@ class Tally:
 
     Attributes:
         planned: Series that can be super-resolved.
-        refused: How many cannot.
+        refused: Number of series that cannot.
         done: Digests of finished series.
         failed: Reasons of failed ones, by digest.
         workers: Workers of the cluster.

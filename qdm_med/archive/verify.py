@@ -63,9 +63,9 @@ def verify_archive(folder: ArchiveFolder, checkpoint: Path, *, slices: int, seed
     Args:
         folder: The archive.
         checkpoint: The model that it was made with.
-        slices: How many.
+        slices: Number of slices.
         seed: Seed of the choice.
-        device: Where to compute.
+        device: Device to compute on.
 
     Raises:
         DataError: If no series is finished.

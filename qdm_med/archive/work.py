@@ -36,9 +36,9 @@ class Job:
     Attributes:
         tree: The input, absolute.
         out: The output, absolute.
-        settings: How series are made.
+        settings: Settings of every series.
         checkpoint: File of the model, as workers see it.
-        device: Where it runs, such as ``"cuda"``.
+        device: Device of the networks, such as ``"cuda"``.
     """
 
     tree: Path

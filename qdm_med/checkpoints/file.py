@@ -47,7 +47,7 @@ def save_weights(path: Path, kind: str, card: object, tensors: Mapping[str, Tens
 
     Args:
         path: File to write; it appears whole.
-        kind: What its ``format`` says.
+        kind: Value of ``format`` in its metadata.
         card: Dataclass that :func:`parse_card` reads back.
         tensors: Weights by name, on any device.
     """

@@ -45,10 +45,10 @@ class ModelCard:
         threshold: Default quadtree threshold s, of the default quadtree.
         quadtree: Default quadtree.
         steps: Default number of sampling steps for each scale, in the order of ``scales``.
-        purpose: What slices the model is for, ``"benchmark"`` (the paper's degradation) or ``"clinical"``; what its modes are
+        purpose: Kind of slices the model is for, ``"benchmark"`` (the paper's degradation) or ``"clinical"``; what its modes are
             and how it agrees with its source goes by it.
         training: Training data and figures, free of patient data.
-        uncertainty: How the standard deviation of samples is calibrated, by scale, steps and samples; where a scale is missing it is not.
+        uncertainty: Calibrations of the samples' standard deviation, by scale, steps and samples; a scale may have none.
         version: Version of qdm-med that wrote the checkpoint.
     """
 
@@ -105,7 +105,7 @@ class Checkpoint:
     """A card with the networks it describes, in evaluation mode.
 
     Attributes:
-        card: What they are.
+        card: Description of the networks.
         autoencoder: KL autoencoder.
         denoiser: Denoiser, if there is one.
         sha256: Hash of the weights.
@@ -148,7 +148,7 @@ def save_checkpoint(
 
     Args:
         path: File to write.
-        card: What the networks are.
+        card: Description of the networks.
         autoencoder: KL autoencoder.
         denoiser: Denoiser, or ``None`` for an autoencoder alone.
         dtype: Precision of the stored weights; they are always run as float32.
@@ -216,7 +216,7 @@ def find_checkpoint(given: Path | None, purpose: Purpose = "clinical") -> Path:
 
     Args:
         given: A file, or ``clinical`` or ``benchmark`` for the embedded model of that purpose; ``None``: that of ``purpose``.
-        purpose: What is meant where nothing is given.
+        purpose: Kind of embedded checkpoint, where no name is given.
     """
     if given is None:
         return default_checkpoint(purpose)

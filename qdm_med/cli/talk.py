@@ -78,7 +78,7 @@ class Lines:
     """Lines about a count: one at once, then at most one every ten seconds, and one at the end.
 
     Args:
-        what: What is counted.
+        what: Name of the counted things.
     """
 
     def __init__(self, what: str) -> None:

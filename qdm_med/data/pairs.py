@@ -44,11 +44,11 @@ class SlicePair:
 
     Attributes:
         index: Number of the slice in its store.
-        record: What is known about the slice.
+        record: The store's record of the slice.
         high_res: ``(1, 1, rows, columns)`` in [-1, 1].
         low_res: ``(1, 1, rows / scale, columns / scale)`` in [-1, 1].
         scale: High-resolution pixels a low-resolution pixel.
-        params: How it was degraded.
+        params: Parameters of its degradation.
     """
 
     index: int
@@ -72,7 +72,7 @@ class PairSampler:
         degradation: Distributions of the degradation.
         intensity: HU to [-1, 1].
         seed: Key of the whole sequence of batches.
-        truth: Where the references come from.
+        truth: Sources of the references.
 
     Attributes:
         pipeline: The transforms of the pairs; another one may take its place.

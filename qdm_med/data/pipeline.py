@@ -39,7 +39,7 @@ class TruthConfig:
 
     Attributes:
         synthetic_share: Share of the items whose truth is procedural (:mod:`qdm_med.data.synthetic`).
-        synthetic: What these are like.
+        synthetic: Weights of the drawn scenes.
         turned: Whether scanned references are turned by a random multiple of 90 degrees; else they are mirrored only.
         quiet_hu: Noise in HU at which a scanned reference is taken half as often as a quiet one: what texture there is in a
             noisy reference is mostly its noise. 0: all alike.
@@ -114,7 +114,7 @@ class RandLoadReferenced(Transform):
         store: Slices to draw from.
         split: Split to draw from.
         crop: Side of what is made up, in pixels.
-        truth: How often it is made up, and which slices are preferred.
+        truth: Share of drawn slices, and preference among scanned ones.
 
     Raises:
         DataError: If the split is empty.
@@ -239,7 +239,7 @@ def pair_pipeline(
         degradation: Distributions of the degradation.
         intensity: HU to [-1, 1].
         seed: Key of all items.
-        truth: Where the references come from.
+        truth: Sources of the references.
     """
     source = truth or TruthConfig()
     transforms = (

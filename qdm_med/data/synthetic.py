@@ -71,7 +71,7 @@ def synthetic_slice(config: SyntheticConfig, side: int, scale: int, rng: np.rand
     """Draw one slice.
 
     Args:
-        config: What is drawn how often.
+        config: Weights of the scenes.
         side: Rows and columns in high-resolution pixels.
         scale: High-resolution pixels a source pixel.
         rng: Source of everything random.

@@ -53,7 +53,7 @@ class BenchmarkOptions:
         steps: Numbers of sampling steps; empty: the checkpoint's default. The modes ``faithful`` and ``detailed`` keep theirs.
         thresholds: Quadtree thresholds; empty: the checkpoint's default.
         quadtree: Kind of quadtree; ``None``: the checkpoint's default.
-        consistency: How far the slices of the checkpoint, of latent and of image models agree with their input in HU; each
+        consistency: Agreement of the checkpoint's, latent and image models' slices with their input in HU; each
             model is run at each. Empty: the checkpoint and latent models as ``upscale`` runs them, ``"local"``, and image
             models as they answer, ``"off"``.
         every: Take every n-th slice of the split.
@@ -164,7 +164,7 @@ def recorded_methods(cases: Sequence[Case], options: BenchmarkOptions) -> list[M
 
     Args:
         cases: All cases of the run.
-        options: What is run.
+        options: Options of the run.
 
     Raises:
         DataError: If a file is missing, damaged or of another size.
@@ -257,11 +257,11 @@ def run_benchmark(
 
     Args:
         store: Slices.
-        selection: Which of them.
+        selection: The chosen slices.
         checkpoint: The model.
-        options: What is run.
+        options: Options of the run.
         methods: From :func:`benchmark_methods`.
-        scoring: Where, and with what beside.
+        scoring: Processes that score slices, and their further measures.
         folder: Keeps the rows as they are made, and those of an earlier run.
         progress: Told of every slice.
 

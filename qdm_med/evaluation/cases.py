@@ -27,11 +27,11 @@ class Case:
 
     Attributes:
         index: Number of the slice in its store.
-        record: What is known about the slice.
+        record: The store's record of the slice.
         reference_hu: ``(rows, columns)`` true HU, clipped to the range of ``intensity``; ``None`` where nobody knows.
         low_hu: ``(rows / scale, columns / scale)`` HU that methods are given.
         scale: High-resolution pixels a low-resolution pixel.
-        params: How the low-resolution slice was made.
+        params: Parameters of the degradation that made the low-resolution slice.
         intensity: The mapping in whose range it was made.
         low_sha256: Checksum of the low-resolution slice, from :func:`low_checksum`.
     """
@@ -60,7 +60,7 @@ def make_case(
     intensity: IntensityMap,
     degradation: DegradationConfig = BENCHMARK,
 ) -> Case:
-    """Degrade one slice of a store by the benchmark's distribution and the slice's own key."""
+    """Degrade one slice of a store, by the benchmark's distribution unless another is given, and by the slice's own key."""
     return _case(store, degraded_pair(store, index, scale, degradation, seed, intensity=intensity), intensity)
 
 

@@ -30,7 +30,7 @@ class Limit:
     Attributes:
         low: Smallest good value.
         high: Largest good value.
-        meaning: What is wrong beyond it.
+        meaning: Fault that a value beyond it shows.
     """
 
     low: float
@@ -49,9 +49,9 @@ class Column:
     Attributes:
         name: As in ``cases.jsonl``.
         group: The table that it stands in.
-        sense: Which value is best.
+        sense: Best value: high, low, zero or one.
         digits: Decimals shown.
-        words: What it is.
+        words: Meaning of a value, in a sentence.
         limit: Beyond which it alarms, if it does.
         in_tables: Whether tables show it; mean HU of the truth are for Bland-Altman plots, the same for all methods.
     """

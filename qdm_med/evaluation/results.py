@@ -30,7 +30,7 @@ class SliceScore:
         scores: Column name -> value.
         cost: Leaf density, windows, multiply-accumulates, as far as the method knows them.
         low_sha256: Checksum of the low-resolution slice.
-        degradation: How the low-resolution slice was made.
+        degradation: Parameters of the degradation that made the low-resolution slice.
     """
 
     method: str

@@ -54,7 +54,7 @@ class Evaluation:
     """Result of a run.
 
     Attributes:
-        headline: What was run, in a line.
+        headline: One line that names the run.
         tables: Its tables.
         rows: One row for each method and slice.
         points: Of a threshold ablation; else none.
@@ -111,11 +111,11 @@ def evaluate_checkpoint(
     Args:
         data: Slice store or tree of CT files.
         checkpoint: Model.
-        options: What is run.
-        device: Where the model runs in this process.
-        scoring: Where slices are scored, and whether LPIPS is wanted.
+        options: Options of the run.
+        device: Device of the model in this process.
+        scoring: Processes that score slices, and LPIPS if it is wanted.
         sweep: Thresholds of an ablation, which then takes the place of the other methods.
-        outputs: What is written.
+        outputs: Files to write.
         progress: Told of every slice.
 
     Raises:
@@ -202,7 +202,7 @@ def export_benchmark(
     Args:
         data: Slice store or tree of CT files.
         checkpoint: Model whose range and whose patients of the training count.
-        options: Which benchmark and slices; methods do not matter.
+        options: Benchmark and slices; methods do not matter.
         out: Folder to create.
         progress: Told of every slice.
 
@@ -227,7 +227,7 @@ def export_again(
     Args:
         data: Slice store or tree of CT files that holds the slices.
         listed: ``benchmark.json`` or ``inputs.json`` of that run.
-        options: Which benchmark, and the split that the patients of a tree are put into.
+        options: Benchmark, and the split that the patients of a tree are put into.
         out: Folder to create.
         progress: Told of every slice.
 

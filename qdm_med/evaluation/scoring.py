@@ -107,7 +107,7 @@ def score_slice(
 
     Args:
         hu: ``(rows, columns)`` HU of the method, finite.
-        truth: What it is compared with.
+        truth: Truth of the same case.
         intensity: The model's mapping, for the network range.
         perceptual: LPIPS; its columns are left out without it.
         fidelity: Whether the fidelity columns are wanted.

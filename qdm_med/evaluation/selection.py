@@ -39,8 +39,8 @@ def benchmark_store(data: Path, split: str, keep: Path | None = None) -> Iterato
 
     Args:
         data: A folder with a finished store, or one with CT files at any depth.
-        split: Where the patients of a tree are put.
-        keep: Where a store made from a tree stays, so that a killed run need not make it again; else it is temporary.
+        split: Split that the patients of a tree are put into.
+        keep: Folder in which a store made from a tree stays, for a run that resumes; without it the store is temporary.
 
     Raises:
         DataError: If the folder holds neither, or a store that is not finished.
@@ -75,7 +75,7 @@ class Selection:
 
     Attributes:
         indices: Numbers of the slices in their store.
-        note: How that is known, or that it is not.
+        note: Evidence that they were not trained on, or that there is none.
     """
 
     indices: tuple[int, ...]

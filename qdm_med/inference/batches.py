@@ -15,7 +15,7 @@ def in_batches(items: Iterable[Item], work: Callable[[Item], int], budget: int) 
     [[3, 1], [5], [2, 2]]
 
     Args:
-        items: What there is to do, in order.
+        items: Work, in order.
         work: Work that an item asks for.
         budget: Work of a batch; 0: every item is a batch of its own.
     """

@@ -25,9 +25,9 @@ class SliceFinisher:
     Attributes:
         intensity: HU to [-1, 1].
         scale: Magnification.
-        consistency: How far the slice agrees with its source.
+        consistency: Agreement of the slice with its source.
         fwhm: Of the source's point spread in its pixels, if it is known.
-        fusion: How tiles are fused.
+        fusion: Fusion of the tiles.
     """
 
     intensity: IntensityMap

@@ -38,9 +38,9 @@ class TileNetworks:
     """Autoencoder and denoiser, ready to super-resolve tiles.
 
     Args:
-        checkpoint: Both of them.
-        options: How to run them, settled.
-        device: Where to run them.
+        checkpoint: The networks.
+        options: Options of the run, settled.
+        device: Device of the networks.
 
     Attributes:
         batch_leaves: Active leaves that are computed together; 0: tile by tile.

@@ -108,7 +108,7 @@ class UpscaleOptions:
         samples: Samples whose mean is taken; ``None``: the mode's. The more, the closer to what is expected of the source
             and the less invented detail; time grows with them.
         temperature: Factor on all noise of the sampler; ``None``: the mode's. Below 1 samples are smoother.
-        consistency: How far the slice agrees with its source in HU, see :mod:`qdm_med.inference.consistency`: ``"off"`` (the
+        consistency: Agreement of the slice with its source in HU, see :mod:`qdm_med.inference.consistency`: ``"off"`` (the
             networks' answer within plausible bounds), ``"local"`` (the mean of every neighbourhood), ``"spread"`` (that, and
             most of what the source says, seen through its point spread), ``"soft"`` (the mean of every source pixel to
             within the source's noise) or ``"hard"`` (exactly, its noise included); ``None``: the default of models for
@@ -123,7 +123,7 @@ class UpscaleOptions:
         tile: Largest side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at
             x8, or, with ``"halo"``, 288 and 144.
             Slices that fit into one tile do not depend on it.
-        fusion: How tiles lie and are fused: ``"gaussian"`` (as in the paper) or ``"halo"`` (few, large ones with a short fade,
+        fusion: Layout and fusion of tiles: ``"gaussian"`` (as in the paper) or ``"halo"`` (few, large ones with a short fade,
             for networks whose answer hardly depends on what is further away); ``None``: the default of models for such
             slices.
         precision: ``"bfloat16"`` computes the networks' layers in bfloat16 (:func:`torch.autocast`): faster on GPUs,

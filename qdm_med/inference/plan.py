@@ -116,7 +116,7 @@ def where_to_look(source: FloatArray, padding: BoolArray, quadtree: Quadtree) ->
     Args:
         source: ``(rows, columns)`` HU, padding filled.
         padding: ``(rows, columns)`` bool, True in pixels outside the scanned region.
-        quadtree: Which leaves are active.
+        quadtree: Rule for the active leaves.
 
     Returns:
         ``(rows, columns)`` bool.
@@ -135,7 +135,7 @@ class SlicePlanner:
 
     Attributes:
         intensity: HU to [-1, 1].
-        quadtree: Which leaves are active.
+        quadtree: Rule for the active leaves.
         tiling: Tiles of a large slice.
         scale: Magnification.
         denoiser: Shape of the network, for its leaves and windows.

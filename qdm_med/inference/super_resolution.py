@@ -28,7 +28,7 @@ def slice_draws(
         region: Rows and columns of the tile in the low-resolution slice.
         channels: Latent channels.
         scale: Magnification.
-        device: Where the draws are needed.
+        device: Device of the draws.
     """
     per_pixel = scale // DOWNSAMPLING  # latent pixels along one side of a low-resolution pixel
     rows, columns = (slice(side.start * per_pixel, side.stop * per_pixel) for side in region)
@@ -42,7 +42,7 @@ def read_steps(denoiser: LatentNetwork, schedule: Chain, device: torch.device) -
     Args:
         denoiser: Denoiser; what is read holds as long as its weights do.
         schedule: Full or respaced.
-        device: Where the denoiser is.
+        device: Device of the denoiser.
     """
     return {t: denoiser.read_step(torch.tensor([t], device=device)) for t in schedule.timesteps}
 

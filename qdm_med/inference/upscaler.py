@@ -51,14 +51,14 @@ class Upscaler:
 
     Args:
         checkpoint: Autoencoder and denoiser.
-        options: How to run them.
-        device: Where to run them.
+        options: Options of the run.
+        device: Device of the networks.
 
     Attributes:
-        card: What the networks are.
+        card: Description of the networks.
         sha256: Hash of their weights.
-        options: How they are run, every default filled in.
-        quadtree: Which leaves are active.
+        options: Options of the run, every default filled in.
+        quadtree: Rule for the active leaves.
         spread_calibration: Of the samples' standard deviation, if the model knows how.
         planner: Decides what is computed.
         told: Hears, tile by tile, which share of the slices that are being computed is done.

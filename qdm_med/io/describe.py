@@ -21,8 +21,8 @@ class SeriesSummary:
     """One series, or files that belong to none; nothing in it names the patient.
 
     Attributes:
-        kind: What it is, in words.
-        slices: How many objects or files.
+        kind: Kind of the series, in words.
+        slices: Number of objects or files.
         series_uid: SeriesInstanceUID, for ``--series-uid``; empty for files that are no series.
         matrix: Rows and columns; ``None`` where slices differ or have none.
         spacing_mm: Distance between rows and between columns.
@@ -31,7 +31,7 @@ class SeriesSummary:
         kernel: Reconstruction kernel.
         kvp: Tube voltage in kV.
         transfer_syntax: Name of the encoding.
-        warnings: What a careful reader should know.
+        warnings: Oddities of the series, one line each.
         refused: Why it cannot be super-resolved; empty if it can. Pixel data are not decoded for this.
         patient: Pseudonym that tells patients apart.
         study_date: StudyDate, ``YYYYMMDD``.

@@ -23,7 +23,7 @@ class FoundSeries:
     """One series below a folder; nothing in it names the patient.
 
     Attributes:
-        path: What :func:`qdm_med.io.read.read_volume` reads it from: the innermost folder of its slices, or its file.
+        path: Source for :func:`qdm_med.io.read.read_volume`: the innermost folder of its slices, or its file.
         series_uid: SeriesInstanceUID, without which ``path`` may hold several; empty for volume files.
         headers: Headers of its slices; none for volume files, which are not opened for this.
         refused: Why it cannot be super-resolved, the most telling reason first; pixels are not decoded for this.

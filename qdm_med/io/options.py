@@ -27,7 +27,7 @@ class WriterOptions:
         overwrite: Replace an earlier output.
         private: ``"keep"`` private elements, but for large opaque ones, or ``"drop"`` them all.
         equipment: ``"keep"`` the scanner as General Equipment, or ``"standard"`` (PS3.3 C.12.1.1.5).
-        transfer_syntax: How pixels are encoded; all ways are lossless.
+        transfer_syntax: Encoding of the pixels, always lossless.
         matrix: Rows and columns to which magnified slices are averaged by area; ``None``: they are written as they are.
     """
 

@@ -34,7 +34,7 @@ class Plane:
         patient: Anonymous key, in the place of patient's name and ID.
         spacing_mm: Distance of neighbouring pixel centres.
         thickness_mm: Slice thickness; not positive: unknown.
-        description: What it is, at most 64 characters.
+        description: Words for the header, at most 64 characters.
     """
 
     hu: FloatArray

@@ -27,8 +27,8 @@ def open_writer(
     Args:
         volume: The source.
         out: Folder (DICOM) or file to create. A DICOM series can become a volume file, not the other way round.
-        derivation: How the pixels are computed.
-        options: How it is written.
+        derivation: Record of how the pixels are computed.
+        options: Options of the output.
 
     Raises:
         SeriesError: If the output cannot be made from this source or in this place.
@@ -70,8 +70,8 @@ def open_uncertainty_writer(
     Args:
         volume: The source.
         series: Writer of the series itself, whose place and UIDs the map goes by.
-        derivation: How the pixels of the series are computed.
-        calibration: What was done to the standard deviation.
+        derivation: Record of how the pixels of the series are computed.
+        calibration: Description of the calibration of the standard deviation.
         overwrite: Replace an output that is there.
 
     Raises:

@@ -57,7 +57,7 @@ def active_leaves(low_res: Tensor, quadtree: Quadtree, grid: tuple[int, int], wi
 
     Args:
         low_res: ``(B, 1, H, W)`` in [-1, 1].
-        quadtree: Which leaves are active.
+        quadtree: Rule for the active leaves.
         grid: Rows and columns of the leaves, from :func:`leaf_grid`.
         within: ``(B, 1, H, W)`` bool; ``None``: everywhere.
 

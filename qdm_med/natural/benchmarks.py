@@ -35,10 +35,10 @@ class NaturalCase:
     """One photograph of a benchmark.
 
     Attributes:
-        name: Of its file.
+        name: Name of its file.
         low_res: The input.
         high_res: ``(1, 3, H, W)`` in [-1, 1], the truth if there is one.
-        degradation: How the input was made, if it was made.
+        degradation: Parameters of the degradation that made the input, if it was made.
     """
 
     name: str

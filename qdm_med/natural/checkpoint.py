@@ -52,7 +52,7 @@ class NaturalCheckpoint:
     """A card with the networks it describes, in evaluation mode.
 
     Attributes:
-        card: What they are.
+        card: Description of the networks.
         autoencoder: VQGAN.
         denoiser: Denoiser, if there is one.
         sha256: Hash of the weights.

@@ -39,8 +39,8 @@ class NaturalTrainingConfig:
 
     Attributes:
         crop: Side of the training crops in pixels.
-        resized_share: How often a photograph's shorter side is first resized to the crop's.
-        degradation: How the low-resolution images are made; both stages of Real-ESRGAN.
+        resized_share: Share of the photographs whose shorter side is first resized to the crop's.
+        degradation: Both stages of Real-ESRGAN, which make the low-resolution images.
         thresholds: Quadtree thresholds; one is drawn a batch.
         downstream_weight: lambda_1 of Eq. 6.
         upstream_weight: lambda_2 of Eq. 6.

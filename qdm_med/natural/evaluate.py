@@ -33,7 +33,7 @@ class NaturalEvaluation:
     Attributes:
         benchmark: ``lsdir-test``, ``realsr`` or ``realset80``.
         thresholds: Quadtree thresholds, a row each; none: the checkpoint's.
-        options: How the checkpoint is run, its threshold aside.
+        options: Options of the checkpoint's run; its threshold is not looked at.
         every: Take every n-th photograph only.
         count_macs: Count multiply-accumulates.
     """
@@ -87,7 +87,7 @@ class NaturalResult:
         benchmark: Its name.
         model: Name of the model.
         scores: Method by method for each photograph.
-        missing: What to install for the measures that are not there; empty: nothing.
+        missing: Packages to install for the measures that are not there; may be empty.
     """
 
     benchmark: str
@@ -156,8 +156,8 @@ def evaluate_natural(
     Args:
         folder: Its photographs.
         checkpoint: VQGAN and denoiser.
-        wanted: What is measured.
-        device: Where networks run.
+        wanted: Options of the evaluation.
+        device: Device of the networks.
         perceptual: LPIPS, on the device, if there is one.
         progress: Called with the number of photographs that are done, and again, since the number is not known before.
 

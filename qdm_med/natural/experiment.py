@@ -26,11 +26,11 @@ class NaturalExperiment:
 
     Attributes:
         name: Name of the model, written into its checkpoint and into what it makes.
-        loop: How long and how fast to train.
+        loop: Length and speed of the training.
         autoencoder: Shape of the VQGAN; used by ``train-vae``.
-        vqgan: What the VQGAN is trained to do.
+        vqgan: Losses and crops of the VQGAN's training.
         denoiser: Shape of the denoiser; used by ``train``, with the VQGAN of a checkpoint.
-        training: What the denoiser is trained to do.
+        training: Losses and pairs of the denoiser's training.
         schedule: Diffusion schedule.
         scale: Magnification.
         threshold: Default quadtree threshold of the checkpoint.

@@ -48,7 +48,7 @@ class Photo:
     """A photograph, upright.
 
     Attributes:
-        path: Where it was read from.
+        path: File that it was read from.
         colour: ``(rows, columns, 3)``, or of a grey one ``(rows, columns, 1)``; uint8 or uint16, as encoded for display.
         alpha: ``(rows, columns)`` of the same type, if it has transparency.
         icc: Its ICC profile.

@@ -47,7 +47,7 @@ class Measure:
 
     Attributes:
         name: Its title.
-        best: Which way is better.
+        best: Direction of better values.
         digits: Digits behind the point.
     """
 
@@ -91,7 +91,7 @@ class Scorer:
     Args:
         perceptual: LPIPS, if there is one.
         blind: Measures without a reference by name, from :func:`read_blind`.
-        device: Where LPIPS and the blind measures are.
+        device: Device of LPIPS and of the blind measures.
     """
 
     def __init__(self, perceptual: Lpips | None, blind: Mapping[str, Blind], *, device: torch.device) -> None:
@@ -123,7 +123,7 @@ def read_blind(device: torch.device, names: Sequence[str] = IQA_PYTORCH) -> dict
     """Load the measures without a reference, if IQA-PyTorch is installed; else none.
 
     Args:
-        device: Where those of IQA-PyTorch run; BRISQUE runs on the CPU.
+        device: Device of IQA-PyTorch's measures; BRISQUE runs on the CPU.
         names: Measures of IQA-PyTorch.
 
     Raises:

@@ -36,10 +36,10 @@ class PhotoWriter:
     from a temporary file.
 
     Args:
-        source: What it is made from, for its profile, EXIF, bits, alpha and grey.
+        source: The original photograph, for its profile, EXIF, bits, alpha and grey.
         out: File to create, of any of the three formats.
         scale: Magnification.
-        software: What is written into EXIF's Software.
+        software: Text of EXIF's Software.
         overwrite: Whether a file there may be replaced.
 
     Raises:

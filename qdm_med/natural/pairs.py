@@ -19,7 +19,7 @@ class Pair(NamedTuple):
         high_res: ``(1, 3, H, W)`` in [-1, 1].
         low_res: ``(1, 3, H / scale, W / scale)`` in [-1, 1], on 256 levels.
         key: Identity of its pixels, from which its noise is keyed, too.
-        params: How it was degraded.
+        params: Parameters of its degradation.
     """
 
     high_res: Tensor

@@ -23,7 +23,7 @@ class PngWriter:
     """Writer of one PNG image into an open file.
 
     Args:
-        file: Where to.
+        file: The open file.
         rows: Rows of the image.
         columns: Columns of the image.
         channels: 1 to 4: grey or RGB, with alpha or without.

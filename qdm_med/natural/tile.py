@@ -57,7 +57,7 @@ class TileModel:
         autoencoder: VQGAN, on the device.
         denoiser: Denoiser, on the device.
         card: Schedule, scale, and default steps and threshold.
-        device: Where both are.
+        device: Device of both.
         seed: Key of the noise.
         steps: Sampling steps; ``None``: the card's.
         threshold: Quadtree threshold; ``None``: the card's.

@@ -94,8 +94,8 @@ class PhotoUpscaler:
 
     Args:
         checkpoint: VQGAN and denoiser.
-        options: How to run them.
-        device: Where to run them.
+        options: Options of the run.
+        device: Device of the networks.
 
     Raises:
         CheckpointError: If the checkpoint has no denoiser.

@@ -31,7 +31,7 @@ class VqganTrainingConfig:
 
     Attributes:
         crop: Side of the training crops in pixels, a multiple of 4.
-        resized_share: How often a photograph's shorter side is first resized to the crop's.
+        resized_share: Share of the photographs whose shorter side is first resized to the crop's.
         l1_weight: Weight of the absolute error.
         codebook_weight: Weight of the distance that moves the codes to the encoder's answers.
         commitment_weight: Weight of the same distance, moving the encoder's answers to the codes.

@@ -38,7 +38,7 @@ class WebService:
     """A DICOMweb service.
 
     Attributes:
-        url: What stands before ``/studies``.
+        url: Address up to ``/studies``.
     """
 
     url: str

@@ -37,8 +37,8 @@ def store_by_association(
     node must take (PS3.5 10.1), Implicit VR.
 
     Args:
-        headers: What to send.
-        node: Where to.
+        headers: Headers of the instances to send.
+        node: Node that takes them.
         title: Our own application entity title.
         progress: Told of instances done and in all.
 

@@ -33,13 +33,13 @@ class Worker:
     """Worker that takes jobs from the queue, one at a time.
 
     Attributes:
-        spool: Where the queue is.
+        spool: Spool with the queue.
         upscaler: Networks and options.
-        destination: Where derived series go.
+        destination: Node or web service for the derived series.
         title: Our own application entity title.
         report: Told of every step.
         strict: Put series aside that are unlike what the model was trained on.
-        writing: How derived series are written.
+        writing: Options of the derived series.
         first_pause: Seconds before a destination that failed is tried again; doubled each time.
     """
 
@@ -114,7 +114,7 @@ def listen(
 
     Args:
         root: Spool folder.
-        door: Where to listen, and for whom.
+        door: Address to listen on, and the callers that are admitted.
         make_worker: Makes the worker for the spool.
         report: Told of every step.
         settle: Seconds without a new instance after which a series counts as complete.

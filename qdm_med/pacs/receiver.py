@@ -58,8 +58,8 @@ class Receiver:
     """Receiver of associations: while its ``with`` block lasts, it keeps what they bring in a spool.
 
     Args:
-        door: Where, and for whom.
-        spool: Where instances are kept.
+        door: Address to listen on, and the callers that are admitted.
+        spool: Spool that keeps the instances.
         report: Told of what was refused, in lines without patient data.
 
     Raises:

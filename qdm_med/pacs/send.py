@@ -27,7 +27,7 @@ def send_folder(
 
     Args:
         path: Folder or file; it is not changed.
-        destination: Where to.
+        destination: Node or web service that takes them.
         title: Our own application entity title.
         progress: Told of instances done and in all.
 

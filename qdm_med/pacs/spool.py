@@ -32,7 +32,7 @@ class Job:
     """A received series in the queue.
 
     Attributes:
-        folder: Its folder.
+        folder: Folder of the job.
     """
 
     folder: Path

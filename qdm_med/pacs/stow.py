@@ -26,8 +26,8 @@ def store_by_web(headers: Sequence[SliceHeader], service: WebService, *, progres
     User and password, where it wants them, come from ``~/.netrc``.
 
     Args:
-        headers: What to send.
-        service: Where to.
+        headers: Headers of the instances to send.
+        service: Web service that takes them.
         progress: Told of instances done and in all.
 
     Raises:

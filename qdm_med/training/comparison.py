@@ -76,7 +76,7 @@ class Trained:
         scales: Magnifications that it serves.
         checkpoint: Its file.
         is_latent: Whether it works on the latents of the network under test; else it is one for images.
-        facts: What is known of its training.
+        facts: Facts about its training.
     """
 
     name: str
@@ -191,7 +191,7 @@ def compare(trained: Sequence[Trained], start: Start, options: BenchmarkOptions,
     Args:
         trained: The networks; the first is under test. Of ``image_models`` in the options those of a scale stand beside them.
         start: Data, device, and the folder; scores of a killed run are kept.
-        options: What all benchmarks have in common; name, models and counting are set here. Of ``results``, every folder holds
+        options: Options that all benchmarks share; name, models and counting are set here. Of ``results``, every folder holds
             one of each benchmark's name.
         sheets: Whether all methods are drawn side by side, a picture a benchmark.
 

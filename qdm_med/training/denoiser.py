@@ -38,9 +38,9 @@ class DenoiserTask:
     """Training task of a denoiser: batches, validation and checkpoint.
 
     Args:
-        card: What is trained: its network, its schedule, the autoencoder and the HU mapping of ``base``.
-        config: What it is trained to do, on which pairs.
-        run: What the run brings.
+        card: Description of the network in training: its network, its schedule, the autoencoder and the HU mapping of ``base``.
+        config: Losses and pairs of the training.
+        run: Data, batch, seed and device.
         base: Checkpoint of the autoencoder.
         initial: Checkpoint whose denoiser the run starts from; ``None``: random weights.
 

@@ -32,14 +32,14 @@ class ExperimentConfig:
 
     Attributes:
         name: Name of the model, written into its checkpoint and into what it makes.
-        loop: How long and how fast to train.
+        loop: Length and speed of the training.
         autoencoder: Shape of the autoencoder; used by ``train-vae``.
-        vae: What the autoencoder is trained to do.
+        vae: Losses and crops of the autoencoder's training.
         denoiser: Shape of the denoiser; used by ``train``, with the autoencoder of a checkpoint.
         unet: Shape of the U-Net; in its place with ``train --model resshift`` and ``ldm``.
-        training: What the denoiser is trained to do.
+        training: Losses and pairs of the denoiser's training.
         image_network: Shape of an image network; used by ``train --model rrdb`` or ``swinir``, for one scale.
-        image_training: What the image network is trained to do.
+        image_training: Losses and pairs of the image network's training.
         schedule: Diffusion schedule; with ``kind: ddpm`` that of latent diffusion.
         intensity: HU mapping; ``train`` takes that of its autoencoder.
         scales: Magnifications.

@@ -79,9 +79,9 @@ class ImageTask:
     """Training task of an image network: batches, validation and file.
 
     Args:
-        card: What is trained.
-        config: What it is trained to do, on which pairs.
-        run: What the run brings.
+        card: Description of the network in training.
+        config: Losses and pairs of the training.
+        run: Data, batch, seed and device.
 
     Raises:
         ConfigError: If a crop does not fit, or a perceptual term has no distance.

@@ -275,7 +275,7 @@ def cpu_seconds_per_step(task: Task[Objective], config: LoopConfig) -> float:
 
     Args:
         task: Its networks are trained by these steps: make it anew for the run itself.
-        config: How it would be trained.
+        config: Length and speed of the training.
     """
     trainer = Trainer(task, config, Path())
     spent = []

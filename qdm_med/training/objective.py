@@ -46,7 +46,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
             strong the answer hardly follows it, and LPIPS draws the same regular pattern there as where there is none.
         l1_weight: Weight of the absolute error beside the squared one, wherever the image is compared. Small errors, such as
             the noise of a quiet region on any part of the HU scale, count in it, where squares count large ones only.
-        relative_floor: Where above 0, the errors of each image are divided by those of bicubic interpolation and this much, in
+        relative_floor: If above 0, the errors of each image are divided by those of bicubic interpolation and this much, in
             network units: a faint disc in noise then counts as much as an edge between lung and bone.
         cold_share: Share of the items that are shown ``z_y`` itself at the last timestep: what a chain starts from at
             temperature 0.
@@ -87,7 +87,7 @@ class DenoiserBatch(NamedTuple):
     Attributes:
         high_res: ``(B, 1, H, W)`` high-resolution crops in [-1, 1].
         z_0: ``(B, C, h, w)`` their latents.
-        known: What the denoiser is told.
+        known: Inputs of the denoiser.
         t: ``(B,)`` timesteps.
         noise: ``(B, C, h, w)`` standard normal.
         cold: ``(B,)`` bool, items that are shown ``z_y`` itself, at the last timestep; ``None``: no item is.

@@ -34,14 +34,14 @@ class PairTrainingConfig:
     Attributes:
         crops: Sides of the training crops in pixels; one is drawn a batch. Larger crops come in smaller batches, so
             that every batch has as many pixels as the loop's ``batch`` of the first.
-        crop_weights: How often each crop is drawn, in relative numbers.
+        crop_weights: Relative frequency of each crop.
         benchmark_share: Share of the batches degraded as the benchmarks are.
         scanner_share: Share of the batches degraded by the family closer to CT (:mod:`qdm_med.data.degradation.degrade.scanner`). All others
             are degraded with the paper's training range.
         clinical_share: Share of the batches sampled as clinical slices are (:mod:`qdm_med.data.degradation.clinical`).
-        clinical: How those are sampled; a validation is always sampled with the ranges that stand here unless a
+        clinical: Sampling of clinical slices; a validation is always sampled with the ranges that stand here unless a
             configuration says otherwise, so that figures of two runs can be compared.
-        truth: Where the references come from.
+        truth: Sources of the references.
         validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
     """
 
@@ -104,7 +104,7 @@ class PairDraw(NamedTuple):
 
     Attributes:
         crop: Side of the crops in pixels.
-        degradation: How they are degraded.
+        degradation: Degradation of the crops.
         rng: For whatever else the task draws once a step.
     """
 
@@ -118,7 +118,7 @@ class PairBatches:
 
     Args:
         run: Its slices, of which the train split is drawn from; its batch, items of the first crop's size; its seed.
-        config: Which pairs.
+        config: Pairs of the training.
         scales: Scales to draw from, one a batch, equally likely.
         intensity: HU to [-1, 1].
 

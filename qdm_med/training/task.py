@@ -29,7 +29,7 @@ class Run(Generic[Store]):
         store: Slices, or photographs, to train and to validate on.
         batch: Items in a batch, over all processes.
         seed: Key of every draw and of the first weights.
-        device: Where this process computes.
+        device: Device of this process.
         perceptual: Distance of a perceptual term, if there is one.
     """
 

@@ -143,9 +143,9 @@ class VaeTask:
     """Training task of the autoencoder: batches, validation and checkpoint.
 
     Args:
-        card: What is trained; of a model without a denoiser.
-        config: What it is trained to do.
-        run: What the run brings.
+        card: Description of the autoencoder in training, a model without a denoiser.
+        config: Losses and crops of the training.
+        run: Data, batch, seed and device.
 
     Raises:
         ConfigError: If a batch would leave a process without an item, or a perceptual term has no distance.

@@ -127,7 +127,7 @@ def degrade_clinical(high_res: Tensor, params: Sequence[ClinicalParams], intensi
     Args:
         high_res: ``(B, C, H, W)`` in [-1, 1]; sides are multiples of the scale.
         params: One image's parameters each, all of one scale.
-        intensity: What [-1, 1] means in HU.
+        intensity: Mapping between HU and [-1, 1].
 
     Returns:
         ``(B, C, H / scale, W / scale)`` float32 in [-1, 1], on the device of ``high_res``.

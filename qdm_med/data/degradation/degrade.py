@@ -65,7 +65,7 @@ def degrade(high_res: Tensor, params: Sequence[DegradationParams], *, intensity:
     Args:
         high_res: ``(B, C, H, W)`` in [-1, 1], one channel or three; sides are multiples of the scale.
         params: One image's parameters each, all of one family and scale.
-        intensity: What [-1, 1] means in HU, :class:`~qdm_med.intensity.CompandedRange` unless given; the Real-ESRGAN
+        intensity: Mapping between HU and [-1, 1], :class:`~qdm_med.intensity.CompandedRange` unless given; the Real-ESRGAN
             family works on [-1, 1] itself.
 
     Returns:

@@ -36,16 +36,16 @@ class RealEsrganConfig:
     Attributes:
         blur_size: Smallest and largest side of the blur kernel in pixels, both odd; odd sides between are as likely.
         blur_sigma: Range of the Gaussian's standard deviations in high-resolution pixels.
-        isotropic_probability: How often a Gaussian is round; else it has two deviations and an angle.
-        sinc_probability: How often a sinc low-pass takes the Gaussian's place.
+        isotropic_probability: Probability that a Gaussian is round; else it has two deviations and an angle.
+        sinc_probability: Probability that a sinc low-pass takes the Gaussian's place.
         sinc_cutoff: Range of its cutoff in radians a pixel.
-        resize_probabilities: How often the random resize enlarges, reduces, keeps the size.
+        resize_probabilities: Probabilities that the random resize enlarges, reduces, keeps the size.
         resize_range: Smallest and largest factor of the random resize; 1 lies between.
         resize_modes: Interpolations, equally likely; one image uses the same for both resizes.
-        gaussian_probability: How often the noise is Gaussian; else Poisson.
+        gaussian_probability: Probability of Gaussian noise; else it is Poisson.
         gaussian_sigma: Range of its standard deviation in 8-bit grey levels.
         poisson_scale: Range of the factor on photon noise.
-        grey_probability: How often colour channels share their noise; without effect on one channel.
+        grey_probability: Probability that colour channels share their noise; without effect on one channel.
         jpeg_quality: Range of the JPEG quality.
         quantise: Round the result to 256 levels.
     """

@@ -41,14 +41,14 @@ class StageConfig:
     """Distributions of one stage; the defaults are those of the first.
 
     Attributes:
-        blur_probability: How often it blurs at all.
+        blur_probability: Probability of a blur.
         blur_sigma: Range of the kernels' standard deviations in pixels.
-        resize_probabilities: How often the random resize enlarges, reduces, keeps the size.
+        resize_probabilities: Probabilities that the random resize enlarges, reduces, keeps the size.
         resize_range: Smallest and largest factor of the resize.
-        gaussian_probability: How often the noise is Gaussian; else Poisson.
+        gaussian_probability: Probability of Gaussian noise; else it is Poisson.
         gaussian_sigma: Range of its standard deviation in 8-bit grey levels.
         poisson_scale: Range of the factor on photon noise.
-        grey_probability: How often colour channels share their noise.
+        grey_probability: Probability that colour channels share their noise.
     """
 
     blur_probability: float = 1.0
@@ -88,14 +88,14 @@ class SecondOrderConfig:
     Attributes:
         first: First stage.
         second: Second stage.
-        second_probability: How often there is one (QDM, arXiv 2503.12015).
+        second_probability: Probability of a second stage (QDM, arXiv 2503.12015).
         kernel_size: Smallest and largest side of the blur kernels in pixels, both odd.
-        kernel_weights: How often a kernel is Gaussian, generalised Gaussian, plateau: of each the round ones, then those
+        kernel_weights: Probabilities that a kernel is Gaussian, generalised Gaussian, plateau: of each the round ones, then those
             with two deviations and an angle.
         generalised_beta: Range of the shape of generalised Gaussians; half lie below 1, the Gaussian's.
         plateau_beta: Range of the shape of plateaus; half lie below 1 or, where the range begins there, at it.
-        sinc_probability: How often a sinc low-pass takes a kernel's place.
-        final_sinc_probability: How often one follows the last resize.
+        sinc_probability: Probability that a sinc low-pass takes a kernel's place.
+        final_sinc_probability: Probability that one follows the last resize.
         jpeg_quality: Range of both JPEG qualities.
     """
 

@@ -35,7 +35,7 @@ class RandDegraded(MapTransform, Randomizable):
         config: Distributions of the parameters: one of :data:`~qdm_med.data.degradation.degrade.TRAINING`, ``BENCHMARK`` and
             ``SCANNER``, or one's own.
         allow_missing_keys: Ignore keys that an item lacks.
-        intensity: What [-1, 1] means in HU, :class:`~qdm_med.intensity.CompandedRange` unless given; for ``SCANNER``.
+        intensity: Mapping between HU and [-1, 1], :class:`~qdm_med.intensity.CompandedRange` unless given; for ``SCANNER``.
         keep_params: Whether the item gets its parameters, under ``params``. Loaders cannot collate them.
     """
 

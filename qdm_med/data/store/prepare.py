@@ -37,7 +37,7 @@ class PrepareReport:
         series: Series that gave at least one slice.
         resampled: Slices of this run whose matrix was larger than 512 x 512.
         kept: Slices that an earlier, killed run had finished.
-        left_out: What this run left out.
+        left_out: Files and slices that this run left out, with reasons.
     """
 
     out: Path
@@ -122,10 +122,10 @@ def build_store(
     """Fill a store from series, in their order.
 
     Args:
-        series: What to convert; the same order every time, so that a killed run can be continued.
+        series: Series to convert, in the same order every time, so that a killed run can be resumed.
         out: Store to create or continue.
         rule: Places patients in splits.
-        left_out: What the search for series has already left out.
+        left_out: Files that the search for series has already left out.
         shard_size: Slices a shard.
         converting: Makes references of the series, here or elsewhere; the store is the same.
         progress: Told of every series.

@@ -61,7 +61,7 @@ class LeftOut:
     Attributes:
         where: Series or file, relative to the sources; empty for files that were only counted.
         reason: Why.
-        count: How many; 0 where nobody could count them.
+        count: Number of them; 0 where it could not be counted.
     """
 
     where: str

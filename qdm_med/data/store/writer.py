@@ -39,7 +39,7 @@ class SliceStoreWriter:
         path: Folder to create, or one that an earlier, unfinished writer left.
         shard_size: Slices a shard.
         slice_shape: Rows and columns that every slice must have.
-        split_rule: How patients were divided into splits, in words, for the header.
+        split_rule: Rule that divides patients into splits, in words, for the header.
     """
 
     def __init__(

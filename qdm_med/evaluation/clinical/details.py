@@ -52,11 +52,11 @@ class DetailCase:
     """A scanned phantom of details.
 
     Attributes:
-        title: What it shows.
+        title: Description for people.
         scale: Magnification.
         low_hu: As scanned.
         truth_hu: As drawn.
-        tissue_hu: What lies around discs and vessels.
+        tissue_hu: HU around discs and vessels.
         spots: Low-contrast discs and empty places.
         vessels: Vessels with contrast medium.
         noisy: Whether it was scanned with noise.
@@ -160,7 +160,7 @@ def detail_case(scale: int, scan: Scan, rng: np.random.Generator) -> DetailCase:
 
     Args:
         scale: Magnification.
-        scan: How it is scanned.
+        scan: Point spread and noise of the scan.
         rng: Places, textures and noise.
     """
     grid = FineGrid(SIDE, scale)

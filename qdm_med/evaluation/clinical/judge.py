@@ -31,7 +31,7 @@ class Judgement:
     """One measure of one method.
 
     Attributes:
-        measure: What was measured.
+        measure: The measure.
         value: The method's figure; NaN if it has none where bicubic has.
         bar: Its bar; NaN where there is none.
         bicubic: Bicubic's figure.
@@ -59,7 +59,7 @@ def judge(
     Args:
         own: Figures of the method.
         opponents: Those of bicubic interpolation and of its back-projection, by their names.
-        measures: Which measures, in this order; those that the opponents lack are left out.
+        measures: Measures in this order; those that the opponents lack are left out.
     """
     bicubic, back_projected = opponents[BICUBIC], opponents[BACK_PROJECTED]
     found = []

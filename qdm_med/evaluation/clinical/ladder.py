@@ -68,7 +68,7 @@ class LadderCase:
     """A scanned ladder.
 
     Attributes:
-        title: What it shows.
+        title: Description for people.
         scale: Magnification.
         low_hu: As scanned.
         truth_hu: As drawn.

@@ -33,7 +33,7 @@ class Measure:
         fault: Sentence for a bar that is missed; ``{value}``, ``{bar}`` and ``{bicubic}`` are filled in.
         sense: On which side of the bar is good; ``"shown"``: there is no bar.
         bar: The bar.
-        merge: How the figures of slices become one.
+        merge: Rule by which the figures of slices become one.
         digits: Decimals shown.
         magnitude: Whether the sign counts for nothing.
     """

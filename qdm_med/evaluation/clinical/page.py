@@ -42,7 +42,7 @@ def write_page(path: Path, result: ClinicalResult, shown: Iterator[tuple[Clinica
 
     Args:
         path: HTML file to write.
-        result: What was found.
+        result: Result of the run.
         shown: Slices to show, with the methods that make their images again.
 
     Raises:

@@ -29,7 +29,7 @@ class PatientCase:
     """A slice of a patient, made coarse, with the original as truth.
 
     Attributes:
-        title: Which slice.
+        title: Name of the slice, for people.
         scale: Magnification.
         low_hu: As made coarse.
         truth_hu: The slice.
@@ -67,7 +67,7 @@ def patient_cases(store: SliceStore, indices: Sequence[int], scale: int, seed: i
 
     Args:
         store: Slices.
-        indices: Which of them.
+        indices: Numbers of the chosen slices.
         scale: Magnification.
         seed: Of the noise, which is keyed by the slice, too.
     """

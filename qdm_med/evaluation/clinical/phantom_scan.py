@@ -51,7 +51,7 @@ class Insert:
         name: In tables.
         centre: Row and column of its middle in pixels.
         radius: In pixels.
-        hu: What it is known to have; ``None``: what the scan shows.
+        hu: HU that it is known to have; ``None``: the HU that the scan shows.
     """
 
     name: str
@@ -131,7 +131,7 @@ class PhantomScanCase:
     """A user's scan as a case.
 
     Attributes:
-        title: What it is.
+        title: Name of the phantom, for people.
         scale: Magnification.
         low_hu: The scan.
         regions: Places on it.
@@ -188,7 +188,7 @@ class PhantomScan:
     """A user's scan with the places on it.
 
     Attributes:
-        title: What it is.
+        title: Name of the phantom, for people.
         hu: ``(rows, columns)`` HU.
         regions: Places.
     """

@@ -68,7 +68,7 @@ class LinePairCase:
         low_hu: As scanned.
         truth_hu: As drawn.
         angle: Direction of the bars' normal in radians.
-        title: What it shows.
+        title: Description for people.
     """
 
     scale: int

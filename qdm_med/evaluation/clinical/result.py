@@ -64,9 +64,9 @@ class ClinicalResult:
     """Result of a run.
 
     Attributes:
-        headline: What was run, in a line.
+        headline: One line that names the run.
         scales: One result a magnification.
-        receipt: What makes it reproducible, in JSON types.
+        receipt: Record that makes the run reproducible, in JSON types.
     """
 
     headline: str

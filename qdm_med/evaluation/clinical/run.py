@@ -41,8 +41,8 @@ class Slices:
     Attributes:
         phantom: A user's scan.
         store: Slices of patients.
-        indices: Which of them.
-        note: What they are, in words.
+        indices: Numbers of the chosen slices.
+        note: Description of the slices, in words.
     """
 
     phantom: PhantomScan | None
@@ -93,8 +93,8 @@ def evaluate_clinically(
 
     Args:
         checkpoint: Model.
-        options: What is run.
-        device: Where the model runs.
+        options: Options of the run.
+        device: Device of the model.
         data: Slice store or tree of CT files; ``None``: the generators alone.
         out: Folder for the figures as JSON.
         report: HTML file to write.

@@ -83,7 +83,7 @@ def scanned(truth: Floats, scale: int, scan: Scan, rng: np.random.Generator) -> 
     Args:
         truth: ``(scale rows, scale columns)`` HU.
         scale: Fine pixels along a source pixel.
-        scan: How.
+        scan: Point spread and noise of the scan.
         rng: Of the noise.
 
     Returns:
@@ -105,7 +105,7 @@ def kernel_noise(
     Args:
         shape: Rows and columns.
         fwhm: Of the kernel's Gaussian in pixels.
-        rng: Its randomness.
+        rng: Source of its noise.
         direction: As in :class:`Scan`.
     """
     by_row, by_column = np.meshgrid(*(np.fft.fftfreq(length) for length in shape), indexing="ij")

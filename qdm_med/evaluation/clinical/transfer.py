@@ -29,7 +29,7 @@ class Transfer:
     Attributes:
         mtf50: Frequency at which half of the modulation is left, in cycles a source pixel.
         mtf10: That at which a tenth is left.
-        overshoot: How far the profile leaves the plateaus, as a share of the step.
+        overshoot: Height by which the profile leaves the plateaus, as a share of the step.
     """
 
     mtf50: float

@@ -35,7 +35,7 @@ def project(hu: FloatArray, params: DegradationParams, intensity: IntensityMap) 
 
     Args:
         hu: ``(scale rows, scale columns)`` HU.
-        params: How the low-resolution slice was made.
+        params: Parameters of the degradation that made the low-resolution slice.
         intensity: The mapping it was made with.
 
     Returns:
@@ -53,7 +53,7 @@ def data_consistency(
     Args:
         hu: ``(scale rows, scale columns)`` HU.
         low_hu: ``(rows, columns)`` HU that the method was given.
-        params: How ``low_hu`` was made.
+        params: Parameters of the degradation that made ``low_hu``.
         intensity: The mapping it was made with.
     """
     residual = project(hu, params, intensity).astype(np.float64) - low_hu

@@ -28,9 +28,9 @@ class Protocol:
 
     Attributes:
         name: ``"network"``, ``"hu"`` or ``"paper"``.
-        prefix: Of its columns.
+        prefix: Prefix of its columns' names.
         data_range: Width of the range.
-        words: What the range is, for people.
+        words: Description of the range for people.
         perceptual: Whether LPIPS is taken, which wants images like photographs.
         convert: HU of any shape to the range, values beyond it clipped.
     """

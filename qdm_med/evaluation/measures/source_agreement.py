@@ -20,7 +20,7 @@ class SourceAgreement:
     Attributes:
         bias: Mean of ``A(SR) - LR``, where A is the mean of each block.
         mae: Its mean absolute value.
-        most: What 99 % of its absolute values do not exceed.
+        most: 99th percentile of its absolute value.
         tissues: Mean of block means minus mean of the source, over the interior of each tissue of :data:`TISSUES`.
     """
 

@@ -15,8 +15,8 @@ class Consistent:
     """A method without data consistency of its own, followed by back-projection.
 
     Attributes:
-        method: What is made consistent.
-        consistency: How far, see :mod:`qdm_med.inference.consistency`.
+        method: The method whose slices are made consistent.
+        consistency: Strictness, see :mod:`qdm_med.inference.consistency`.
     """
 
     method: Method

@@ -30,7 +30,7 @@ class ImageModel:
         name: Name in tables.
         network: Spandrel's descriptor of the network.
         intensity: HU to [-1, 1].
-        device: Where it runs.
+        device: Device of the network.
         over_bicubic: Whether its answer is added to the bicubically enlarged image.
         counted: Whether multiply-accumulates are counted, which takes another run.
     """
@@ -70,7 +70,7 @@ def load_image_model(
         path: ``.pth`` or ``.safetensors`` as its authors published it, or as ``qdm-med train`` wrote it.
         scale: Magnification that is wanted.
         intensity: Range in which it is shown CT, unless its card names that of its training.
-        device: Where it runs.
+        device: Device of the network.
         counted: Whether multiply-accumulates are counted.
 
     Raises:

@@ -15,10 +15,10 @@ class Restored:
     Attributes:
         hu: ``(scale rows, scale columns)`` HU.
         leaves: ``(rows, columns)`` bool, where detail was generated, if the method knows such places.
-        cost: What it cost and what that depends on, by name: ``threshold``, ``steps``, ``leaf_density`` (0 to 1),
+        cost: Cost of the slice and what it depends on, by name: ``threshold``, ``steps``, ``leaf_density`` (0 to 1),
             ``windows``, ``windows_in_all``, ``macs``, and of them ``macs_diffusion``, without the autoencoder.
         std_hu: ``(scale rows, scale columns)`` standard deviation of the samples that ``hu`` is the mean of, if several.
-        samples: How many.
+        samples: Number of samples behind it.
         calibrated_std_hu: ``std_hu`` as the model calibrates it, if it does.
         seconds: Wall time, if the call took longer than the method does, because it was counted too.
     """

@@ -31,7 +31,7 @@ class ResultFile:
     Attributes:
         path: File in one of :data:`SUFFIXES`.
         wanted: Rows and columns that it must have.
-        intensity: What the grey levels of a PNG mean.
+        intensity: Mapping between HU and the grey levels of a PNG.
     """
 
     path: Path

@@ -24,7 +24,7 @@ class Drawing:
 
     Attributes:
         uri: Data URI of its PNG.
-        caption: What it shows.
+        caption: Text below the figure.
     """
 
     uri: str

@@ -39,8 +39,8 @@ class Shown:
 
     Attributes:
         case: Its pictures, titled by its place in the series.
-        result: What was made of it.
-        agreement: How far that agrees with the source.
+        result: Super-resolved slice.
+        agreement: Agreement of the result with the source.
         seconds: Time that the networks took.
     """
 
@@ -96,10 +96,10 @@ def report_volume(
     Args:
         volume: The source.
         path: HTML file to write.
-        upscaler: What the run was made with.
-        summary: What the run did.
+        upscaler: Upscaler of the run.
+        summary: Summary of the run.
         watch: From :func:`slices_to_show`, given to the run; slices of an earlier, killed one are made again.
-        options: What the user asked for, for the receipt.
+        options: Options as the user gave them, for the receipt.
 
     Raises:
         QdmMedError: If the source cannot be read any more or the file cannot be written.

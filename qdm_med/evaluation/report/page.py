@@ -35,10 +35,10 @@ def write_report(
 
     Args:
         path: File to write.
-        headline: What was run.
+        headline: One line that names the run.
         tables: Shown as they are.
         cases: Slices for the viewer.
-        receipt: What makes the run reproducible.
+        receipt: Record that makes the run reproducible.
         figures: From :func:`qdm_med.evaluation.report.figures.draw_figures`.
         title: Heading of the page.
 

@@ -57,7 +57,7 @@ class PictureCase:
     """All images of one slice.
 
     Attributes:
-        title: Which slice, without anything that identifies a patient.
+        title: Name of the slice, without anything that identifies a patient.
         scale: Magnification.
         shape: Rows and columns of the super-resolved slice.
         pictures: The truth if it is known, the input, then the methods in their order.

@@ -34,7 +34,7 @@ class Region:
         left: First column.
         height: Rows.
         width: Columns.
-        label: What it shows; may be empty.
+        label: Description; may be empty.
         window: Display window in which it is shown.
     """
 

@@ -17,7 +17,7 @@ class Table:
     """A table of text.
 
     Attributes:
-        title: What it shows.
+        title: Title of the table.
         head: Titles of the columns.
         rows: Cells, as many a row as there are titles.
     """

@@ -31,8 +31,8 @@ def carry_labels(labels: Path, volume: Volume, out: Path, derivation: Derivation
             other way.
         volume: The source of the series.
         out: File to create, of a format of volume files.
-        derivation: How the series was computed.
-        writing: How it was written.
+        derivation: Record of how the series was computed.
+        writing: Options of the series' output.
 
     Returns:
         The file.

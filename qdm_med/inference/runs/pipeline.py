@@ -32,7 +32,7 @@ def overlapped(
     Close the generator where it is left early: that ends the threads, once what they have begun is done.
 
     Args:
-        items: What there is to do, in order.
+        items: Work, in order.
         read: Runs in one thread, one item after the other.
         compute: Runs here, on a batch; returns one result an item.
         write: Runs in one thread, one item after the other.

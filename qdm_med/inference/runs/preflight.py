@@ -62,7 +62,7 @@ class Check:
     Attributes:
         key: Of the range in the card's ``training.domain``.
         name: For people, with its unit.
-        values: What was measured; empty where it could not be.
+        values: Measured values; empty where it could not be measured.
         trained: Smallest and largest value of the training; ``None`` where the card does not record it.
         room: Share of either end by which a value may lie beyond it.
     """
@@ -92,7 +92,7 @@ class Preflight:
 
     Attributes:
         model: Name of the model.
-        checks: What was measured, beside the training.
+        checks: Measured values, beside the ranges of the training.
         not_hu: Why values cannot be Hounsfield units, in a line; ``None`` where they can.
     """
 

@@ -40,14 +40,14 @@ class UpscaleSummary:
     """Summary of a run.
 
     Attributes:
-        out: What was written.
+        out: Folder or file of the output.
         slices: Slices in the output.
         resumed: Slices of these that an earlier, killed run had finished.
         seconds: Time of this run, reading and writing included.
         active_leaves: Share of active leaves over the slices of this run; 0 if there were none.
         active_windows: Share of downstream windows that were computed, likewise.
-        warnings: What should be known about the source.
-        uncertainty: Where the standard deviation of the samples was written, if it was asked for.
+        warnings: Oddities of the source, one line each.
+        uncertainty: Path of the samples' standard deviation, if it was asked for.
         measured: Noise and point spread of the source, name and value, as far as it shows them.
     """
 
@@ -132,7 +132,7 @@ def upscale_series(
         progress: Told of every slice.
         uncertainty: Write the standard deviation of the samples, too.
         strict: Refuse a source that is not in HU, or unlike what the model was trained on, instead of warning.
-        writing: How the output is written.
+        writing: Options of the output.
 
     Raises:
         QdmMedError: If source, output or options do not serve; nothing is then written.
@@ -167,9 +167,9 @@ def upscale_volume(
         upscaler: Networks and options.
         progress: Told of every slice.
         uncertainty: Write the standard deviation of the samples in HU beside ``out``, too.
-        writing: How the output is written.
+        writing: Options of the output.
         watch: Keeps slices of this run for a report.
-        preflight: What was found by :func:`qdm_med.inference.runs.preflight.look_at`; ``None``: it is looked for now.
+        preflight: Findings of :func:`qdm_med.inference.runs.preflight.look_at`; ``None``: it is called now.
 
     Raises:
         QdmMedError: If source, output or options do not serve; nothing is then written.

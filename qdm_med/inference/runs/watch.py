@@ -18,7 +18,7 @@ class PlannedSlice(NamedTuple):
     Attributes:
         number: Its number in the volume.
         source: As it was read.
-        plan: What it asks for.
+        plan: Its plan.
     """
 
     number: int
@@ -33,8 +33,8 @@ class SeenSlice:
     Attributes:
         number: Its number in the volume.
         source: As it was read.
-        plan: What it asked for.
-        result: What was made of it, with the standard deviation of its samples if there are several.
+        plan: Its plan.
+        result: Super-resolved slice, with the standard deviation of its samples if there are several.
         seconds: Wall time of the networks for it, in a batch its share.
     """
 
@@ -52,8 +52,8 @@ class Watch:
         wanted: Numbers of the slices to keep.
 
     Attributes:
-        wanted: The same.
-        seen: What was kept, by number.
+        wanted: Numbers of the slices to keep.
+        seen: Kept slices, by number.
     """
 
     def __init__(self, wanted: Collection[int] = ()) -> None:

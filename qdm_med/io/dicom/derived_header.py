@@ -33,7 +33,7 @@ class DerivedSeries:
         run: Identity of the run, from which its UIDs follow, so that a run that is taken up goes on with them.
         started: When the run began; carries a UTC offset.
         number: Series Number.
-        derivation: How the pixels are computed.
+        derivation: Record of how the pixels are computed.
         private: ``"keep"`` or ``"drop"`` private elements.
         equipment: ``"keep"``: General Equipment stays the scanner's; ``"standard"``: it names this tool, as
             PS3.3 C.12.1.1.5 would have it. Both name both in Contributing Equipment.
@@ -82,9 +82,9 @@ def derive_header(source: Any, series: DerivedSeries, index: int, told: SliceHea
 
     Args:
         source: Parsed file of the source slice.
-        series: What all slices share.
+        series: Values that all slices share.
         index: Number of the slice, from 0.
-        told: How the source was read, if its rescale was mended by the user.
+        told: Corrections of the source's rescale by the user, if any.
 
     Returns:
         A data set without pixels and file meta information, ready for Explicit VR Little Endian.

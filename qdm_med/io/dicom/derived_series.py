@@ -54,10 +54,10 @@ class DerivedSeriesWriter(ResumableWriter):
     source's padding is repeated exactly and no other pixel takes a padding value.
 
     Args:
-        volume: What :func:`qdm_med.io.dicom.reader.read_dicom_series` gave.
+        volume: Volume from :func:`qdm_med.io.dicom.reader.read_dicom_series`.
         out: Folder to create. It may lie inside the input folder if the reader was told to exclude it.
-        derivation: How the pixels are computed.
-        options: How it is written.
+        derivation: Record of how the pixels are computed.
+        options: Options of the output.
 
     Raises:
         SeriesError: If the output cannot be made from this source or in this place; nothing is then written.

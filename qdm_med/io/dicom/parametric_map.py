@@ -63,7 +63,7 @@ class ParametricMapWriter(ResumableWriter):
     Args:
         series: Writer of the series, of the same run.
         out: Folder to create.
-        derivation: How the standard deviation is computed.
+        derivation: Record of how the standard deviation is computed.
         overwrite: Replace an earlier output.
 
     Raises:
@@ -149,7 +149,7 @@ def parametric_map(
         image: Header of the derived image, which gives patient, study, place and grid; changed where it lacks what may
             be empty, not absent.
         std_hu: ``(rows, columns)`` standard deviation in HU on the image's grid.
-        derivation: How it was computed.
+        derivation: Record of how it was computed.
         identity: UIDs and numbers of the map.
         slice_spacing_mm: Distance between slices, for the thickness where the image has none.
     """

@@ -21,7 +21,7 @@ def decode_stored(dataset: Any, path: Path) -> NDArray[np.int32]:
 
     Args:
         dataset: The parsed file.
-        path: Its place, for the message.
+        path: Path of the file, for messages.
 
     Returns:
         ``(rows, columns)`` int32.

@@ -35,7 +35,7 @@ def add_provenance(
     Args:
         header: The derived header; changed.
         source: Parsed file of the source slice.
-        derivation: How the pixels are computed.
+        derivation: Record of how the pixels are computed.
         now: When, in the header's time zone.
         equipment: See :class:`qdm_med.io.dicom.derived_header.DerivedSeries`.
     """

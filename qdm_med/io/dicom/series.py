@@ -93,7 +93,7 @@ def choose_series(
     """Choose the one CT series that is meant, and return its slices.
 
     Args:
-        found: What the folder holds.
+        found: Content of the folder.
         root: The folder, for messages.
         series_uid: SeriesInstanceUID, if the folder holds several.
         force: Also take a series that this tool has made.

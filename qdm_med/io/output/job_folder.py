@@ -132,7 +132,7 @@ def require_space(folder: Path, needed: int) -> None:
     """Refuse to begin an output that the disk cannot hold.
 
     Args:
-        folder: Where the output will lie; it need not exist yet.
+        folder: Folder of the output; it need not exist yet.
         needed: Bytes.
 
     Raises:

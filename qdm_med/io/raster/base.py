@@ -112,7 +112,7 @@ def raster_volume(
         slices: Its slices.
         geometry: Their grid.
         source_format: Name of the format.
-        warnings: What should be known about it.
+        warnings: Oddities of the file, one line each.
         hu_offset: Added to every value that may be one in HU.
 
     Raises:
@@ -192,10 +192,10 @@ class RasterWriter(ResumableWriter):
     Args:
         volume: A volume of :func:`raster_volume`.
         out: File to create.
-        derivation: How the pixels are computed.
+        derivation: Record of how the pixels are computed.
         suffixes: Suffixes of the format.
         overwrite: Replace a file that is there.
-        spread: What is written are standard deviations in HU: float32, and 0 where the source is padding.
+        spread: Write standard deviations in HU: float32, and 0 where the source is padding.
 
     Raises:
         SeriesError: If the output cannot be made in this place; nothing is then written.

@@ -72,7 +72,7 @@ class VectorQuantiser(nn.Module):
     """A codebook that latents are snapped to.
 
     Args:
-        codes: Its entries.
+        codes: Number of entries.
         channels: Channels of an entry.
     """
 

@@ -56,7 +56,7 @@ class ImageNetwork(nn.Module):
     """An image network with random weights; with ``over_bicubic`` it starts as bicubic.
 
     Args:
-        config: Its shape.
+        config: Shape of the network.
         scale: Magnification.
 
     Raises:

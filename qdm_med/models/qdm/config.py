@@ -31,7 +31,7 @@ class DenoiserConfig:
         source_channels: Width of the encoder of the source; 0: none, as in the paper.
         source_blocks: Residual blocks of that encoder. It sees what does not change from step to step, is run once a slice,
             and adds its features to the trunk's: depth that no step pays for.
-        source_sees: What that is: ``"latent"``, the low-resolution image and ``z_y``, or ``"contrast"``, the image and its
+        source_sees: Input of that encoder: ``"latent"``, the low-resolution image and ``z_y``, or ``"contrast"``, the image and its
             local contrast, compressed so that ten HU and a thousand are both of a size that convolutions see.
         source_is_base: Whether that encoder's own guess of ``z_0 - z_y`` is what the streams' answers are added to, so that
             steps need only say what it cannot.
@@ -160,7 +160,7 @@ def with_preset(section: Mapping[str, Any], *, where: str) -> dict[str, Any]:
 
     Args:
         section: The section as it was written, with or without ``preset``.
-        where: What it is a part of, for errors.
+        where: Name of the file or section, for errors.
 
     Raises:
         ConfigError: If there is no such preset.
