@@ -98,3 +98,19 @@ def test_no_file_holds_two_jobs():
     for path in FILES:
         assert path.name != "utils.py"
         assert len(path.read_text().splitlines()) <= 300, path
+
+
+def first_words(path: Path) -> dict[str, str]:
+    """First word of every docstring, by what it belongs to."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, DESCRIBED)]
+    described = [(getattr(node, "name", "the module"), ast.get_docstring(node)) for node in nodes]
+    return {name: words.split()[0] for name, words in described if words}
+
+
+DESCRIBED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def test_docstrings_begin_with_a_noun_or_a_verb():
+    questions = {"What", "How", "Which", "Where", "Why", "Of", "As", "So"}
+    odd = [(path.name, name) for path in FILES for name, word in first_words(path).items() if word in questions]
+    assert not odd, "say what it is or does: begin with a noun or a verb, as in 'Plan one slice: tiles, leaves, box.'"

@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Stop:
-    """What a function returns where the run cannot go on: a reason that all items share.
+    """Result of a function when the run must end: a reason that all items share.
 
     Attributes:
         error: Exception to raise here.

@@ -119,7 +119,7 @@ def run_archive(
         watch: Told where the run is.
 
     Raises:
-        QdmMedError: If input, output, model, settings or cluster do not serve, or the disk is full; what is finished
+        QdmMedError: If input, output, model, settings or cluster cannot be used, or the disk is full; what is finished
             is kept. A series that cannot be made is no error of the run.
     """
     started = time.time()

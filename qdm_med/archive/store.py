@@ -99,7 +99,7 @@ def part_name(series: SourceSeries) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """What was converted of one series.
+    """References converted from one series.
 
     Attributes:
         folder: Folder that holds it.
@@ -156,7 +156,7 @@ _ARRAYS = ("hu", "thumbnail")
 
 
 def _entry(outcome: Outcome) -> dict[str, Any]:
-    """What the list says; floats survive JSON to the last bit."""
+    """Entry of the list; floats survive JSON to the last bit."""
     return {name: value for name, value in vars(outcome).items() if name not in _ARRAYS}
 
 

@@ -25,7 +25,7 @@ Slurm = Annotated[
 def wanted_cluster(
     cluster: str, workers: int | None, threads: int | None, slurm: list[str] | None, **others: Any
 ) -> Wanted:
-    """What the options ask for; ``others`` are further fields of :class:`qdm_med.archive.cluster.Wanted`."""
+    """Cluster that the options ask for; ``others`` are further fields of :class:`qdm_med.archive.cluster.Wanted`."""
     from qdm_med.archive.cluster import Wanted
 
     return Wanted(cluster, workers=workers, threads=threads, slurm=_pairs(slurm or []), **others)

@@ -227,7 +227,7 @@ Elsewhere = Callable[[SliceStore, Checkpoint, BenchmarkOptions, Sequence[int]], 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How slices are scored.
+    """Processes that score slices, and their further measures.
 
     Attributes:
         perceptual: LPIPS, if its columns are wanted.

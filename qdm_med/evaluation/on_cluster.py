@@ -74,7 +74,7 @@ def _absolute(options: BenchmarkOptions) -> BenchmarkOptions:
 
 @dataclass(frozen=True)
 class _Job:
-    """What all slices of a run have in common; small, it travels with each."""
+    """Settings that all slices of a run share; small, as it travels with each."""
 
     store: Path
     store_sha256: str
@@ -87,7 +87,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Bench:
-    """What a worker keeps warm."""
+    """Everything that a worker keeps loaded between slices."""
 
     store: SliceStore
     checkpoint: Checkpoint

@@ -114,7 +114,7 @@ class Scorer:
 
 
 def how_to_blind(found: Mapping[str, Blind]) -> str:
-    """What would have to be installed for the measures that are not in ``found``; empty if there are none."""
+    """Instructions to install the measures that are not in ``found``; empty if none is missing."""
     missing = ((IQA_PYTORCH[0], HOW_TO_IQA_PYTORCH), (BRISQUE, HOW_TO_BRISQUE))
     return " ".join(f"{how}." for name, how in missing if name not in found)
 

@@ -135,7 +135,7 @@ def _train(member: Member, experiment: ExperimentConfig, minutes: float, start: 
 
 
 def _facts(experiment: ExperimentConfig, folder: Path, is_latent: bool) -> TrainingFacts:
-    """What card, log and configuration of a run tell."""
+    """Collect the facts that card, log and configuration of a run tell."""
     checkpoint = folder / CHECKPOINT_FILE
     card = read_card(checkpoint)[0] if is_latent else read_image_card(checkpoint)
     if card is None:

@@ -71,7 +71,7 @@ class Start:
         """Open the slices and meet the other processes, if there are any.
 
         Raises:
-            QdmMedError: If data, device or backbone do not serve.
+            QdmMedError: If data, device or backbone cannot be used.
         """
         return self.run_on(SliceStore.open(self.data), loop)
 
@@ -79,7 +79,7 @@ class Start:
         """Meet the other processes, with data that are open.
 
         Raises:
-            QdmMedError: If device or backbone do not serve.
+            QdmMedError: If device or backbone cannot be used.
         """
         device = join(self.device)
         return Run(store, loop.batch, loop.seed, device, read_perceptual(self.lpips_backbone, device))
@@ -91,7 +91,7 @@ def run_vae(config: ExperimentConfig, start: Start) -> None:
     Of one that has no weights, of layout ``pixels``, only the latents' unit is measured, and there is nothing to resume.
 
     Raises:
-        QdmMedError: If the data, the folder or the device do not serve.
+        QdmMedError: If the data, the folder or the device cannot be used.
     """
     card = ModelCard(config.name, config.autoencoder, intensity=config.intensity)
     if config.autoencoder.layout == "pixels":

@@ -15,7 +15,7 @@ EQUAL_SHARE = 0.05
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What is known of a network's training, from its card, its log and its configuration.
+    """Facts about a network's training, from its card, its log and its configuration.
 
     Attributes:
         parameters: Of the network; without the autoencoder of a latent model.
@@ -127,7 +127,7 @@ def _own_choice(rows: Sequence[SliceScore], found: Sequence[Place]) -> list[str]
 
 
 def _trainings(facts: Mapping[str, TrainingFacts]) -> list[str]:
-    """How equal the processor minutes were, and which losses were still falling when they were up."""
+    """Compare the processor minutes, and name the losses that were still falling when they were up."""
     minutes = {name: fact.cpu_minutes for name, fact in facts.items() if fact.cpu_minutes is not None}
     lines = []
     if len(minutes) > 1:

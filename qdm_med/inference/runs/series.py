@@ -135,7 +135,7 @@ def upscale_series(
         writing: Options of the output.
 
     Raises:
-        QdmMedError: If source, output or options do not serve; nothing is then written.
+        QdmMedError: If source, output or options are invalid; nothing is then written.
     """
     volume = read_volume(source, exclude=out)
     seen = look_at(volume, upscaler.card)
@@ -172,7 +172,7 @@ def upscale_volume(
         preflight: Findings of :func:`qdm_med.inference.runs.preflight.look_at`; ``None``: it is called now.
 
     Raises:
-        QdmMedError: If source, output or options do not serve; nothing is then written.
+        QdmMedError: If source, output or options are invalid; nothing is then written.
     """
     started = time.perf_counter()
     if uncertainty:

@@ -107,7 +107,7 @@ class ParametricMapWriter(ResumableWriter):
                 )
         except Exception as error:  # highdicom met a foreign header
             raise SeriesError(
-                f"slice {index}: its header does not serve a parametric map ({type(error).__name__}); "
+                f"slice {index}: its header is invalid for a parametric map ({type(error).__name__}); "
                 "repair the file or do without --uncertainty"
             ) from error
 

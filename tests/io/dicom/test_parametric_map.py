@@ -193,7 +193,7 @@ def test_a_header_that_does_not_serve_is_one_line_without_patient_data(phantom, 
 
     source = phantom().write()
     monkeypatch.setattr("qdm_med.io.dicom.parametric_map.ParametricMap", refuse)
-    with pytest.raises(SeriesError, match="does not serve a parametric map") as told:
+    with pytest.raises(SeriesError, match="is invalid for a parametric map") as told:
         write_both(source, tmp_path / "out")
     assert "Secret" not in str(told.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
