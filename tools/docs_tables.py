@@ -1,4 +1,4 @@
-"""Write the tables of the documentation that repeat what the code says: options, columns, modes, HU a network unit.
+"""Write the tables of the documentation that repeat what the code says: options, columns, modes, HU a network unit, modules.
 
 Usage: python -m tools.docs_tables
 
@@ -8,6 +8,7 @@ the pages to it.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,8 +20,9 @@ from qdm_med.cli.app import app
 from qdm_med.evaluation.columns import COLUMNS, GROUPS, Column, Group
 from qdm_med.inference.options import DEFAULT_CONSISTENCY, DEFAULT_FUSION, DEFAULT_MODE, MODES
 from qdm_med.intensity import AsinhRange, CompandedRange
+from tools.house import ROOT, modules
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = ROOT / "docs"
 
 EVERY = typer.main.get_command(app)
 """``qdm-med`` itself, with the options of every command."""
@@ -141,11 +143,34 @@ def hu_table() -> str:
     return table(("one network unit is worth", "`clinical` (asinh)", "`benchmark` (companded)"), rows)
 
 
+def modules_tables() -> str:
+    """Every module with the first sentence of its docstring, room by room in the order of the layers."""
+    rooms: dict[str, list[tuple[str, str]]] = {}
+    for name, path in modules().items():
+        _, *parts = name.split(".")
+        if path.name != "__init__.py":
+            rooms.setdefault(".".join(parts[:-1]), []).append((f"`{parts[-1]}`", _first_sentence(path)))
+    return "\n".join(_room_section(room, rows) for room, rows in sorted(rooms.items()))
+
+
+def _room_section(room: str, rows: list[tuple[str, str]]) -> str:
+    folder = f"qdm_med/{room.replace('.', '/')}/".replace("//", "/")
+    what = _first_sentence(ROOT / folder / "__init__.py")
+    return f"## `{folder}`\n\n{what}\n\n" + table(("module", "what it holds"), rows)
+
+
+def _first_sentence(path: Path) -> str:
+    """First paragraph of a module's docstring, as Markdown."""
+    words = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0].split())
+    return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", words.replace("``", "`"))
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "options": options_tables,
     "columns": columns_tables,
     "modes": modes_table,
     "hu": hu_table,
+    "modules": modules_tables,
 }
 
 

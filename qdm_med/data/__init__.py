@@ -1,1 +1,1 @@
-"""Volumes to training pairs: slice stores and the Real-ESRGAN degradation."""
+"""Volumes to training pairs: slice stores, degradations, synthetic truth."""

@@ -1,4 +1,4 @@
-"""High-resolution images to the low-resolution images a worse scanner might have made.
+"""One entrance to the degradations of CT: a configuration draws parameters, and parameters make a low-resolution image.
 
 Three families: the paper's (:mod:`qdm_med.data.degradation.real_esrgan`), which the benchmarks are made with; how clinical
 slices are sampled (:mod:`qdm_med.data.degradation.clinical`); and a detector's large pixels under a sharp kernel

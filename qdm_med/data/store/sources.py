@@ -1,4 +1,4 @@
-"""CT series in a tree of files, as the slice store needs them."""
+"""Search for CT series in a tree of files, for the slice store."""
 
 from __future__ import annotations
 
