@@ -1,12 +1,14 @@
 """An archive on loopback: series finished exactly once though workers and clients are killed, and what scheduling costs.
 
-Usage: python benchmarks/archive_cluster.py [--series 200] [--kills 10] [--moments 20] [--items 500] [--queued 100000]
-           [--skip kills,moments,speed,cost,memory] [--out archive_cluster.json]
+Usage: python benchmarks/archive_cluster.py [--series 200] [--kills 10] [--moments 20] [--clients 20] [--items 500]
+           [--queued 100000] [--skip kills,moments,clients,speed,cost,memory] [--out archive_cluster.json]
 
 kills    A run over tiny series with three workers, of which one is killed with SIGKILL every two seconds, so many times:
          finished series, series finished twice, partial files, processes that outlive the client.
 moments  A process that makes a small archive is killed at a random moment, so many times; after each the archive is
          finished and its pixels are compared with those of an archive that nobody killed.
+clients  The same with whole runs: the client of one worker is killed at a random moment after the scan, its processes must end by
+         themselves, and the same command is started again.
 speed    Wall time of one worker of one thread and of two, from the first series' start to the last one's end.
 cost     Wall time an item of items that do nothing, on one worker: submitting, running, telling, submitting the next.
 memory   Memory of a scheduler process with so many series queued in it, and of one to which the engine hands the same
@@ -84,16 +86,21 @@ def events(out: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(out / NAME / "events.jsonl") if event["event"] == kind]
 
 
-def killed_workers(folder: Path, count: int, kills: int) -> dict[str, Any]:
-    """Kill random workers of a run that has three."""
-    tree, out, model = write_tree(folder / "tree", count), folder / "out", tiny_model(folder)
-    command = ["archive", "run", tree, "--out", out, "--workers", 3, "--threads", 1, "--device", "cpu", "--steps", 1]
-    started = time.perf_counter()
-    client = subprocess.Popen(
-        [sys.executable, "-m", "qdm_med.cli.app", *map(str, command), "--checkpoint", model],
+def start_run(tree: Path, out: Path, model: Path, workers: int) -> subprocess.Popen[bytes]:
+    """Start a run in a session of its own."""
+    command = ["archive", "run", tree, "--out", out, "--workers", workers, "--threads", 1, "--device", "cpu"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "qdm_med.cli.app", "-q", *map(str, command), "--steps", "1", "--checkpoint", str(model)],
         start_new_session=True,
         stdout=subprocess.DEVNULL,
     )
+
+
+def killed_workers(folder: Path, count: int, kills: int) -> dict[str, Any]:
+    """Kill random workers of a run that has three."""
+    tree, out, model = write_tree(folder / "tree", count), folder / "out", tiny_model(folder)
+    started = time.perf_counter()
+    client = start_run(tree, out, model, workers=3)
     draw, killed = random.Random(0), 0
     wait_for(lambda: events(out, "done") or client.poll() is not None, 600)
     while client.poll() is None:
@@ -158,6 +165,37 @@ def killed_moments(folder: Path, moments: int) -> dict[str, Any]:
             left = hidden(one.out) or sorted(stored(one.out).items() ^ expected.items())
             sys.stderr.write(f"moment {number}: {left}\n")
     return {"moments": moments, "before the end": interrupted, "the same bytes": same, "seconds unkilled": lasted}
+
+
+def killed_clients(folder: Path, clients: int) -> dict[str, Any]:
+    """Kill the client of a run at random moments, and start the same command again each time."""
+    tree, model = write_tree(folder / "tree", 6, slices=4), tiny_model(folder)
+
+    def planned(out: Path, client: subprocess.Popen[bytes]) -> float:
+        wait_for(lambda: (out / NAME / "manifest.jsonl").exists() or client.poll() is not None, 600)
+        return time.perf_counter()
+
+    whole = folder / "whole"
+    client = start_run(tree, whole, model, workers=1)
+    begun = planned(whole, client)
+    client.wait()
+    lasted, expected = time.perf_counter() - begun, stored(whole)
+    draw, found = random.Random(2), Counter[str]()
+    for number in range(clients):
+        out = folder / f"killed-{number}"
+        client = start_run(tree, out, model, workers=1)
+        planned(out, client)
+        time.sleep(draw.uniform(0, lasted))
+        found["before the end"] += client.poll() is None
+        client.kill()
+        wait_for(lambda group=client.pid: not members(group), 60)
+        client.wait()
+        done = len(list(out.rglob(f"*{SUFFIX}")))
+        found["amid the series"] += 0 < done < 6
+        found["exit code 0"] += start_run(tree, out, model, workers=1).wait() == 0
+        found["the same bytes"] += stored(out) == expected and not hidden(out)
+        sys.stderr.write(f"client {number}: killed with {done} of 6 series done; {dict(found)}\n")
+    return {"clients": clients, **found, "seconds unkilled": lasted}
 
 
 def speed(folder: Path) -> dict[str, Any]:
@@ -243,11 +281,13 @@ def _mib(pid: int) -> float:
 def main() -> None:
     """Measure what is not skipped."""
     options = arguments(
-        __doc__, **{"series": 200, "kills": 10, "moments": 20, "items": 500, "queued": 100000, "skip": "-"}
+        __doc__,
+        **{"series": 200, "kills": 10, "moments": 20, "clients": 20, "items": 500, "queued": 100000, "skip": "-"},
     )
     parts: dict[str, Callable[[Path], dict[str, Any]]] = {
         "kills": lambda folder: killed_workers(folder, options.series, options.kills),
         "moments": lambda folder: killed_moments(folder, options.moments),
+        "clients": lambda folder: killed_clients(folder, options.clients),
         "speed": speed,
         "cost": lambda folder: cost(options.items),
         "memory": lambda folder: scheduler_memory(folder, options.queued),

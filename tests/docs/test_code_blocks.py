@@ -19,7 +19,20 @@ SHELL = blocks("sh", "bash", "shell")
 PYTHON = blocks("python")
 GROUP = typer.main.get_command(app)
 SIDE = 32
-FREE = {"make", "pip", "source", "python", "srun", "torchrun", "first=$(scontrol", "cd", "dask", "docker", "sh"}
+FREE = {
+    "make",
+    "pip",
+    "source",
+    "python",
+    "srun",
+    "torchrun",
+    "export",
+    "first=$(scontrol",
+    "cd",
+    "dask",
+    "docker",
+    "sh",
+}
 """Programs of others that shell lines begin with."""
 
 
