@@ -169,32 +169,26 @@ def killed_moments(folder: Path, moments: int) -> dict[str, Any]:
 
 def killed_clients(folder: Path, clients: int) -> dict[str, Any]:
     """Kill the client of a run at random moments, and start the same command again each time."""
-    tree, model = write_tree(folder / "tree", 6, slices=4), tiny_model(folder)
-
-    def planned(out: Path, client: subprocess.Popen[bytes]) -> float:
-        wait_for(lambda: (out / NAME / "manifest.jsonl").exists() or client.poll() is not None, 600)
-        return time.perf_counter()
-
-    whole = folder / "whole"
-    client = start_run(tree, whole, model, workers=1)
-    begun = planned(whole, client)
-    client.wait()
-    lasted, expected = time.perf_counter() - begun, stored(whole)
+    count, whole = 30, folder / "whole"
+    tree, model = write_tree(folder / "tree", count, slices=4), tiny_model(folder)
+    start_run(tree, whole, model, workers=1).wait()
+    expected, times = stored(whole), [event["time"] for event in read_events(whole / NAME / "events.jsonl")]
+    lasted = times[-1] - times[0]  # from the scan to the end
     draw, found = random.Random(2), Counter[str]()
     for number in range(clients):
         out = folder / f"killed-{number}"
         client = start_run(tree, out, model, workers=1)
-        planned(out, client)
+        wait_for(lambda log=out / NAME / "events.jsonl": log.exists(), 600)
         time.sleep(draw.uniform(0, lasted))
         found["before the end"] += client.poll() is None
         client.kill()
         wait_for(lambda group=client.pid: not members(group), 60)
         client.wait()
         done = len(list(out.rglob(f"*{SUFFIX}")))
-        found["amid the series"] += 0 < done < 6
+        found["amid the series"] += 0 < done < count
         found["exit code 0"] += start_run(tree, out, model, workers=1).wait() == 0
         found["the same bytes"] += stored(out) == expected and not hidden(out)
-        sys.stderr.write(f"client {number}: killed with {done} of 6 series done; {dict(found)}\n")
+        sys.stderr.write(f"client {number}: killed with {done} of {count} series done; {dict(found)}\n")
     return {"clients": clients, **found, "seconds unkilled": lasted}
 
 

@@ -14,10 +14,9 @@ from typing import Any
 from qdm_med.archive.manifest import PlannedSeries
 from qdm_med.errors import QdmMedError
 from qdm_med.io.dicom.file import Content, shown, sniff
-from qdm_med.io.find import FoundSeries, find_series
+from qdm_med.io.find import FoundSeries, find_series, look
 from qdm_med.io.read import read_volume
 from qdm_med.io.unpack import marker, unpack
-from qdm_med.io.walk import walk_files
 
 
 def series_under(tree: Path, scratch: Path, *, exclude: Path, reading: Mapping[str, Any]) -> list[PlannedSeries]:
@@ -35,10 +34,10 @@ def series_under(tree: Path, scratch: Path, *, exclude: Path, reading: Mapping[s
     Raises:
         SeriesError: If a folder or file below the tree may not be read.
     """
-    found = [_planned(one, tree, reading) for one in find_series(tree, exclude=(exclude,))]
-    for path in walk_files(tree, exclude=(exclude,)):
-        if sniff(path) is Content.ARCHIVE:
-            found += _in_zip(path, tree, scratch, reading)
+    seen = look(tree, exclude=(exclude,))
+    found = [_planned(one, tree, reading) for one in seen.series]
+    for path in seen.archives:
+        found += _in_zip(path, tree, scratch, reading)
     return _refuse_copies(sorted(found, key=lambda one: (one.source, one.member, one.series_uid)))
 
 

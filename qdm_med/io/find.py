@@ -9,11 +9,10 @@ from pathlib import Path
 
 from qdm_med.errors import SeriesError
 from qdm_med.io.dicom.checks import refusals
-from qdm_med.io.dicom.file import Content, shown, shown_value, sniff
+from qdm_med.io.dicom.file import Content, shown, shown_value
 from qdm_med.io.dicom.header import SliceHeader
 from qdm_med.io.dicom.series import Scan, scan
 from qdm_med.io.read import VOLUME_SUFFIXES
-from qdm_med.io.walk import walk_files
 
 MADE_BY_US = "made by qdm-med; --force accepts it"
 
@@ -52,10 +51,22 @@ class FoundSeries:
         return len(self.headers)
 
 
-def find_series(root: Path, *, exclude: Collection[Path] = ()) -> Iterator[FoundSeries]:
-    """Find every CT series and volume file below a folder, in an order that depends on names alone.
+@dataclass(frozen=True)
+class Found:
+    """Contents of a tree.
 
-    What is no CT is left out. Damaged DICOM files come last, each as a series of its own that is refused by name.
+    Attributes:
+        series: CT series and volume files, in an order that depends on names alone; damaged DICOM files come last, each as a
+            series of its own that is refused by name. What is no CT is left out.
+        archives: Zip archives, which are not opened.
+    """
+
+    series: tuple[FoundSeries, ...]
+    archives: tuple[Path, ...]
+
+
+def look(root: Path, *, exclude: Collection[Path] = ()) -> Found:
+    """Walk a folder once and read the header of every DICOM file in it.
 
     Args:
         root: Folder, searched to any depth, or one file.
@@ -67,9 +78,22 @@ def find_series(root: Path, *, exclude: Collection[Path] = ()) -> Iterator[Found
     if not root.exists():
         raise SeriesError(f"{shown(root)}: no such file or folder")
     found = scan(root, exclude=exclude)
-    series = [*_dicom_series(found), *_volume_files(root, exclude)]
-    yield from sorted(series, key=lambda each: (str(each.path), each.number or 0, each.series_uid))
-    yield from (FoundSeries(root, refused=(reason,)) for reason in found.damaged)
+    volumes = (FoundSeries(path) for path in found.others.get(Content.OTHER, ()) if is_volume_name(path))
+    series = sorted(
+        (*_dicom_series(found), *volumes), key=lambda each: (str(each.path), each.number or 0, each.series_uid)
+    )
+    damaged = (FoundSeries(root, refused=(reason,)) for reason in found.damaged)
+    return Found((*series, *damaged), tuple(found.others.get(Content.ARCHIVE, ())))
+
+
+def find_series(root: Path, *, exclude: Collection[Path] = ()) -> tuple[FoundSeries, ...]:
+    """Find every CT series and volume file below a folder; see :func:`look`."""
+    return look(root, exclude=exclude).series
+
+
+def is_volume_name(path: Path) -> bool:
+    """Whether a file has the name of a volume file."""
+    return path.name.lower().endswith(VOLUME_SUFFIXES)
 
 
 def _dicom_series(found: Scan) -> Iterator[FoundSeries]:
@@ -86,12 +110,6 @@ def _dicom_series(found: Scan) -> Iterator[FoundSeries]:
 
 def _folder_of(files: list[Path]) -> Path:
     return Path(os.path.commonpath([path.parent for path in files]))
-
-
-def _volume_files(root: Path, exclude: Collection[Path]) -> Iterator[FoundSeries]:
-    for path in walk_files(root, exclude=exclude):
-        if path.name.lower().endswith(VOLUME_SUFFIXES) and sniff(path) is Content.OTHER:
-            yield FoundSeries(path)
 
 
 def chosen_series(

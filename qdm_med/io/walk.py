@@ -36,7 +36,8 @@ def walk_files(root: Path, *, exclude: Collection[Path] = ()) -> Iterator[Path]:
         subfolders.sort()
         for name in sorted(names):
             path = Path(folder) / name
-            real = Path(os.path.realpath(path))  # unlike Path.resolve, does not fail on a link to itself
+            # Unlike Path.resolve, realpath does not fail on a link to itself; it asks for every folder of the path.
+            real = Path(os.path.realpath(path)) if path.is_symlink() else here / name
             if real not in seen and path.is_file():
                 seen.add(real)
                 yield path

@@ -11,14 +11,12 @@ from pathlib import Path, PurePosixPath
 from qdm_med.data.store.slices import anonymous_key
 from qdm_med.errors import DataError, SeriesError
 from qdm_med.io.dicom.checks import refusals
-from qdm_med.io.dicom.file import Content, read_dataset, shown, sniff
+from qdm_med.io.dicom.file import Content, read_dataset, shown
 from qdm_med.io.dicom.header import SliceHeader
 from qdm_med.io.dicom.reader import DicomSlices, geometry_of
 from qdm_med.io.dicom.series import scan, sort_slices
-from qdm_med.io.raster.itk import ITK_SUFFIXES
-from qdm_med.io.raster.nifti import NIFTI_SUFFIXES
+from qdm_med.io.find import is_volume_name
 from qdm_med.io.read import read_volume
-from qdm_med.io.walk import walk_files
 from qdm_med.volume import Provenance, Volume
 
 AIR_HU = -200.0
@@ -100,7 +98,7 @@ def find_sources(sources: Path, exclude: Path | None = None) -> SourceTree:
     root = sources.resolve()
     outputs = () if exclude is None else (exclude,)
     found = scan(root, exclude=outputs)
-    series = [_volume_file(path, root) for path in walk_files(root, exclude=outputs) if _is_volume_file(path)]
+    series = [_volume_file(path, root) for path in found.others.get(Content.OTHER, ()) if is_volume_name(path)]
     others = found.other - Counter({Content.OTHER.value: len(series)})
     left_out = [LeftOut("", reason, count) for reason, count in sorted(others.items())]
     left_out += [LeftOut("", f"unreadable: {line}", 1) for line in found.damaged]
@@ -113,10 +111,6 @@ def find_sources(sources: Path, exclude: Path | None = None) -> SourceTree:
 
 def _place(path: Path, root: Path) -> PurePosixPath:
     return PurePosixPath(path.relative_to(root.parent).as_posix())
-
-
-def _is_volume_file(path: Path) -> bool:
-    return path.name.lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)) and sniff(path) is Content.OTHER
 
 
 def _volume_file(path: Path, root: Path) -> SourceSeries:

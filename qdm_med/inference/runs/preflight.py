@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ from qdm_med.errors import CheckpointError, SeriesError
 from qdm_med.inference.point_spread import fwhm_pixels
 from qdm_med.inference.slice_noise import slice_noise_hu
 from qdm_med.io.read import slice_thickness_mm
-from qdm_med.volume import BoolArray, FloatArray, Volume
+from qdm_med.volume import BoolArray, CtSlice, FloatArray, Volume
 
 ROUNDING = 1e-3
 """Relative room at the ends of a recorded range, which is written with few digits."""
@@ -35,13 +35,13 @@ LARGEST_TISSUE_HU = 150.0
 """Soft tissue alone, as in a crop inside an organ, spans less."""
 
 
-def unlike_hu(volume: Volume) -> str | None:
+def unlike_hu(slices: Sequence[CtSlice]) -> str | None:
     """Say in one line why values cannot be Hounsfield units; ``None`` where they can.
 
     Air is -1000 HU, fat -100: a volume without any negative value holds neither, not even as noise. Stored values of a
     scanner, windows of 0 to 255 and normalised values are like that, or span less than the noise of a scan.
     """
-    values = [one.hu[~one.padding] for one in map(volume.slices.__getitem__, _spread(len(volume)))]
+    values = (one.hu[~one.padding] for one in slices)
     ends = [(float(each.min()), float(each.max())) for each in values if each.size]
     if not ends:
         return None
@@ -147,11 +147,12 @@ def look_at(volume: Volume, card: ModelCard) -> Preflight:
     domain = card.training.get("domain") or {}
     if not isinstance(domain, Mapping):
         raise CheckpointError(f"model {card.name}: training domain {domain!r} is no mapping; export the model again")
+    slices = [volume.slices[index] for index in _spread(len(volume))]  # decoded once for all that looks at them
     checks = (
         replace(one, trained=_range(domain[one.key], one.key, card.name)) if one.key in domain else one
-        for one in (*_grid(volume), *_quality(volume))
+        for one in (*_grid(volume), *_quality(slices))
     )
-    return Preflight(card.name, tuple(checks), unlike_hu(volume))
+    return Preflight(card.name, tuple(checks), unlike_hu(slices))
 
 
 def _grid(volume: Volume) -> tuple[Check, ...]:
@@ -163,9 +164,8 @@ def _grid(volume: Volume) -> tuple[Check, ...]:
     )
 
 
-def _quality(volume: Volume) -> tuple[Check, ...]:
+def _quality(slices: Sequence[CtSlice]) -> tuple[Check, ...]:
     """Noise and point spread: medians over the slices that show them."""
-    slices = [volume.slices[index] for index in _spread(len(volume))]
     found = []
     for key, (name, measure) in MEASURED.items():
         values = [value for one in slices if (value := measure(one.hu, one.padding)) is not None]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from qdm_med.errors import NoSeriesError, SeriesError, SeveralSeriesError
-from qdm_med.io.dicom.file import Content, shown, shown_value, sniff
+from qdm_med.io.dicom.file import Content, quiet, shown, shown_value, sniff
 from qdm_med.io.dicom.glance import bare_kind
 from qdm_med.io.dicom.header import SliceHeader, read_slice_header
 from qdm_med.io.walk import walk_files
@@ -28,11 +28,13 @@ class Scan:
         headers: All DICOM objects, in the order of the walk.
         other: Files that are no DICOM objects, counted by what they are.
         damaged: One line for each DICOM file that cannot be parsed.
+        others: Files that are no DICOM objects, by what they are, in the order of the walk.
     """
 
     headers: tuple[SliceHeader, ...]
     other: Counter[str]
     damaged: tuple[str, ...]
+    others: Mapping[Content, Sequence[Path]] = field(default_factory=dict)
 
     def series(self) -> dict[SeriesKey, list[SliceHeader]]:
         """Objects by series, in the order of the walk."""
@@ -65,26 +67,29 @@ def scan(root: Path, *, exclude: Collection[Path] = ()) -> Scan:
     headers: list[SliceHeader] = []
     other: Counter[str] = Counter()
     damaged: list[str] = []
-    for path in walk_files(root, exclude=exclude):
-        content = sniff(path)
-        if content is Content.BARE_DICOM and (kind := bare_kind(path)):
-            other[kind] += 1
-            continue
-        if content is Content.BARE_DICOM:
-            damaged.append(f"{shown(path)}: DICOM without the preamble of PS3.10 7.1; rewrite it as a DICOM file")
-        if content is not Content.DICOM:
-            other[content.value] += 1
-            continue
-        try:
-            header = read_slice_header(path)
-        except SeriesError as error:
-            damaged.append(str(error))
-            continue
-        if header is None:
-            other["DICOMDIR"] += 1
-        else:
-            headers.append(header)
-    return Scan(tuple(headers), other, tuple(damaged))
+    others: dict[Content, list[Path]] = defaultdict(list)
+    with quiet():  # once, not once a file
+        for path in walk_files(root, exclude=exclude):
+            content = sniff(path)
+            if content is Content.BARE_DICOM and (kind := bare_kind(path)):
+                other[kind] += 1
+                continue
+            if content is Content.BARE_DICOM:
+                damaged.append(f"{shown(path)}: DICOM without the preamble of PS3.10 7.1; rewrite it as a DICOM file")
+            if content is not Content.DICOM:
+                other[content.value] += 1
+                others[content].append(path)
+                continue
+            try:
+                header = read_slice_header(path)
+            except SeriesError as error:
+                damaged.append(str(error))
+                continue
+            if header is None:
+                other["DICOMDIR"] += 1
+            else:
+                headers.append(header)
+    return Scan(tuple(headers), other, tuple(damaged), dict(others))
 
 
 def choose_series(

@@ -43,7 +43,8 @@ def volume(source, monkeypatch):
 def test_what_is_watched_is_read_and_computed_once(volume, upscaler, tmp_path):
     opened, reads = volume
     watch = Watch({0, 2})
-    preflight = look_at(opened, upscaler.card)  # which looks at some slices
+    preflight = look_at(opened, upscaler.card)
+    assert set(reads.values()) == {1}  # a slice that is looked at is decoded once for all that looks at it
     reads.clear()
     upscale_volume(opened, tmp_path / "out", upscaler, watch=watch, preflight=preflight)
     seen = watch.complete(opened, upscaler)
