@@ -13,7 +13,17 @@ from tools.docs_tables import EVERY, MARKED, TABLES, commands, table, with_table
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 OPTIONS = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
 COMMANDS = {"": EVERY, **dict(commands())}
-OF_OTHERS = {"--help", "--user", "--index-url", "--repeats", "--rows", "--x", "--rdzv-conf", "--requeue", "--max-restarts"}
+OF_OTHERS = {
+    "--help",
+    "--user",
+    "--index-url",
+    "--repeats",
+    "--rows",
+    "--x",
+    "--rdzv-conf",
+    "--requeue",
+    "--max-restarts",
+}
 """Options of every command, of pip, Docker, Slurm, torchrun and our scripts, in prose."""
 
 
