@@ -34,6 +34,8 @@ class DdpmConfig:
     beta_last: float = 0.0155
 
     kind: ClassVar[str] = "ddpm"
+    starts_from_source: ClassVar[bool] = False
+    """The way back starts from noise alone."""
 
     def __post_init__(self) -> None:
         """Check the ranges within which the image is lost step by step."""

@@ -30,6 +30,9 @@ class ScheduleConfig:
     sqrt_eta_last: float = 0.99
     kappa: float = 2.0
 
+    starts_from_source: ClassVar[bool] = True
+    """The way back starts from ``z_y``."""
+
     def __post_init__(self) -> None:
         """Check the ranges within which the schedule increases."""
         if self.steps < 2:

@@ -9,7 +9,6 @@ from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import ConfigError
 from qdm_med.inference.tiling import OVERLAP, AnyTiling
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
-from qdm_med.models.compared.unet import LatentUnetConfig
 from qdm_med.models.network import LatentNetworkConfig
 
 PROGRAM = 640 * 2**20
@@ -31,17 +30,15 @@ TILE_STEP = 16
 def activations(autoencoder: AutoencoderConfig, network: LatentNetworkConfig | None) -> int:
     """Floats an output pixel of a tile, over all layers that are in memory at once.
 
-    The light layout works on half the side, without normalisation; the others on the whole side, with it. A token of 8
-    x 8 output pixels needs 16 vectors of the hidden width, a latent pixel of 4 x 4 in a U-Net 16 of its finest level.
+    The light layout works on half the side, without normalisation; the others on the whole side, with it. A denoiser
+    needs 16 times its finest features, a latent pixel being 4 x 4 output pixels.
     """
     if autoencoder.layout == "pixels":
         per_pixel = 4
     else:
         widest = autoencoder.channels[0]
         per_pixel = 10 * widest // 4 if autoencoder.layout == "light" else 30 * widest
-    if network is None:
-        return per_pixel
-    return per_pixel + (network.channels[0] if isinstance(network, LatentUnetConfig) else network.hidden // 4)
+    return per_pixel + (network.finest_features if network else 0)
 
 
 def peak_bytes(
@@ -52,7 +49,7 @@ def peak_bytes(
     # What the networks see is rounded up to whole windows, of 16 source pixels at most.
     tile_rows, tile_columns = (-(-min(tiling.tile, side) // TILE_STEP) * TILE_STEP for side in (rows, columns))
     tile = tile_rows * tile_columns * scale**2
-    program = PROGRAM + (MONAI if isinstance(card.denoiser, LatentUnetConfig) else 0)
+    program = PROGRAM + (MONAI if card.denoiser and card.denoiser.needs_monai else 0)
     a_pixel = SLICE_BYTES + (UNCERTAINTY_BYTES if uncertainty else 0)
     return program + rows * columns * scale**2 * a_pixel + 4 * tile * activations(card.autoencoder, card.denoiser)
 

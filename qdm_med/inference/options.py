@@ -183,7 +183,7 @@ class UpscaleOptions:
             temperature=temperature,
             quadtree=quadtree.kind,
             threshold=quadtree.threshold,
-            noise_factor=quadtree.noise_factor if isinstance(quadtree, AdaptiveQuadtree) else None,
+            noise_factor=quadtree.noise_factor,
             tile=self.tiling_for(card).tile,
         )
 

@@ -17,7 +17,7 @@ from qdm_med.inference.tiling import AnyTiling
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.conditioning import active_leaves, leaf_grid
 from qdm_med.models.network import LatentNetworkConfig
-from qdm_med.models.qdm.quadtree import AdaptiveQuadtree, Quadtree
+from qdm_med.models.qdm.quadtree import Quadtree
 from qdm_med.volume import BoolArray, CtSlice, FloatArray
 
 MARGIN = 4
@@ -121,7 +121,7 @@ def where_to_look(source: FloatArray, padding: BoolArray, quadtree: Quadtree) ->
     Returns:
         ``(rows, columns)`` bool.
     """
-    if isinstance(quadtree, AdaptiveQuadtree) and quadtree.threshold > 0:
+    if quadtree.in_patient_only:
         return anatomy_mask(source, padding)
     return np.ones(source.shape, dtype=bool)
 

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from qdm_med.diffusion.chain import ChainConfig
-from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.intensity import CompandedRange, IntensityMap
@@ -87,7 +86,7 @@ class ExperimentConfig:
                 f"experiment {self.name} has no {section}, which --model {model} trains; take a configuration that "
                 f"describes one, such as configs/{model}_t.yaml"
             )
-        if isinstance(self.schedule, DdpmConfig) != (model == "ldm"):
+        if self.schedule.starts_from_source == (model == "ldm"):
             wanted = "kind: ddpm" if model == "ldm" else "no kind"
             raise ConfigError(f"--model {model} needs a schedule with {wanted} in experiment {self.name}")
         return shape

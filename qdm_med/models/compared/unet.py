@@ -54,6 +54,7 @@ class LatentUnetConfig:
     noise_everywhere: ClassVar[bool] = True
     """There is no mask that could keep noise out."""
     has_mask: ClassVar[bool] = False
+    needs_monai: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Reject shapes that the layers would reject only later."""
@@ -69,6 +70,11 @@ class LatentUnetConfig:
         # The block between the way down and the way up always attends.
         if uneven := [width for width in (*attending, self.channels[-1]) if width % self.head_channels]:
             raise ConfigError(f"head_channels {self.head_channels} must divide channels that attend, not {uneven[0]}")
+
+    @property
+    def finest_features(self) -> int:
+        """Features a latent pixel where the network has most of them: the width of the finest level."""
+        return self.channels[0]
 
     @property
     def window_size(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from qdm_med.errors import ConfigError
 
@@ -73,6 +73,8 @@ class DenoiserConfig:
     rescale_positions: bool = True
     upstream: bool = True
 
+    needs_monai: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         """Reject shapes that the layers would reject only later."""
         if self.hidden % self.heads or self.hidden % 4:
@@ -107,6 +109,11 @@ class DenoiserConfig:
     def window_size(self) -> int:
         """Side of a downstream window in latent pixels."""
         return self.window * self.downstream_patch
+
+    @property
+    def finest_features(self) -> int:
+        """Features a latent pixel where the network has most of them: a token's, spread over its patch."""
+        return self.hidden // self.downstream_patch**2
 
 
 PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(

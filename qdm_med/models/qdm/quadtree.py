@@ -33,6 +33,9 @@ class PaperQuadtree:
     threshold: float = 0.15
 
     kind: ClassVar[QuadtreeKind] = "paper"
+    noise_factor: ClassVar[None] = None
+    """It does not look at the noise."""
+    in_patient_only: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Reject a threshold out of range."""
@@ -62,6 +65,11 @@ class AdaptiveQuadtree:
         _check_threshold(self.threshold)
         if self.noise_factor < 0:
             raise ConfigError(f"noise factor must not be negative, got {self.noise_factor}")
+
+    @property
+    def in_patient_only(self) -> bool:
+        """Whether leaves outside the patient are left out; none is where every leaf is to be refined."""
+        return self.threshold > 0
 
     def leaves(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Mark the active leaves of ``(B, C, H, W)`` on a grid of leaves, ``(B, rows, columns)`` bool."""
