@@ -27,7 +27,7 @@ from qdm_med.serialise import from_mapping
 from qdm_med.training.experiment import ExperimentConfig, load_config, read_yaml
 from qdm_med.training.log import RunLog
 from qdm_med.training.loop import CHECKPOINT_FILE, cpu_seconds_per_step
-from qdm_med.training.runs import CONFIG_FILE, Start, run_task, task_of
+from qdm_med.training.runs import CONFIG_FILE, Start, make_folder, run_task, task_of
 
 TABLE_FILE = "table.md"
 SHEET_FILE = "sheet.png"
@@ -107,6 +107,7 @@ def train_members(
         comparison = replace(comparison, minutes=minutes)
     experiments = [_on(degradation, load_config(path.parent / member.config)) for member in comparison.members]
     _require_own_names([experiment.name for experiment in experiments], str(path))
+    make_folder(start.out)
     pairs = zip(comparison.members, experiments, strict=True)
     return [_train(member, experiment, comparison.minutes, start, vae) for member, experiment in pairs]
 
@@ -226,7 +227,7 @@ def _scores(
 ) -> Sequence[SliceScore]:
     first, *others = trained
     device = pick_device(start.device)
-    start.report(f"scoring {benchmark}: {first.name}, {', '.join(one.name for one in others)}")
+    start.report(f"scoring {benchmark}: {', '.join(one.name for one in trained)}")
     wanted = replace(
         options,
         benchmark=benchmark,

@@ -190,8 +190,20 @@ def _claim(config: Experiment, out: Path, *, resume: bool) -> None:
         raise ConfigError(f"{out} already holds a run; add --resume to go on with it or choose another --out")
     if resume and (out / CONFIG_FILE).exists() and _read_again(config, out / CONFIG_FILE) != config:
         raise ConfigError(f"{out / CONFIG_FILE} differs from the given configuration; resume with the same one")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     save_config(config, out / CONFIG_FILE)
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a run, or of several.
+
+    Raises:
+        ConfigError: If it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be made ({error.strerror}); give another --out") from None
 
 
 def _read_again(config: Experiment, path: Path) -> object:

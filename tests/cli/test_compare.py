@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 
@@ -25,6 +27,17 @@ def test_a_comparison_that_cannot_be_read_ends_in_one_line(run, tmp_path, conten
     assert named in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_ends_in_one_line_before_anything_is_trained(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    config = Path(__file__).resolve().parents[2] / "configs" / "comparisons" / "t.yaml"
+    given = ("--data", tmp_path / "store", "--vae", tmp_path / "vae.safetensors")
+    for out in (tmp_path / "file", tmp_path / "file" / "runs"):
+        code, _, err = run("compare", config, *given, "--out", out)
+        assert code == 1
+        assert f"{out} cannot be made" in err
+        assert err.count("\n") == 1
 
 
 def test_results_without_a_name_are_wrong_usage(run, tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from qdm_med.evaluation.columns import COLUMNS
 from qdm_med.evaluation.results import SliceScore
-from qdm_med.evaluation.tables.places import SHOWN, is_of, places, with_interval
+from qdm_med.evaluation.tables.places import SHOWN, Place, is_of, places, with_interval
 from qdm_med.evaluation.tables.reasons import TrainingFacts, mean_cost
 from qdm_med.evaluation.tables.statistics import summarise
 from qdm_med.evaluation.tables.table import Table
@@ -37,21 +37,24 @@ def comparison_table(rows: Sequence[SliceScore], facts: Mapping[str, TrainingFac
 
 
 def leads(rows: Sequence[SliceScore], under_test: str) -> str:
-    """Say in which columns a model leads and in which not, and by how much, a line a scale."""
+    """Say in which columns a model leads, in which it is level with the best, and in which it is behind, a line a scale."""
     lines = []
     for scale in sorted({row.scale for row in rows}):
         found = places(rows, scale, under_test)
-        first = [one.column.name for one in found if one.difference is None]
-        others = [
-            f"{one.column.name} ({one.best.method} {one.column.show(one.best.mean)}, ours {one.column.show(one.ours.mean)}, "
-            f"paired {with_interval(one.difference, one.column, signed=True)})"
-            for one in found
-            if one.difference is not None
-        ]
-        lines.append(
-            f"x{scale}: {under_test} leads in {', '.join(first) or 'nothing'}; not in {'; '.join(others) or 'none'}."
-        )
+        first = [one.column.name for one in found if one.is_ahead and not one.is_level]
+        level = [_against_best(one) for one in found if one.is_level]
+        behind = [_against_best(one) for one in found if not one.is_ahead and not one.is_level]
+        parts = [f"x{scale}: {under_test} leads in {', '.join(first) or 'nothing'}"]
+        parts += [f"level with the best, the interval holds 0, in {', '.join(level)}"] if level else []
+        parts += [f"behind in {', '.join(behind) or 'nothing'}"]
+        lines.append("; ".join(parts) + ".")
     return "\n".join(lines)
+
+
+def _against_best(one: Place) -> str:
+    ours, best = (one.column.show(each.mean) for each in (one.ours, one.best))
+    difference = with_interval(one.difference, one.column, signed=True)
+    return f"{one.column.name} ({one.best.method} {best}, ours {ours}, paired {difference})"
 
 
 def _training(facts: TrainingFacts | None) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Places of methods among each other: the best of every column, and how far another one is from it."""
+"""Places of a model among others: the best of every column, and how far the model is from it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,36 @@ SHOWN = (
 
 
 class Place(NamedTuple):
-    """Rank of a method in one column at one scale.
+    """Where a model stands in one column at one scale.
 
     Attributes:
         column: The column.
-        best: Summary of the best method.
-        ours: Summary of the method under test.
-        difference: Ours less the best, paired by slice; ``None`` where ours is the best.
+        ours: Summary of the best method of the model under test.
+        best: Summary of the best method of all others.
+        difference: Ours less theirs, paired by slice.
     """
 
     column: Column
-    best: Summary
     ours: Summary
-    difference: Summary | None
+    best: Summary
+    difference: Summary
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether ours is at least as good."""
+        return self.difference.mean >= 0 if self.column.sense == "high" else self.difference.mean <= 0
+
+    @property
+    def is_level(self) -> bool:
+        """Whether the interval of the difference holds 0: other patients might turn the order round."""
+        if self.difference.interval is None:
+            return False
+        low, high = self.difference.interval
+        return low <= 0 <= high
 
 
 def places(rows: Sequence[SliceScore], scale: int, under_test: str) -> list[Place]:
-    """Rank the methods of a model at one scale, in every column in which more or less is better.
+    """Where the methods of a model stand at one scale, in every column in which others were scored, too.
 
     Args:
         rows: Results.
@@ -51,9 +64,9 @@ def places(rows: Sequence[SliceScore], scale: int, under_test: str) -> list[Plac
             key=lambda one: -one.mean if column.sense == "high" else one.mean,
         )
         ours = next((one for one in ranked if is_of(one.method, under_test)), None)
-        if ours:
-            behind = None if ours == ranked[0] else paired(own, ours, ranked[0].method, column)
-            result.append(Place(column, ranked[0], ours, behind))
+        best = next((one for one in ranked if not is_of(one.method, under_test)), None)
+        if ours and best:
+            result.append(Place(column, ours, best, paired(own, ours, best.method, column)))
     return result
 
 

@@ -71,10 +71,10 @@ def reasons(rows: Sequence[SliceScore], facts: Mapping[str, TrainingFacts], unde
 def _rivals(
     rows: Sequence[SliceScore], found: Sequence[Place], facts: Mapping[str, TrainingFacts], under_test: str
 ) -> list[str]:
-    """A line for each method that is the best of some column where ours is not."""
+    """A line for each method that is the best of some column in which ours is behind."""
     ahead: dict[str, list[Place]] = {}
     for one in found:
-        if one.difference is not None:
+        if not one.is_ahead and not one.is_level:
             ahead.setdefault(one.best.method, []).append(one)
     lines = []
     for method, columns in ahead.items():
@@ -88,7 +88,7 @@ def _rivals(
 
 def _training(theirs: TrainingFacts | None, ours: TrainingFacts) -> list[str]:
     if theirs is None:
-        return ["it is not trained here"]
+        return ["it is no network of this comparison"]
     told = [f"{_count(theirs.parameters)} parameters against {_count(ours.parameters)}"]
     if theirs.steps and ours.steps and theirs.cpu_minutes:
         told.append(

@@ -31,14 +31,30 @@ def test_the_best_of_each_column_is_found_by_its_sense():
     psnr, lpips = places(ROWS, 4, "ours")
     assert (psnr.best.method, psnr.best.mean) == ("cnn", 33.25)
     assert psnr.difference.mean == -1.25  # the mean of -1.0 and -1.5, patient by patient
-    assert lpips.difference is None
+    assert lpips.is_ahead
+    assert not psnr.is_ahead
+    assert not psnr.is_level
+
+
+def test_where_other_patients_might_turn_the_order_round_nobody_leads():
+    near = [
+        replace(one, scores=one.scores | {"psnr_db": psnr})
+        for one, psnr in zip(ROWS, (30.0, 36.0, 31.0, 35.5), strict=True)
+    ]
+    said = leads(near, "ours")
+    assert (
+        "level with the best, the interval holds 0, in psnr_db (cnn 33.25, ours 33.00, paired -0.25 (-1.00 to +0.50))"
+        in said
+    )
+    assert said.endswith("behind in nothing.")
+    assert "ahead" not in reasons(near, FACTS, "ours")
 
 
 def test_the_words_tell_where_it_leads_and_where_not():
     assert leads(ROWS, "ours") == (
-        "x4: ours leads in lpips_squeeze; not in psnr_db (cnn 33.25, ours 32.00, paired -1.25 (-1.50 to -1.00))."
+        "x4: ours leads in lpips_squeeze; behind in psnr_db (cnn 33.25, ours 32.00, paired -1.25 (-1.50 to -1.00))."
     )
-    assert leads(ROWS, "cnn").startswith("x4: cnn leads in psnr_db; not in lpips_squeeze (ours, 3 steps 0.1000")
+    assert leads(ROWS, "cnn").startswith("x4: cnn leads in psnr_db; behind in lpips_squeeze (ours, 3 steps 0.1000")
 
 
 def test_the_reasons_are_what_was_logged_and_counted():
@@ -79,7 +95,7 @@ def test_what_is_not_trained_here_is_said_to_be_so():
     assert "16.70 M parameters against 4.00 M; trained elsewhere; 1.5 GMAC" in said
     assert "Processor minutes" not in said
     bicubic = [replace(one, method="bicubic") if one.method == "cnn" else one for one in ROWS]
-    assert "bicubic is ahead of ours, 3 steps in psnr_db: it is not trained here; 1.5" in reasons(
+    assert "bicubic is ahead of ours, 3 steps in psnr_db: it is no network of this comparison; 1.5" in reasons(
         bicubic, FACTS, "ours"
     )
     assert comparison_table(ROWS, elsewhere).rows[1][2:5] == ("trained elsewhere", "", "16.70")
