@@ -19,7 +19,7 @@ SHOWN = (
 
 
 class Place(NamedTuple):
-    """Where a model stands in one column at one scale.
+    """Place of a model in one column at one scale.
 
     Attributes:
         column: The column.
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
 
 def places(rows: Sequence[SliceScore], scale: int, under_test: str) -> list[Place]:
-    """Where the methods of a model stand at one scale, in every column in which others were scored, too.
+    """Find the place of a model at one scale, in every column in which others were scored, too.
 
     Args:
         rows: Results.
