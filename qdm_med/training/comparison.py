@@ -15,9 +15,9 @@ from qdm_med.device import pick_device
 from qdm_med.errors import CheckpointError, ConfigError
 from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions, Scoring
 from qdm_med.evaluation.measures.perceptual import Lpips
+from qdm_med.evaluation.measures.protocols import protocols
 from qdm_med.evaluation.methods.image_model import describe_image_model
-from qdm_med.evaluation.results import SliceScore
-from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
+from qdm_med.evaluation.run import Evaluation, Outputs, evaluate_checkpoint
 from qdm_med.evaluation.tables.comparison import comparison_table, leads
 from qdm_med.evaluation.tables.reasons import TrainingFacts, reasons, share_still_falling
 from qdm_med.files import write_text
@@ -211,20 +211,30 @@ def compare(trained: Sequence[Trained], start: Start, options: BenchmarkOptions,
     everyone = [*trained, *map(published, options.image_models)]
     _require_own_names([one.name for one in everyone], "--image-model")
     under_test = trained[0].name
-    rows: list[SliceScore] = []
-    for benchmark, scale in BENCHMARK_SCALES.items():
-        if scale in trained[0].scales:
-            rows += _scores(benchmark, [one for one in everyone if scale in one.scales], start, options, sheets=sheets)
+    found = [
+        _evaluation(benchmark, [one for one in everyone if scale in one.scales], start, options, sheets=sheets)
+        for benchmark, scale in BENCHMARK_SCALES.items()
+        if scale in trained[0].scales
+    ]
+    rows = [row for one in found for row in one.rows]
     facts = {one.name: one.facts for one in everyone}
-    parts = [comparison_table(rows, facts).markdown(), leads(rows, under_test), reasons(rows, facts, under_test)]
+    told = "\n".join([*(f"- {one.headline}." for one in found), f"- {_ranges(trained[0], options)}."])
+    parts = [comparison_table(rows, facts).markdown(), told, leads(rows, under_test), reasons(rows, facts, under_test)]
     text = "\n\n".join(parts) + "\n"
     write_text(start.out / TABLE_FILE, text)
     return text
 
 
-def _scores(
+def _ranges(under_test: Trained, options: BenchmarkOptions) -> str:
+    """Name the range of each group of figures."""
+    intensity = read_card(under_test.checkpoint)[0].intensity
+    ranges = protocols(intensity, options.degraded_in(intensity))
+    return "; ".join(f"{one.prefix}psnr_db, {one.prefix}ssim: {one.words}" for one in ranges)
+
+
+def _evaluation(
     benchmark: str, trained: Sequence[Trained], start: Start, options: BenchmarkOptions, *, sheets: bool
-) -> Sequence[SliceScore]:
+) -> Evaluation:
     first, *others = trained
     device = pick_device(start.device)
     start.report(f"scoring {benchmark}: {', '.join(one.name for one in trained)}")
@@ -244,4 +254,4 @@ def _scores(
         device=device,
         scoring=Scoring(Lpips(start.lpips_backbone) if start.lpips_backbone else None),
         outputs=Outputs(out, sheet=out / SHEET_FILE if sheets else None),
-    ).rows
+    )

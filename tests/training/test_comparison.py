@@ -102,6 +102,14 @@ def test_one_call_trains_all_and_makes_one_table_of_both_scales(store, vae, tmp_
     ours = dict(zip(head, rows[1], strict=True))
     assert float(ours["CPU min trained"]) == pytest.approx(trained[0].facts.cpu_minutes, abs=0.06)
     assert ours["training steps"] == "2"
+    for said in (
+        "- med-sr4, val split: ",
+        "- med-sr8, val split: ",
+        "psnr_db, ssim: network range [-1, 1] (companded, -1024 to 3071 HU), data range 2",
+        "hu_psnr_db, hu_ssim: HU, clipped to -1024 to 3071, data range 4095",
+        "paper_psnr_db, paper_ssim: paper: window -160 to 240 HU in 8 bits, data range 255",
+    ):
+        assert said in text
     assert float(ours["GMAC a slice"]) >= 0
     assert "x4: ours leads in " in text
     assert "x8: ours leads in " in text
