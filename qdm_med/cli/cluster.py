@@ -10,15 +10,31 @@ import typer
 if TYPE_CHECKING:
     from qdm_med.archive.cluster import Wanted
 
+CLUSTER_PANEL = "Cluster"
+"""Panel of the help."""
 CLUSTER_HELP = "local (this machine), slurm, or a Dask scheduler such as tcp://192.0.2.1:8786."
 
-Cluster = Annotated[str | None, typer.Option(help=f"Work on a cluster: {CLUSTER_HELP} Default: in this process.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Workers to start. Default: what cores, GPUs and memory allow; Slurm: 1.")
+Cluster = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=CLUSTER_PANEL, help=f"Work on a cluster: {CLUSTER_HELP} Default: in this process."),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of a worker. Default: cores over workers.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        rich_help_panel=CLUSTER_PANEL,
+        min=1,
+        help="Workers to start. Default: what cores, GPUs and memory allow; Slurm: 1.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(rich_help_panel=CLUSTER_PANEL, min=1, help="Threads of a worker. Default: cores over workers."),
+]
 Slurm = Annotated[
-    list[str] | None, typer.Option(help="Option of dask-jobqueue, such as queue=gpu or walltime=24:00:00; repeat.")
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=CLUSTER_PANEL, help="Option of dask-jobqueue, such as queue=gpu or walltime=24:00:00; repeat."
+    ),
 ]
 
 

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from qdm_med.cli.talk import TALK, stamped
-from qdm_med.inference.names import ConsistencyName, ModeName, Precision
-from qdm_med.io.options import Equipment, Private, SyntaxName, WriterOptions
-from qdm_med.models.qdm.names import QuadtreeKind
+from qdm_med.cli import options as opt
+from qdm_med.cli.talk import TALK, Lines, stamped
 
 
 def listen(
+    context: typer.Context,
     spool: Annotated[Path, typer.Option(help="Folder for what is received and not yet done; made if absent.")],
     allow: Annotated[list[str], typer.Option(help="A node that may push series, TITLE@HOST; repeat it for more.")],
     to: Annotated[str, typer.Option(help="Where results go: TITLE@HOST:PORT or the URL of a DICOMweb service.")],
@@ -23,90 +22,84 @@ def listen(
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds without a new instance after which a series is complete.")
     ] = 5.0,
-    scale: Annotated[int, typer.Option(help="Magnification of rows and columns: 4 or 8.")] = 4,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Trained model: a file, or an embedded one: clinical (default) or benchmark.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Noise seed; the same seed gives the same images.")] = 0,
-    mode: Annotated[
-        ModeName | None,
+    scale: opt.Scale = 4,
+    checkpoint: opt.Checkpoint = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    mode: opt.Mode = None,
+    steps: opt.Steps = None,
+    samples: opt.Samples = None,
+    temperature: opt.Temperature = None,
+    consistency: opt.Consistency = None,
+    fwhm: opt.Fwhm = None,
+    uncertainty: Annotated[
+        bool,
         typer.Option(
-            help="faithful (least error and invention), balanced (one sample), or detailed. Default: the model's."
+            "--uncertainty",
+            rich_help_panel=opt.QUALITY,
+            help="Send the samples' standard deviation in HU, too, as a series of its own.",
         ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps. Default: the mode's.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples whose mean is taken. Default: the mode's.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Factor on the noise. Default: the mode's.")] = None,
-    consistency: Annotated[
-        ConsistencyName | None,
-        typer.Option(help="Agreement with the source's HU: off, local, spread, soft or hard. Default: the model's."),
-    ] = None,
-    quadtree: Annotated[
-        QuadtreeKind | None,
-        typer.Option(help="paper (one level) or adaptive (above the noise, patient only). Default: the model's."),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Quadtree threshold; 0 refines everything. Default: the model's.")
-    ] = None,
-    tile: Annotated[
-        int | None, typer.Option(help="Side of a tile in source pixels. Default: 128 at x4, 64 at x8.")
-    ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="float32, or bfloat16, which is faster on GPUs only.")
-    ] = "float32",
-    private: Annotated[Private, typer.Option(help="Private DICOM elements: keep or drop.")] = "keep",
-    equipment: Annotated[
-        Equipment,
-        typer.Option(help="General Equipment of results: keep (the scanner's) or standard (PS3.3 C.12.1.1.5)."),
-    ] = "keep",
-    transfer_syntax: Annotated[
-        SyntaxName, typer.Option(help="Encoding of results: explicit, rle, jpeg-ls, jpeg-2000 or htj2k.")
-    ] = "explicit",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Put series aside that are unlike what the model was trained on.")
     ] = False,
+    quadtree: opt.Quadtree = None,
+    threshold: opt.Threshold = None,
+    noise_factor: opt.NoiseFactor = None,
+    tile: opt.Tile = None,
+    fusion: opt.Fusion = None,
+    precision: opt.Precision = "float32",
+    max_memory: opt.MaxMemory = None,
+    force: opt.Force = False,
+    private: opt.Private = "keep",
+    equipment: opt.Equipment = "keep",
+    transfer_syntax: opt.TransferSyntax = "explicit",
+    skip_bad: opt.SkipBad = False,
+    rescale_type_is_hu: opt.RescaleTypeIsHu = False,
+    strict: opt.Strict = False,
 ) -> None:
-    """Be a DICOM node that super-resolves pushed series and sends them on; needs the extra pacs."""
-    from qdm_med.inference.options import UpscaleOptions
+    """Be a DICOM node that super-resolves pushed series and sends them on; needs the extra pacs.
+
+    What is refused, by --strict or because it cannot be read, is put aside in the spool with the reason.
+    """
     from qdm_med.inference.upscaler import load_upscaler
     from qdm_med.pacs.addresses import parse_caller, parse_destination, require_title
-    from qdm_med.pacs.listen import Worker
+    from qdm_med.pacs.listen import Making, Worker
     from qdm_med.pacs.listen import listen as serve
     from qdm_med.pacs.receiver import Door
 
     door = Door(require_title(title), host, port, tuple(map(parse_caller, allow)))
     destination = parse_destination(to)
-    options = UpscaleOptions(
-        scale=scale,
-        seed=seed,
-        mode=mode,
-        steps=steps,
-        samples=samples,
-        temperature=temperature,
-        consistency=consistency,
-        quadtree=quadtree,
-        threshold=threshold,
-        tile=tile,
-        precision=precision,
+    upscaler = load_upscaler(checkpoint, opt.upscale_options(context.params), device=device)
+    if uncertainty:
+        upscaler.require_samples()
+    making = Making(
+        reading=opt.reading_options(context.params),
+        strict=strict,
+        uncertainty=uncertainty,
+        max_memory=opt.memory_limit(max_memory),
+        writing=opt.writer_options(context.params),
     )
-    upscaler = load_upscaler(checkpoint, options, device=device)
 
     serve(
         spool,
         door,
         lambda held: Worker(
-            held,
-            upscaler,
-            destination,
-            title=door.title,
-            report=_report,
-            strict=strict,
-            writing=WriterOptions(private=private, equipment=equipment, transfer_syntax=transfer_syntax),
+            held, upscaler, destination, title=door.title, report=_report, making=making, watch=JobLines()
         ),
         report=_report,
         settle=settle,
     )
+
+
+class JobLines:
+    """Lines about the job in hand, at most every ten seconds, with the time left."""
+
+    def __init__(self) -> None:
+        self._job, self._lines = 0, Lines("slices")
+
+    def __call__(self, job: int, done: int, total: int) -> None:
+        """Say how far a job is, if it is time to."""
+        if job != self._job:
+            self._job, self._lines = job, Lines("slices", lambda line: _report(f"job {job}: {line}"))
+        self._lines.update(done, total)
 
 
 def _report(line: str) -> None:

@@ -76,6 +76,7 @@ class Upscaler:
         self.quadtree = options.quadtree_for(self.card)
         self.spread_calibration = options.spread_calibration_for(self.card)
         intensity, tiling = self.card.intensity, options.tiling_for(self.card)
+        self._asked_tiling = tiling
         self.planner = SlicePlanner(intensity, self.quadtree, tiling, self.scale, shape, options.seed)
         self._networks = TileNetworks(checkpoint, self.options, device)
         self.told: Callable[[float], None] = lambda share: None
@@ -102,10 +103,13 @@ class Upscaler:
     def keep_below(self, limit: int, shape: tuple[int, int], *, uncertainty: bool = False) -> None:
         """Make tiles so small that slices of ``shape`` source pixels need at most ``limit`` bytes.
 
+        Tiles follow from the options and ``shape`` alone, whatever was computed before: a small series after a large one has
+        its own.
+
         Raises:
             ConfigError: If even the smallest tiles need more.
         """
-        tiling = tile_within(self.card, shape, self.tiling, self.scale, limit, uncertainty=uncertainty)
+        tiling = tile_within(self.card, shape, self._asked_tiling, self.scale, limit, uncertainty=uncertainty)
         self.planner = replace(self.planner, tiling=tiling)
         self.options = replace(self.options, tile=tiling.tile)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from qdm_med.errors import QdmMedError, TransferError
-from qdm_med.inference.runs.series import upscale_series
+from qdm_med.inference.runs.preflight import look_at
+from qdm_med.inference.runs.series import UpscaleSummary, name_of, upscale_volume
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import quiet
 from qdm_med.io.options import WriterOptions
+from qdm_med.io.read import read_volume
+from qdm_med.io.write import uncertainty_output
 from qdm_med.pacs.addresses import Destination
 from qdm_med.pacs.receiver import Door, Receiver
 from qdm_med.pacs.send import send_folder
@@ -26,6 +30,27 @@ FIRST_PAUSE, LONGEST_PAUSE = 15.0, 600.0
 
 Report = Callable[[str], None]
 """Takes a line for the operator; no patient data are in it."""
+Watch = Callable[[int, int, int], None]
+"""Told the number of a job, how many of its slices are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """How derived series are made.
+
+    Attributes:
+        reading: Keyword arguments of :func:`qdm_med.io.read.read_volume`.
+        strict: Put series aside that are unlike what the model was trained on.
+        uncertainty: Make and send the standard deviation of the samples, too.
+        max_memory: Bytes that a series may take; ``None``: no limit.
+        writing: How derived series are written.
+    """
+
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = False
+    uncertainty: bool = False
+    max_memory: int | None = None
+    writing: WriterOptions = WriterOptions()
 
 
 @dataclass
@@ -38,8 +63,8 @@ class Worker:
         destination: Node or web service for the derived series.
         title: Our own application entity title.
         report: Told of every step.
-        strict: Put series aside that are unlike what the model was trained on.
-        writing: Options of the derived series.
+        making: How derived series are made.
+        watch: Told how far the job in hand is.
         first_pause: Seconds before a destination that failed is tried again; doubled each time.
     """
 
@@ -48,8 +73,8 @@ class Worker:
     destination: Destination
     title: str
     report: Report
-    strict: bool = False
-    writing: WriterOptions = WriterOptions()
+    making: Making = Making()
+    watch: Watch = lambda job, done, total: None
     first_pause: float = FIRST_PAUSE
     _pauses: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)
 
@@ -64,7 +89,7 @@ class Worker:
         if job.derived.is_dir():
             return True
         try:
-            summary = upscale_series(job.source, job.derived, self.upscaler, strict=self.strict, writing=self.writing)
+            summary = self._super_resolve(job)
         except QdmMedError as error:
             self._fail(job, str(error))
             return False
@@ -79,9 +104,31 @@ class Worker:
         )
         return True
 
+    def _super_resolve(self, job: Job) -> UpscaleSummary:
+        making = self.making
+        volume = read_volume(job.source, exclude=job.derived, **making.reading)
+        if making.max_memory is not None:
+            shape = volume.geometry.shape[1:]
+            self.upscaler.keep_below(making.max_memory, shape, uncertainty=making.uncertainty)
+        seen = look_at(volume, self.upscaler.card)
+        if making.strict:
+            seen.refuse(name_of(volume))
+        return upscale_volume(
+            volume,
+            job.derived,
+            self.upscaler,
+            progress=lambda done, total, _: self.watch(job.number, done, total),
+            uncertainty=making.uncertainty,
+            writing=making.writing,
+            preflight=seen,
+        )
+
     def _send(self, job: Job) -> None:
         try:
-            count = send_folder(job.derived, self.destination, title=self.title)
+            folders = (job.derived, uncertainty_output(job.derived))
+            count = sum(
+                send_folder(folder, self.destination, title=self.title) for folder in folders if folder.is_dir()
+            )
         except TransferError as error:
             _, pause = self._pauses.get(job.number, (0.0, self.first_pause))
             self._pauses[job.number] = (time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE))

@@ -1,44 +1,53 @@
-"""``qdm-med listen`` takes what ``upscale`` takes, as far as it makes sense for series that others push."""
+"""``listen`` and ``archive`` take what ``upscale`` takes, as far as it makes sense for series that nobody names."""
 
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 
+import pytest
+
+from qdm_med.cli import archive
 from qdm_med.cli.listen import listen
 from qdm_med.cli.upscale import upscale
+from qdm_med.inference.options import UpscaleOptions
+from qdm_med.io.options import WriterOptions
 
 FOR_ONE_SOURCE = {
-    *(
-        "context",
-        "series",
-        "out",
-        "report",
-        "dry_run",
-        "explain_quadtree",
-        "series_uid",
-        "series_number",
-        "description",
-    ),
-    *(
-        "overwrite",
-        "force",
-        "skip_bad",
-        "axis",
-        "as_json",
-        "also",
-        "matrix",
-        "spacing",
-        "hu_offset",
-        "rescale_type_is_hu",
-    ),
+    *("series", "out", "report", "dry_run", "explain_quadtree", "series_uid", "series_number", "description"),
+    *("overwrite", "axis", "as_json", "also", "matrix", "spacing", "hu_offset"),
 }
 """Options that speak of one source or of one output."""
-NOT_YET = {"uncertainty", "noise_factor", "max_memory", "fwhm", "fusion"}
+OF_ARCHIVES = {"rescale_type_is_hu"}
+"""What the settings of an archive do not hold."""
 
 
-def test_every_option_of_upscale_that_serves_a_listener_is_there_with_the_same_default():
-    ours, theirs = inspect.signature(listen).parameters, inspect.signature(upscale).parameters
-    missing = set(theirs) - FOR_ONE_SOURCE - NOT_YET - set(ours)
-    assert not missing
-    for name in set(ours) & set(theirs):
+def parameters(command):
+    return inspect.signature(command).parameters
+
+
+@pytest.mark.parametrize(("command", "lacks"), [(listen, set()), (archive.run, OF_ARCHIVES)])
+def test_every_option_of_upscale_that_serves_many_series_is_there_with_the_same_default(command, lacks):
+    ours, theirs = parameters(command), parameters(upscale)
+    assert set(theirs) - FOR_ONE_SOURCE - lacks - set(ours) == set()
+    for name in set(ours) & set(theirs) - {"out"}:
         assert ours[name].default == theirs[name].default, name
+
+
+def test_plan_takes_what_run_takes_but_for_how_files_are_written():
+    ours, theirs = parameters(archive.plan), parameters(archive.run)
+    of_run = {"cluster", "workers", "threads", "slurm", "dashboard", "rescan"}
+    assert set(theirs) - set(ours) == of_run | {"private", "equipment", "transfer_syntax"}
+    assert {name: each.default for name, each in ours.items()} == {name: theirs[name].default for name in ours}
+
+
+@pytest.mark.parametrize("command", [upscale, listen, archive.run])
+def test_defaults_of_a_command_are_those_of_the_dataclass_that_it_fills(command):
+    # A field that no command knows is one that nobody can ask for.
+    given = parameters(command)
+    for one in fields(UpscaleOptions):
+        if one.name != "batch_leaves":  # which pixels do not depend on
+            assert given[one.name].default == one.default, one.name
+    for one in fields(WriterOptions):
+        if one.name in given and one.name != "matrix":
+            assert given[one.name].default == one.default, one.name

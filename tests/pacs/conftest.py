@@ -15,7 +15,7 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import CTImageStorage
+from pynetdicom.sop_class import CTImageStorage, ParametricMapStorage
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard, save_checkpoint
 from qdm_med.inference.options import UpscaleOptions
@@ -109,7 +109,8 @@ def archive():
     def start(*syntaxes: str, port: int = 0, sop_class: str = CTImageStorage, status: int = 0x0000) -> Archive:
         entity = AE(ae_title="ARCHIVE")
         entity.require_called_aet = True
-        entity.add_supported_context(sop_class, list(syntaxes) or "1.2.840.10008.1.2.1")
+        for one in (sop_class, ParametricMapStorage):
+            entity.add_supported_context(one, list(syntaxes) or "1.2.840.10008.1.2.1")
         made = Archive(Node("ARCHIVE", "127.0.0.1", port), status)
         servers.append(
             entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, made.store)])

@@ -199,3 +199,39 @@ def test_a_destination_on_the_wrong_port_is_tried_again_and_said(archive, listen
     wait(30, lambda: node.told("refused the association"))
     assert isinstance(peer.node, Node)
     assert peer.files == []
+
+
+def test_the_spread_of_samples_is_sent_as_a_series_of_its_own(archive, listener, series, wait, upscaler, monkeypatch):
+    monkeypatch.setattr(upscaler, "samples", 2)
+    peer = archive()
+    node = listener(peer.node, making=listen.Making(uncertainty=True))
+    push(node, series)
+    wait(30, lambda: node.told("stored by"))
+    derived = stored(peer)
+    assert len({each.SeriesInstanceUID for each in derived}) == 2
+    assert node.told(f"job 1: {len(derived)} instances stored by")
+
+
+def test_the_operator_hears_how_far_a_job_is(archive, listener, series, wait):
+    seen = []
+    peer = archive()
+    node = listener(peer.node, watch=lambda *now: seen.append(now))
+    push(node, series)
+    wait(30, lambda: node.told("stored by"))
+    assert seen == [(1, done, 3) for done in range(4)]
+
+
+def test_a_job_that_needs_more_memory_than_is_allowed_is_put_aside(archive, listener, series, wait):
+    node = listener(archive().node, making=listen.Making(max_memory=1000))
+    push(node, series)
+    wait(30, lambda: node.told("put aside"))
+    assert node.told("raise --max-memory")
+
+
+def test_a_misspelt_unit_is_read_where_the_listener_is_told_so(archive, listener, make_series, tmp_path, wait):
+    folder = make_series(tmp_path / "misspelt", RescaleType="HOUNDSFIELD UNIT")
+    peer = archive()
+    node = listener(peer.node, making=listen.Making(reading={"rescale_type_is_hu": True}))
+    push(node, folder)
+    wait(30, lambda: node.told("stored by"))
+    assert len(stored(peer)) == 3
