@@ -14,6 +14,9 @@ from qdm_med.cli import archive, compare, convert, evaluate, info, listen, lpips
 from qdm_med.cli.talk import TALK
 from qdm_med.errors import QdmMedError
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+
 app = typer.Typer(
     name="qdm-med",
     help="Super-resolution of CT series with the Quadtree Diffusion Model.",
@@ -22,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 refused or failed, with the reason in one line; 2 wrong usage; 130 interrupted, and the same "
-    "command resumes.",
+    "command resumes, with --resume where it trains.",
 )
 
 
@@ -69,8 +72,19 @@ def main() -> None:
             TALK.note(f"error: {line}")
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write("qdm-med: interrupted; start the same command again to resume\n")
-        sys.exit(130)
+        _tell_interruption()
+        sys.exit(INTERRUPTED)
+    except SystemExit as end:  # typer makes one of a Ctrl-C within a command
+        if end.code == INTERRUPTED:
+            _tell_interruption()
+        raise
+
+
+def _tell_interruption() -> None:
+    line = f"interrupted; {TALK.resume}"
+    sys.stderr.write(f"qdm-med: {line}\n")
+    with suppress(QdmMedError):
+        TALK.note(line)
 
 
 if __name__ == "__main__":

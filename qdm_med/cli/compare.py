@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from qdm_med.cli.evaluate import named_folder, names
+from qdm_med.cli import options as opt
+from qdm_med.cli.lists import named_folder, names
+from qdm_med.cli.progress import CountProgress
 
 
 def compare(
@@ -40,7 +43,7 @@ def compare(
         str, typer.Option(help="As for `eval`; clinical and scanner are what the networks are trained on, too.")
     ] = "paper",
     fidelity: Annotated[bool, typer.Option(help="Measure fidelity too, into the folders of the benchmarks.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: opt.Device = "auto",
     lpips_backbone: Annotated[
         Path | None,
         typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors): of perceptual terms and of LPIPS."),
@@ -62,6 +65,7 @@ def compare(
         degradation=degradation,
         fidelity=fidelity,
     )
-    start = Start(data, out, device, True, lambda line: typer.echo(line, err=True), lpips_backbone)
-    trained = train_members(comparison, start, vae, minutes, degradation=options.degradation)
-    typer.echo(scored(trained, start, options, sheets=sheet))
+    with CountProgress("steps") as steps:
+        start = Start(data, out, device, True, partial(steps.say, err=True), lpips_backbone, steps.update)
+        trained = train_members(comparison, start, vae, minutes, degradation=options.degradation)
+        steps.say(scored(trained, start, options, sheets=sheet))

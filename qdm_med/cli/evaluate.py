@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, cast
 
 import typer
 
+from qdm_med.cli import options as opt
 from qdm_med.cli.clinical import judge_clinically
 from qdm_med.cli.cluster import Cluster, Slurm, Threads, Workers, wanted_cluster
 from qdm_med.cli.data import data_or_phantoms
+from qdm_med.cli.lists import named_folder, names, numbers
 from qdm_med.cli.photo import EVAL_OPTIONS, evaluate_photographs, refuse_others
+from qdm_med.cli.talk import TALK
 from qdm_med.inference.names import ConsistencyName
 from qdm_med.models.qdm.names import QuadtreeKind
 from qdm_med.natural.formats import BENCHMARKS
 
+COMPARED, MEASURED, WRITTEN, ON_CLINICAL = (
+    "What is compared",
+    "What is measured",
+    "What is written",
+    "Benchmark clinical",
+)
+"""Panels of the help; what has none is for every day."""
+
 CLINICAL = "clinical"
 """The benchmark that draws its slices itself."""
+
+
+def _tell_columns(asked: bool) -> None:
+    if asked:
+        from qdm_med.evaluation.tables.glossary import glossary
+
+        typer.echo(glossary())
+        raise typer.Exit
 
 
 def evaluate(
@@ -38,65 +56,102 @@ def evaluate(
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model. Default: the embedded one.")] = None,
     split: Annotated[str, typer.Option(help="Split of the store.")] = "val",
     methods: Annotated[
-        str, typer.Option(help="Of bicubic, lanczos, qdm, faithful, detailed, dense, downstream-only.")
+        str,
+        typer.Option(
+            rich_help_panel=COMPARED, help="Of bicubic, lanczos, qdm, faithful, detailed, dense, downstream-only."
+        ),
     ] = "bicubic,lanczos,qdm,dense",
     latent_model: Annotated[
         list[Path] | None,
-        typer.Option(help="Checkpoint from `train --model`, on the same autoencoder, to compare with."),
+        typer.Option(
+            rich_help_panel=COMPARED, help="Checkpoint from `train --model`, on the same autoencoder, to compare with."
+        ),
     ] = None,
     image_model: Annotated[
-        list[Path] | None, typer.Option(help="Weights of BSRGAN, SwinIR or another image network, for spandrel.")
+        list[Path] | None,
+        typer.Option(
+            rich_help_panel=COMPARED, help="Weights of BSRGAN, SwinIR or another image network, for spandrel."
+        ),
     ] = None,
     results: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=DIR: score the files that another program made of the inputs of --export-inputs."),
+        typer.Option(
+            rich_help_panel=COMPARED,
+            help="NAME=DIR: score the files that another program made of the inputs of --export-inputs.",
+        ),
     ] = None,
     export_inputs: Annotated[
         Path | None,
         typer.Option(
-            help="Write the low-resolution slices as DICOM, NIfTI and 16-bit PNG into this folder; run nothing."
+            rich_help_panel=COMPARED,
+            help="Write the low-resolution slices as DICOM, NIfTI and 16-bit PNG into this folder; run nothing.",
         ),
     ] = None,
     again: Annotated[
         Path | None,
         typer.Option(
-            help="benchmark.json or inputs.json of an earlier run: --export-inputs writes its slices again, checked."
+            rich_help_panel=COMPARED,
+            help="benchmark.json or inputs.json of an earlier run: --export-inputs writes its slices again, checked.",
         ),
     ] = None,
-    steps: Annotated[str, typer.Option(help="Sampling steps, such as 1,4,15. Default: the model's.")] = "",
-    threshold: Annotated[str, typer.Option(help="Quadtree thresholds, such as 0,0.15. Default: the model's.")] = "",
+    steps: Annotated[
+        str, typer.Option(rich_help_panel=COMPARED, help="Sampling steps, such as 1,4,15. Default: the model's.")
+    ] = "",
+    threshold: Annotated[
+        str, typer.Option(rich_help_panel=COMPARED, help="Quadtree thresholds, such as 0,0.15. Default: the model's.")
+    ] = "",
     quadtree: Annotated[
-        QuadtreeKind | None, typer.Option(help="Kind of quadtree: paper or adaptive. Default: the model's.")
+        QuadtreeKind | None,
+        typer.Option(rich_help_panel=COMPARED, help="Kind of quadtree: paper or adaptive. Default: the model's."),
     ] = None,
     consistency: Annotated[
         str,
         typer.Option(
-            help="Agreement with the input in HU, of off, local, soft, hard. Default: local; image networks off."
+            rich_help_panel=COMPARED,
+            help="Agreement with the input in HU, of off, local, soft, hard. Default: local; image networks off.",
         ),
     ] = "",
     sweep_threshold: Annotated[
-        str, typer.Option(help="Threshold ablation in place of the methods, such as 0,0.03,0.06,0.09,0.15,0.3.")
+        str,
+        typer.Option(
+            rich_help_panel=COMPARED,
+            help="Threshold ablation in place of the methods, such as 0,0.03,0.06,0.09,0.15,0.3.",
+        ),
     ] = "",
     degrade_in: Annotated[
-        str, typer.Option(help="Range in which slices are degraded: network (the model's) or window (the paper's).")
+        str,
+        typer.Option(
+            rich_help_panel=MEASURED,
+            help="Range in which slices are degraded: network (the model's) or window (the paper's).",
+        ),
     ] = "network",
     degradation: Annotated[
         str,
         typer.Option(
-            help="How slices are made coarse: paper (Med-SR4, Med-SR8), clinical or scanner (other benchmarks)."
+            rich_help_panel=MEASURED,
+            help="How slices are made coarse: paper (Med-SR4, Med-SR8), clinical or scanner (other benchmarks).",
         ),
     ] = "paper",
-    macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates too, in a second run.")] = False,
-    fidelity: Annotated[bool, typer.Option(help="Measure fidelity too.")] = True,
+    macs: Annotated[
+        bool, typer.Option("--macs", rich_help_panel=MEASURED, help="Count multiply-accumulates too, in a second run.")
+    ] = False,
+    fidelity: Annotated[bool, typer.Option(rich_help_panel=MEASURED, help="Measure fidelity too.")] = True,
     samples: Annotated[
-        int, typer.Option(help="Score the mean of so many samples too, and how right their standard deviation is.")
+        int,
+        typer.Option(
+            rich_help_panel=COMPARED,
+            help="Score the mean of so many samples too, and how right their standard deviation is.",
+        ),
     ] = 0,
     every: Annotated[int, typer.Option(help="Take every n-th slice only.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of degradation and sampler.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: opt.Device = "auto",
     lpips_backbone: Annotated[
         Path | None,
-        typer.Option(help="SqueezeNet 1.1 or AlexNet features (.npz, .safetensors) for the column lpips_..."),
+        typer.Option(
+            rich_help_panel=MEASURED,
+            help="SqueezeNet 1.1 or AlexNet features (.npz, .safetensors) for the column lpips_...",
+        ),
     ] = None,
     cluster: Cluster = None,
     workers: Workers = None,
@@ -105,24 +160,54 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for receipt, cases, summary, manifest; a killed run goes on there.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML file to write; it needs no network.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(rich_help_panel=WRITTEN, help="HTML file to write; it needs no network.")
+    ] = None,
+    report_slices: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel=WRITTEN,
+            min=0,
+            help="Slices that --report shows, one a patient; 0: every one. Each takes 2 MB and its time again.",
+        ),
+    ] = 3,
     sheet: Annotated[
-        Path | None, typer.Option(help="PNG to write: all methods side by side, slices and enlarged boxes.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=WRITTEN, help="PNG to write: all methods side by side, slices and enlarged boxes."
+        ),
     ] = None,
     sheet_boxes: Annotated[
         Path | None,
-        typer.Option(help="CSV of its boxes: slice (checksum), top, left, height, width, label. Default: found."),
+        typer.Option(
+            rich_help_panel=WRITTEN,
+            help="CSV of its boxes: slice (checksum), top, left, height, width, label. Default: found.",
+        ),
     ] = None,
-    mode: Annotated[str, typer.Option(help="clinical: modes of `upscale` to judge. Default: its default.")] = "",
-    scales: Annotated[str, typer.Option(help="clinical: magnifications.")] = "4,8",
-    per_patient: Annotated[int, typer.Option(help="clinical: slices of each patient of --data.")] = 1,
+    mode: Annotated[
+        str, typer.Option(rich_help_panel=ON_CLINICAL, help="Modes of `upscale` to judge. Default: its default.")
+    ] = "",
+    scales: Annotated[str, typer.Option(rich_help_panel=ON_CLINICAL, help="Magnifications.")] = "4,8",
+    per_patient: Annotated[
+        int, typer.Option(rich_help_panel=ON_CLINICAL, help="Slices of each patient of --data.")
+    ] = 1,
     phantom: Annotated[
-        Path | None, typer.Option(help="clinical: a scan of your own phantom (CatPhan, ACR), judged as it is.")
+        Path | None,
+        typer.Option(rich_help_panel=ON_CLINICAL, help="A scan of your own phantom (CatPhan, ACR), judged as it is."),
     ] = None,
     regions: Annotated[
-        Path | None, typer.Option(help="clinical: YAML or JSON file with the inserts and line pairs of --phantom.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=ON_CLINICAL, help="YAML or JSON file with the inserts and line pairs of --phantom."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="clinical: print JSON.")] = False,
+    glossary: Annotated[
+        bool,
+        typer.Option(
+            "--glossary", callback=_tell_columns, is_eager=True, help="Say what every column means, and stop."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", rich_help_panel=ON_CLINICAL, help="Print JSON.")] = False,
 ) -> None:
     """Score a model: how good and how faithful on Med-SR4 or Med-SR8, or what a physicist would say of it (clinical)."""
     if benchmark in BENCHMARKS:
@@ -206,7 +291,9 @@ def evaluate(
         from qdm_med.evaluation.on_cluster import ClusterScoring
 
         elsewhere = ClusterScoring(wanted, file, lpips_backbone)
-    with CountProgress("slices") as progress:
+    if out is None:
+        TALK.resume = "nothing was kept; with --out DIR a run goes on where it was"
+    with CountProgress("slices", before=f"looking at {data}") as progress:
         found = evaluate_checkpoint(
             data,
             model,
@@ -214,7 +301,7 @@ def evaluate(
             device=pick_device(device),
             scoring=Scoring(Lpips(lpips_backbone) if lpips_backbone else None, elsewhere),
             sweep=numbers(sweep_threshold, float, "--sweep-threshold"),
-            outputs=Outputs(out, report, sheet, sheet_boxes),
+            outputs=Outputs(out, report, sheet, sheet_boxes, report_slices),
             progress=progress.update,
         )
     typer.echo(found.text())
@@ -223,27 +310,3 @@ def evaluate(
             "no LPIPS column: give --lpips-backbone; `qdm-med lpips` makes the file from torchvision's weights",
             err=True,
         )
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Read a list such as ``bicubic,qdm``."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def named_folder(text: str) -> tuple[str, Path]:
-    """Read ``NAME=DIR``."""
-    name, equals, folder = (part.strip() for part in text.partition("="))
-    if not (name and equals and folder):
-        raise typer.BadParameter(f"{text!r} is not NAME=DIR, such as DiffBIR=./diffbir", param_hint="--results")
-    return name, Path(folder)
-
-
-Number = TypeVar("Number", int, float)
-
-
-def numbers(text: str, kind: Callable[[str], Number], option: str) -> tuple[Number, ...]:
-    """Read a list such as ``1,4,15``."""
-    try:
-        return tuple(kind(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 1,4", param_hint=option) from None

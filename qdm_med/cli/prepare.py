@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qdm_med.cli.cluster import Cluster, Slurm, Threads, Workers, wanted_cluster
+from qdm_med.cli.progress import CountProgress
 
 
 def prepare(
@@ -31,7 +32,6 @@ def prepare(
         from qdm_med.archive.store import ClusterConversion
 
         converting = ClusterConversion(wanted, sources, out)
-    report = prepare_slices(
-        sources, out, split_csv=split_csv, converting=converting, progress=lambda line: typer.echo(line, err=True)
-    )
-    typer.echo(report.summary())
+    with CountProgress("series", before=f"looking for CT series in {sources}") as series:
+        report = prepare_slices(sources, out, split_csv=split_csv, converting=converting, progress=series.update)
+    series.say(report.summary())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 
 
 class CountProgress:
-    """Bar with the count, the total and the time left; without a terminal, lines if they are asked for."""
+    """Bar with the count, the total and the time left; without a terminal, lines if they are asked for.
 
-    def __init__(self, what: str) -> None:
+    It appears with the first :meth:`update` and stands still when all is done.
+
+    Args:
+        what: What is counted.
+        before: What is done before there is anything to count; the bar then appears at once.
+    """
+
+    def __init__(self, what: str, before: str = "") -> None:
+        self._before = before
         self._bar = Progress(
             TextColumn(what),
             BarColumn(),
@@ -36,8 +45,12 @@ class CountProgress:
         self._task = self._bar.add_task(what, total=None, detail="")
 
     def __enter__(self) -> Self:
-        """Show the bar."""
-        self._bar.start()
+        """Be ready for what is counted."""
+        if self._before:
+            self._bar.update(self._task, detail=self._before)
+            self._bar.start()
+            if TALK.lines:
+                TALK.progress(self._before)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -45,9 +58,19 @@ class CountProgress:
         self._bar.stop()
 
     def update(self, done: float, total: int, detail: str = "") -> None:
-        """Move the bar to ``done`` of ``total``; a share of the next one counts."""
+        """Move the bar to ``done`` of ``total``; a share of the next one counts, and less than before begins anew."""
+        if done < self._bar.tasks[self._task].completed:
+            self._bar.reset(self._task)
+        if not self._bar.live.is_started and done < total:
+            self._bar.start()
         self._bar.update(self._task, completed=done, total=total, detail=detail)
         self._lines.update(done, total, detail)
+
+    def say(self, line: str, *, err: bool = False) -> None:
+        """A line on stdout, or on stderr, which the bar does not run into."""
+        self._bar.stop()
+        typer.echo(line, err=err)
+        TALK.note(line)
 
 
 class SliceProgress(CountProgress):

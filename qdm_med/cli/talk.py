@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from qdm_med.errors import ConfigError
 
 LINE_SECONDS = 10.0
 """Lines about progress are at least so far apart."""
+SAME_AGAIN = "start the same command again to resume"
 
 
 @dataclass
@@ -22,11 +24,13 @@ class Talk:
         quiet: No bars, and nothing on stderr but warnings and errors.
         verbose: Lines about progress with the time on stderr, also where that is no terminal.
         log_file: The same lines, warnings, errors and results are added to this file.
+        resume: What a user does after Ctrl-C; a command that does otherwise says so.
     """
 
     quiet: bool = False
     verbose: bool = False
     log_file: Path | None = None
+    resume: str = SAME_AGAIN
 
     @property
     def bars(self) -> bool:
@@ -44,7 +48,7 @@ class Talk:
         Raises:
             ConfigError: If the file cannot be written.
         """
-        self.quiet, self.verbose, self.log_file = quiet, verbose, log_file
+        self.quiet, self.verbose, self.log_file, self.resume = quiet, verbose, log_file, SAME_AGAIN
         if log_file is not None:
             self.note(f"qdm-med {' '.join(sys.argv[1:])}")
 
@@ -79,23 +83,25 @@ class Lines:
 
     Args:
         what: Name of the counted things.
+        tell: Takes the lines; ``None``: whoever asked for lines reads them.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what, self._started = what, time.monotonic()
+    def __init__(self, what: str, tell: Callable[[str], None] | None = None) -> None:
+        self._what, self._tell = what, tell
         self._first: tuple[float, float] | None = None
-        self._told = -1e9
+        self._told, self._done = -1e9, 0.0
 
-    def update(self, done: float, total: int, detail: str) -> None:
+    def update(self, done: float, total: int, detail: str = "") -> None:
         """Report the count if a line is due."""
-        now = time.monotonic()
-        if not TALK.lines or (now - self._told < LINE_SECONDS and done < total):
+        now, tell = time.monotonic(), self._tell or TALK.progress
+        if done < self._done:  # something else is counted now
+            self._first, self._told = None, -1e9
+        self._done = done
+        if not (self._tell or TALK.lines) or (now - self._told < LINE_SECONDS and done < total):
             return
         self._told = now
         self._first = self._first or (now, done)
-        TALK.progress(
-            f"{int(done)} of {total} {self._what}{self._left(now, done, total)}{f', {detail}' if detail else ''}"
-        )
+        tell(f"{int(done)} of {total} {self._what}{self._left(now, done, total)}{f', {detail}' if detail else ''}")
 
     def _left(self, now: float, done: float, total: int) -> str:
         since, before = self._first or (now, done)

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from qdm_med.cli import options as opt
 from qdm_med.cli.data import data_or_phantoms
+from qdm_med.cli.progress import CountProgress
+from qdm_med.cli.talk import TALK
 
 TINY_VAE = Path(__file__).parent.parent / "training" / "smoke_vae.yaml"
 """An experiment of every part of a run, and of a minute."""
@@ -16,7 +19,6 @@ Data = Annotated[
 ]
 Config = Annotated[Path, typer.Option(help="Experiment, a YAML file such as those of configs/.")]
 Out = Annotated[Path, typer.Option(help="Run folder: log, state, checkpoint, resolved configuration.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")]
 ModelName = Literal["qdm", "resshift", "ldm", "rrdb", "swinir"]
 
@@ -34,7 +36,7 @@ def train_vae(
         Path | None, typer.Option(help="Experiment, as for train. Default: a tiny one, of a minute.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder, as for train.")] = Path("runs/vae"),
-    device: Device = "auto",
+    device: opt.Device = "auto",
     resume: Resume = False,
     lpips_backbone: LpipsBackbone = None,
 ) -> None:
@@ -43,12 +45,13 @@ def train_vae(
     from qdm_med.training.runs import Start, run_vae
 
     store = context.with_resource(data_or_phantoms(data))
-    start = Start(store, out, device, resume, typer.echo, lpips_backbone)
     experiment = load_experiment(config or TINY_VAE)
-    if isinstance(experiment, NaturalExperiment):
-        run_vqgan(experiment, start)
-        return
-    run_vae(experiment, start)
+    with _steps() as steps:
+        start = Start(store, out, device, resume, steps.say, lpips_backbone, steps.update)
+        if isinstance(experiment, NaturalExperiment):
+            run_vqgan(experiment, start)
+        else:
+            run_vae(experiment, start)
 
 
 def train(
@@ -62,7 +65,7 @@ def train(
         ModelName,
         typer.Option(help="qdm, or a method to compare it with: rrdb and swinir are image networks, of one scale."),
     ] = "qdm",
-    device: Device = "auto",
+    device: opt.Device = "auto",
     resume: Resume = False,
     lpips_backbone: LpipsBackbone = None,
     init: Annotated[
@@ -73,18 +76,23 @@ def train(
     from qdm_med.natural.experiment import NaturalExperiment, load_experiment, run_natural
     from qdm_med.training.runs import Start, run_denoiser, run_image_network
 
-    start = Start(data, out, device, resume, typer.echo, lpips_backbone)
     experiment = load_experiment(config)
-    if isinstance(experiment, NaturalExperiment):
-        if model != "qdm" or vae is None:
-            raise typer.BadParameter("on photographs qdm alone is trained; give --vae, the checkpoint of a VQGAN")
-        run_natural(experiment, start, vae, initial=init)
-        return
-    if model == "rrdb" or model == "swinir":
-        if vae or init:
-            raise typer.BadParameter(f"--model {model} works without an autoencoder; leave --vae and --init out")
-        run_image_network(experiment, start, model)
-        return
-    if vae is None:
-        raise typer.BadParameter(f"--model {model} works in latents; give --vae, the checkpoint of an autoencoder")
-    run_denoiser(experiment, start, vae, initial=init, model=model)
+    with _steps() as steps:
+        start = Start(data, out, device, resume, steps.say, lpips_backbone, steps.update)
+        if isinstance(experiment, NaturalExperiment):
+            if model != "qdm" or vae is None:
+                raise typer.BadParameter("on photographs qdm alone is trained; give --vae, the checkpoint of a VQGAN")
+            run_natural(experiment, start, vae, initial=init)
+        elif model == "rrdb" or model == "swinir":
+            if vae or init:
+                raise typer.BadParameter(f"--model {model} works without an autoencoder; leave --vae and --init out")
+            run_image_network(experiment, start, model)
+        elif vae is None:
+            raise typer.BadParameter(f"--model {model} works in latents; give --vae, the checkpoint of an autoencoder")
+        else:
+            run_denoiser(experiment, start, vae, initial=init, model=model)
+
+
+def _steps() -> CountProgress:
+    TALK.resume = "start the same command again with --resume; it goes on from the last saved state"
+    return CountProgress("steps")

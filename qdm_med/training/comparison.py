@@ -26,7 +26,7 @@ from qdm_med.models.network import build_network
 from qdm_med.serialise import from_mapping
 from qdm_med.training.experiment import ExperimentConfig, load_config, read_yaml
 from qdm_med.training.log import RunLog
-from qdm_med.training.loop import CHECKPOINT_FILE, cpu_seconds_per_step
+from qdm_med.training.loop import CHECKPOINT_FILE
 from qdm_med.training.runs import CONFIG_FILE, Start, make_folder, run_task, task_of
 
 TABLE_FILE = "table.md"

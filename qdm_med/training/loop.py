@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,9 @@ from qdm_med.training.state import STATE_FILE, Progress, load_state, save_state
 from qdm_med.training.task import Objective, Share, Task, shares_of_process
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+
+Told = Callable[[int, int, str], None]
+"""Hears of every step: its number, how many there will be, and the losses logged last."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class LoopConfig:
 
 
 class Trainer(Generic[Objective]):
-    """A run: its folder, its weights, its optimisers."""
+    """A run: its folder, its weights, its optimisers; ``told`` hears of every step."""
 
     def __init__(self, task: Task[Objective], config: LoopConfig, folder: Path) -> None:
         self.task, self.config, self.folder = task, config, folder
@@ -106,7 +109,9 @@ class Trainer(Generic[Objective]):
             for name, player in task.players.items()
         }
         self.step, self.seconds, self.cpu_seconds = Progress()
+        self.told: Told = lambda step, steps, losses: None
         self._log = RunLog(folder)
+        self._losses = ""
 
     def resume(self) -> bool:
         """Resume the run that the folder holds, in every process; False if it holds none.
@@ -139,11 +144,19 @@ class Trainer(Generic[Objective]):
             finished = self._is_finished()
             if self.step % self.config.log_every == 0:
                 self._log_losses(losses, norms)
+            self.told(self.step, self.expected_steps(), self._losses)
             if self.step % self.config.validate_every == 0 or finished:
                 figures = distributed.on_main(self._validate)
             if self.step % self.config.save_every == 0 or finished:
                 distributed.on_main(partial(self._save, figures))
         return figures
+
+    def expected_steps(self) -> int:
+        """Steps of the whole run, as far as the processor time so far tells."""
+        if not (self.config.cpu_minutes and self.cpu_seconds):
+            return self.config.steps
+        until_time_is_up = math.ceil(self.step * self.config.cpu_minutes * 60 / self.cpu_seconds)
+        return max(self.step, min(self.config.steps, until_time_is_up))
 
     def take_step(self) -> None:
         """Take one step that is neither timed nor logged nor kept."""
@@ -213,6 +226,7 @@ class Trainer(Generic[Objective]):
             line = self._so_far | {"rate": rate}
             gradients = {_of(name, "grad"): float(norm) for name, norm in norms.items()}
             self._log.write(line | dict(zip(losses, means, strict=True)) | gradients)
+            self._losses = ", ".join(f"{name} {mean:.4g}" for name, mean in zip(losses, means, strict=True))
 
     def _validate(self) -> dict[str, float]:
         self.average.eval()
@@ -264,26 +278,6 @@ class Trainer(Generic[Objective]):
                 broadcast_buffers=False,  # position tables and latent statistics do not change
                 find_unused_parameters=self.task.may_skip_parameters,
             )
-
-
-TRIAL_STEPS = 10
-"""Steps that tell how long one takes; the first, in which libraries wake up, does not count."""
-
-
-def cpu_seconds_per_step(task: Task[Objective], config: LoopConfig) -> float:
-    """Measure the processor seconds of a step on the first steps of a run that is not kept.
-
-    Args:
-        task: Its networks are trained by these steps: make it anew for the run itself.
-        config: Length and speed of the training.
-    """
-    trainer = Trainer(task, config, Path())
-    spent = []
-    for _ in range(1 + TRIAL_STEPS):
-        started = time.process_time()
-        trainer.take_step()
-        spent.append(trainer.of_all_processes(time.process_time() - started))
-    return sum(spent[1:]) / TRIAL_STEPS
 
 
 def _of(player: str, what: str) -> str:

@@ -21,7 +21,7 @@ from qdm_med.serialise import from_mapping
 from qdm_med.training.denoiser import DenoiserTask
 from qdm_med.training.experiment import ExperimentConfig, read_yaml, save_config
 from qdm_med.training.image import ImageTask
-from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Trainer
+from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig, Told, Trainer
 from qdm_med.training.pairs import data_record
 from qdm_med.training.pixels import measured_autoencoder
 from qdm_med.training.state import STATE_FILE
@@ -58,6 +58,7 @@ class Start:
         resume: Whether to go on with the run that ``out`` holds.
         report: Receives one line at the start and one at the end, from rank 0 alone.
         lpips_backbone: The file that :class:`qdm_med.evaluation.measures.perceptual.Lpips` reads, for a perceptual term.
+        told: Hears of every step, from rank 0 alone.
     """
 
     data: Path
@@ -66,6 +67,7 @@ class Start:
     resume: bool = False
     report: Report = print
     lpips_backbone: Path | None = None
+    told: Told = lambda step, steps, losses: None
 
     def run(self, loop: LoopConfig) -> Run[SliceStore]:
         """Open the slices and meet the other processes, if there are any.
@@ -175,9 +177,12 @@ def run_task(config: Experiment, task: Task[Objective], start: Start) -> None:
     out, resume = start.out, start.resume
     tell = start.report if distributed.is_main() else _say_nothing
     trainer = Trainer(task, config.loop, out)
+    if distributed.is_main():
+        trainer.told = start.told
     distributed.on_main(lambda: _claim(config, out, resume=resume))
     resumed = resume and trainer.resume()
     tell(f"{'resuming' if resumed else 'training'} {config.name}: step {trainer.step} of {config.loop.steps}, {out}")
+    trainer.told(trainer.step, trainer.expected_steps(), "")
     figures = trainer.run()
     told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
     spent = f"{trainer.seconds / 60:.1f} min, {trainer.cpu_seconds / 60:.1f} CPU min"

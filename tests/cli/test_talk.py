@@ -64,6 +64,16 @@ def test_the_time_left_follows_from_what_was_done_since_the_beginning(monkeypatc
     assert told == ["4 of 10 slices", "7 of 10 slices, about 1 min 0 s left", "10 of 10 slices"]
 
 
+def test_what_is_counted_anew_has_its_own_beginning(monkeypatch):
+    told, now = [], [0.0]
+    monkeypatch.setattr("qdm_med.cli.talk.time.monotonic", lambda: now[0])
+    lines = Lines("steps", told.append)
+    for seconds, done in ((0, 0.0), (100, 10.0), (101, 0.0), (121, 5.0)):
+        now[0] = seconds
+        lines.update(done, 10)
+    assert told == ["0 of 10 steps", "10 of 10 steps", "0 of 10 steps", "5 of 10 steps, about 0 min 20 s left"]
+
+
 def test_the_bar_moves_tile_by_tile_and_never_back():
     progress, seen = SliceProgress(), []
     progress.update = lambda done, total, detail="": seen.append((done, total))

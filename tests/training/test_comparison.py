@@ -22,9 +22,10 @@ from qdm_med.training.comparison import SHEET_FILE, TABLE_FILE, compare, train_m
 from qdm_med.training.experiment import ExperimentConfig, load_config, save_config
 from qdm_med.training.image import ImageTrainingConfig
 from qdm_med.training.log import LOG_FILE
-from qdm_med.training.loop import CHECKPOINT_FILE, TRIAL_STEPS, LoopConfig
+from qdm_med.training.loop import CHECKPOINT_FILE, LoopConfig
 from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.runs import CONFIG_FILE, Start
+from qdm_med.training.trial import TRIAL_STEPS
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 
 pytest.importorskip("spandrel", reason="spandrel is an extra")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -20,8 +20,8 @@ from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.errors import DataError
 from qdm_med.volume import FloatArray
 
-Progress = Callable[[str], None]
-"""Receives one line per series."""
+Progress = Callable[[float, int, str], None]
+"""Told how many series are done, a share of the next one included, how many there are, and what is in the store."""
 
 _REASONS_SHOWN = 10
 
@@ -79,7 +79,7 @@ def prepare_slices(
     val_fraction: float = 0.1,
     shard_size: int = 256,
     converting: Converting = converted,
-    progress: Progress = lambda line: None,
+    progress: Progress = lambda done, total, detail: None,
 ) -> PrepareReport:
     """Convert every CT series and NIfTI, NRRD or MetaImage file under a folder.
 
@@ -93,7 +93,7 @@ def prepare_slices(
         val_fraction: Share of patients in ``val`` under the hash rule.
         shard_size: Slices a shard; also what a killed run may lose.
         converting: As for :func:`build_store`.
-        progress: Told of every series.
+        progress: Told of every slice.
 
     Raises:
         DataError: If nothing usable is found, the store exists, or the splits leak into each other.
@@ -110,14 +110,14 @@ def prepare_slices(
 
 
 def build_store(
-    series: Iterable[SourceSeries],
+    series: Sequence[SourceSeries],
     out: Path,
     rule: SplitRule,
     *,
     left_out: Iterable[LeftOut] = (),
     shard_size: int = 256,
     converting: Converting = converted,
-    progress: Progress = lambda line: None,
+    progress: Progress = lambda done, total, detail: None,
 ) -> PrepareReport:
     """Fill a store from series, in their order.
 
@@ -128,7 +128,7 @@ def build_store(
         left_out: Files that the search for series has already left out.
         shard_size: Slices a shard.
         converting: Makes references of the series, here or elsewhere; the store is the same.
-        progress: Told of every series.
+        progress: Told of every slice.
 
     Raises:
         DataError: As for :func:`prepare_slices`.
@@ -137,9 +137,11 @@ def build_store(
         out, shard_size=shard_size, slice_shape=(REFERENCE_SIDE, REFERENCE_SIDE), split_rule=rule.description
     ) as writer:
         filling = _Filling(writer, rule, list(left_out))
-        for one, outcomes in converting([one for one in series if one.series not in filling.finished]):
-            filling.add_series(one, outcomes)
-            progress(f"{len(writer)} slices after {one.label}")
+        todo = [one for one in series if one.series not in filling.finished]
+        for done, (one, outcomes) in enumerate(converting(todo), start=len(series) - len(todo)):
+            for share in filling.add_series(one, outcomes):
+                progress(done + share, len(series), f"{len(writer)} slices")
+        progress(len(series), len(series), f"{len(writer)} slices")
         filling.check_leaks()
         shutil.rmtree(out / PARTS, ignore_errors=True)
         return filling.report(out)
@@ -166,8 +168,10 @@ class _Filling:
         self._unfinished = kept[-1] if kept else None
         self.finished = set(kept) - {self._unfinished}
 
-    def add_series(self, series: SourceSeries, outcomes: Iterable[Outcome]) -> None:
-        for one in outcomes:
+    def add_series(self, series: SourceSeries, outcomes: Iterable[Outcome]) -> Iterator[float]:
+        """Add the slices of a series; yields the share of it that is done, as far as its files tell."""
+        for number, one in enumerate(outcomes):
+            yield number / len(series.files) if len(series.files) > 1 else 0.0
             if isinstance(one, LeftOut):
                 self.left_out.append(one)
             else:
