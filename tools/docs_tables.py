@@ -17,7 +17,7 @@ from typing import Any
 import typer.main
 
 from qdm_med.cli.app import app
-from qdm_med.evaluation.columns import COLUMNS, GROUPS, Column, Group
+from qdm_med.evaluation.columns import COLUMNS, GROUP_WORDS, GROUPS, Column
 from qdm_med.inference.options import DEFAULT_CONSISTENCY, DEFAULT_FUSION, DEFAULT_MODE, MODES
 from qdm_med.intensity import AsinhRange, CompandedRange
 from tools.house import ROOT, modules
@@ -28,13 +28,6 @@ EVERY = typer.main.get_command(app)
 """``qdm-med`` itself, with the options of every command."""
 
 MARKED = re.compile(r"(?<=<!-- table: )(?P<name>\w+)(?P<open> -->\n).*?(?=<!-- end -->)", re.DOTALL)
-
-GROUP_TITLES: Mapping[Group, str] = {
-    "network": "In the network's range",
-    "hu": "In HU",
-    "paper": "In the paper's 8-bit window",
-    "fidelity": "Fidelity, uncertainty",
-}
 
 SENSES = {"high": "higher", "low": "lower", "zero": "0", "one": "1", "": ""}
 
@@ -101,7 +94,10 @@ def columns_tables() -> str:
     for group in GROUPS:
         members = [one for one in COLUMNS.values() if one.group == group]
         rows = [(f"`{one.name}`", SENSES[one.sense], _limit(one), one.words) for one in members]
-        parts.append(f"### {GROUP_TITLES[group]}\n\n" + table(("column", "best", "alarm outside", "what it is"), rows))
+        words = GROUP_WORDS[group]
+        parts.append(
+            f"### {words[0].upper()}{words[1:]}\n\n" + table(("column", "best", "alarm outside", "what it is"), rows)
+        )
     return "\n".join(parts)
 
 

@@ -11,6 +11,8 @@ from qdm_med.cli import options as opt
 from qdm_med.cli.clinical import judge_clinically
 from qdm_med.cli.cluster import Cluster, Slurm, Threads, Workers, wanted_cluster
 from qdm_med.cli.data import data_or_phantoms
+from qdm_med.cli.evaluate_run import export_inputs as write_inputs
+from qdm_med.cli.evaluate_run import scoring_of, tell_columns
 from qdm_med.cli.lists import named_folder, names, numbers
 from qdm_med.cli.photo import EVAL_OPTIONS, evaluate_photographs, refuse_others
 from qdm_med.cli.talk import TALK
@@ -28,14 +30,6 @@ COMPARED, MEASURED, WRITTEN, ON_CLINICAL = (
 
 CLINICAL = "clinical"
 """The benchmark that draws its slices itself."""
-
-
-def _tell_columns(asked: bool) -> None:
-    if asked:
-        from qdm_med.evaluation.tables.glossary import glossary
-
-        typer.echo(glossary())
-        raise typer.Exit
 
 
 def evaluate(
@@ -108,7 +102,7 @@ def evaluate(
         str,
         typer.Option(
             rich_help_panel=COMPARED,
-            help="Agreement with the input in HU, of off, local, soft, hard. Default: local; image networks off.",
+            help="Agreement with the input in HU, of off, local, spread, soft, hard. Default: the model's; image networks off.",
         ),
     ] = "",
     sweep_threshold: Annotated[
@@ -203,9 +197,7 @@ def evaluate(
     ] = None,
     glossary: Annotated[
         bool,
-        typer.Option(
-            "--glossary", callback=_tell_columns, is_eager=True, help="Say what every column means, and stop."
-        ),
+        typer.Option("--glossary", callback=tell_columns, is_eager=True, help="Say what every column means, and stop."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel=ON_CLINICAL, help="Print JSON.")] = False,
 ) -> None:
@@ -232,9 +224,8 @@ def evaluate(
     from qdm_med.checkpoints.model import find_checkpoint, load_checkpoint
     from qdm_med.cli.progress import CountProgress
     from qdm_med.device import pick_device
-    from qdm_med.evaluation.benchmarks import BenchmarkOptions, Elsewhere, Scoring
-    from qdm_med.evaluation.measures.perceptual import Lpips
-    from qdm_med.evaluation.run import Outputs, evaluate_checkpoint, export_again, export_benchmark
+    from qdm_med.evaluation.benchmarks import BenchmarkOptions
+    from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
 
     if benchmark == CLINICAL:
         from qdm_med.evaluation.clinical.options import clinical_options
@@ -277,20 +268,9 @@ def evaluate(
     file = find_checkpoint(checkpoint, "benchmark")
     model = load_checkpoint(file)
     if export_inputs:
-        with CountProgress("slices") as progress:
-            count = (
-                export_again(data, again, options, export_inputs, progress.update)
-                if again
-                else export_benchmark(data, model, options, export_inputs, progress.update)
-            )
-        typer.echo(f"{export_inputs}: inputs of {count} slices; its README.txt says what to do with them")
+        write_inputs(data, model, options, export_inputs, again)
         return
-    elsewhere: Elsewhere | None = None
-    if cluster:
-        wanted = wanted_cluster(cluster, workers, threads, slurm, device=device)
-        from qdm_med.evaluation.on_cluster import ClusterScoring
-
-        elsewhere = ClusterScoring(wanted, file, lpips_backbone)
+    wanted = wanted_cluster(cluster, workers, threads, slurm, device=device) if cluster else None
     if out is None:
         TALK.resume = "nothing was kept; with --out DIR a run goes on where it was"
     with CountProgress("slices", before=f"looking at {data}") as progress:
@@ -299,7 +279,7 @@ def evaluate(
             model,
             options,
             device=pick_device(device),
-            scoring=Scoring(Lpips(lpips_backbone) if lpips_backbone else None, elsewhere),
+            scoring=scoring_of(lpips_backbone, wanted, file),
             sweep=numbers(sweep_threshold, float, "--sweep-threshold"),
             outputs=Outputs(out, report, sheet, sheet_boxes, report_slices),
             progress=progress.update,

@@ -10,36 +10,30 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from qdm_med.errors import DataError
+from qdm_med.evaluation.limits import Limit
 from qdm_med.evaluation.measures.tissues import TISSUES
 
-Group = Literal["network", "hu", "paper", "fidelity"]
-GROUPS: tuple[Group, ...] = ("network", "hu", "paper", "fidelity")
+Group = Literal["network", "hu", "paper", "tissue", "consistency", "fidelity", "uncertainty"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 """Tables, in their order."""
+GROUP_WORDS: Mapping[Group, str] = MappingProxyType(
+    {
+        "network": "similarity in the network's range",
+        "hu": "similarity in HU",
+        "paper": "similarity in the paper's 8-bit window",
+        "tissue": "errors by tissue, in HU",
+        "consistency": "agreement with the input",
+        "fidelity": "fidelity: place, sharpness, noise, shape, invention",
+        "uncertainty": "how right the uncertainty is",
+    }
+)
+"""Titles of tables where nothing more is known, of a data range say."""
 
 Sense = Literal["high", "low", "zero", "one", ""]
 """Which value is best; empty where none is: facts about the truth, and coverages, which are to be what they claim."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The range of a column within which there is no alarm.
-
-    Attributes:
-        low: Smallest good value.
-        high: Largest good value.
-        meaning: Fault that a value beyond it shows.
-    """
-
-    low: float
-    high: float
-    meaning: str
-
-    def broken_by(self, value: float) -> bool:
-        """Whether a value raises the alarm; one that could not be measured does not."""
-        return math.isfinite(value) and not self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class Column:
         digits: Decimals shown.
         words: Meaning of a value, in a sentence.
         limit: Beyond which it alarms, if it does.
-        in_tables: Whether tables show it; mean HU of the truth are for Bland-Altman plots, the same for all methods.
+        in_tables: Whether tables show it; what the truth and interpolation have is the same for all methods.
     """
 
     name: str
@@ -64,13 +58,28 @@ class Column:
     limit: Limit | None = None
     in_tables: bool = True
 
+    @property
+    def arrow(self) -> str:
+        """Where better lies, as tables show it.
+
+        >>> column("mae_hu").arrow, column("mtf50_ratio").arrow
+        ('↓', '→ 1')
+        """
+        return {"high": "↑", "low": "↓", "zero": "→ 0", "one": "→ 1", "": ""}[self.sense]
+
+    def loss(self, value: float) -> float:
+        """How far a value is from the best, in an order of its own; NaN where no value is best."""
+        losses = {"high": -value, "low": value, "zero": abs(value), "one": abs(value - 1)}
+        return losses.get(self.sense, math.nan)
+
     def show(self, value: float) -> str:
         """Format a value."""
         return f"{value:.{self.digits}f}"
 
 
 # CT numbers of water may be off by 4 HU in acceptance tests of scanners (IEC 61223-3-5).
-_WATER_HU = 4.0
+WATER_HU = 4.0
+"""Mean HU within this of the truth's are right."""
 
 _ALARMING_TISSUES = ("lung", "fat", "soft_tissue", "bone")
 
@@ -91,15 +100,16 @@ def _similarity(group: Group, prefix: str, where: str) -> Iterator[Column]:
 def _errors_by_tissue() -> Iterator[Column]:
     """Columns of errors of slice, body and every tissue class, biases, and mean HU of the truth."""
     for prefix, part in (("", "the slice"), ("body_", "the body"), *((f"{t.name}_", _plain(t.name)) for t in TISSUES)):
-        yield Column(f"{prefix}mae_hu", "hu", "low", 2, f"mean absolute error of {part} in HU")
-        yield Column(f"{prefix}rmse_hu", "hu", "low", 2, f"root mean square error of {part} in HU")
-    yield Column("bias_body_hu", "hu", "zero", 2, "mean error of the body in HU")
+        yield Column(f"{prefix}mae_hu", "tissue", "low", 2, f"mean absolute error of {part} in HU")
+        yield Column(f"{prefix}rmse_hu", "tissue", "low", 2, f"root mean square error of {part} in HU")
+    yield Column("bias_body_hu", "tissue", "zero", 2, "mean error of the body in HU")
     for tissue in TISSUES:
         part = _plain(tissue.name)
-        alarm = Limit(-_WATER_HU, _WATER_HU, f"HU of {part} are shifted") if tissue.name in _ALARMING_TISSUES else None
+        shifted = Limit(-WATER_HU, WATER_HU, f"HU of {part} are shifted", margin=3.0, share=0.2)
+        alarm = shifted if tissue.name in _ALARMING_TISSUES else None
         words = f"mean HU inside {part} less the truth's, borders left out"
-        yield Column(f"bias_{tissue.name}_hu", "hu", "zero", 2, words, alarm)
-        yield Column(f"truth_{tissue.name}_hu", "fidelity", "", 2, f"mean HU of {part} in the truth", in_tables=False)
+        yield Column(f"bias_{tissue.name}_hu", "tissue", "zero", 2, words, alarm)
+        yield Column(f"truth_{tissue.name}_hu", "tissue", "", 2, f"mean HU of {part} in the truth", in_tables=False)
 
 
 def _plain(tissue: str) -> str:
@@ -108,27 +118,27 @@ def _plain(tissue: str) -> str:
 
 _CONSISTENCY = (
     Column(
-        "consistency_mae_hu", "fidelity", "low", 2, "mean absolute difference to the input, once degraded as it was"
+        "consistency_mae_hu", "consistency", "low", 2, "mean absolute difference to the input, once degraded as it was"
     ),
-    Column("truth_consistency_mae_hu", "fidelity", "", 2, "the same of the truth: the input's own noise"),
-    Column("consistency_bias_hu", "fidelity", "zero", 2, "mean difference to the input, once degraded as it was"),
+    Column("truth_consistency_mae_hu", "consistency", "", 2, "the same of the truth: the input's own noise"),
+    Column("consistency_bias_hu", "consistency", "zero", 2, "mean difference to the input, once degraded as it was"),
     Column(
         "consistency_excess_hu",
-        "fidelity",
+        "consistency",
         "zero",
         2,
         "the same, less the truth's own",
         # Twice the contract's tolerance for the mean of what the source measured.
-        Limit(-4.0, 4.0, "the mean of what the source would have measured drifts"),
+        Limit(-4.0, 4.0, "the mean of what the source would have measured drifts", margin=1.0, share=0.2),
     ),
     Column(
         "consistency_smooth_hu",
-        "fidelity",
+        "consistency",
         "low",
         2,
         "root mean square of that difference after smoothing over 3 x 3 pixels",
     ),
-    Column("area_mae_hu", "fidelity", "low", 2, "mean absolute difference of block means to the input"),
+    Column("area_mae_hu", "consistency", "low", 2, "mean absolute difference of block means to the input"),
 )
 
 _FIDELITY = (
@@ -139,7 +149,7 @@ _FIDELITY = (
         2,
         "displacement against the truth in pixels",
         # Half of half a pixel: the error of mixing up pixel centres and edges at any scale is larger.
-        Limit(0.0, 0.25, "the slice is displaced"),
+        Limit(0.0, 0.25, "the slice is displaced", margin=0.1),
     ),
     Column(
         "mtf50_ratio",
@@ -147,7 +157,7 @@ _FIDELITY = (
         "one",
         2,
         "spatial frequency at which edges keep half their contrast, in units of the truth's",
-        Limit(0.8, 1.25, "edges are blunter or sharper than the truth's"),
+        Limit(0.8, 1.25, "edges are blunter than interpolation's or sharper than the truth's", margin=0.02),
     ),
     Column(
         "noise_ratio",
@@ -155,7 +165,7 @@ _FIDELITY = (
         "one",
         2,
         "noise of uniform soft tissue in units of the truth's",
-        Limit(0.8, 1.15, "soft tissue is smoother or noisier than the truth's"),
+        Limit(0.8, 1.15, "soft tissue is smoother than interpolation's or noisier than the truth's", margin=0.1),
     ),
     Column("noise_frequency_ratio", "fidelity", "one", 2, "mean frequency of that noise in units of the truth's"),
     Column(
@@ -164,7 +174,7 @@ _FIDELITY = (
         "high",
         4,
         "overlap of lung and airways with the truth's",
-        Limit(0.97, 1.0, "lung and airways have another shape"),
+        Limit(0.97, 1.0, "lung and airways have another shape", margin=0.02),
     ),
     Column(
         "bone_dice",
@@ -172,7 +182,7 @@ _FIDELITY = (
         "high",
         4,
         "overlap of bone with the truth's",
-        Limit(0.9, 1.0, "bone has another shape"),
+        Limit(0.9, 1.0, "bone has another shape", margin=0.05),
     ),
     Column("hallucinated_patches", "fidelity", "low", 4, "patches that show something else than the truth"),
     Column("hallucinated_share", "fidelity", "low", 4, "their share of the patches of the body"),
@@ -188,35 +198,76 @@ _FIDELITY = (
 )
 
 _UNCERTAINTY = (
-    Column("coverage_95", "fidelity", "", 4, "share of pixels whose error the samples' spread covers; 0.95 is right"),
-    Column("coverage_95_leaves", "fidelity", "", 4, "the same, where detail was generated"),
-    Column("coverage_95_calibrated", "fidelity", "", 4, "the same, with the model's calibration"),
+    Column(
+        "coverage_95", "uncertainty", "", 4, "share of pixels whose error the samples' spread covers; 0.95 is right"
+    ),
+    Column("coverage_95_leaves", "uncertainty", "", 4, "the same, where detail was generated"),
+    Column("coverage_95_calibrated", "uncertainty", "", 4, "the same, with the model's calibration"),
     *(
-        Column(f"coverage_95_{one.name}", "fidelity", "", 4, f"the same, in {_plain(one.name)} of the body")
+        Column(f"coverage_95_{one.name}", "uncertainty", "", 4, f"the same, in {_plain(one.name)} of the body")
         for one in TISSUES
     ),
-    Column("sample_std_hu", "fidelity", "", 2, "mean standard deviation of the samples in HU"),
-    Column("calibrated_std_hu", "fidelity", "", 2, "the same, as the model calibrates it"),
+    Column("sample_std_hu", "uncertainty", "", 2, "mean standard deviation of the samples in HU"),
+    Column("calibrated_std_hu", "uncertainty", "", 2, "the same, as the model calibrates it"),
     Column(
-        "error_std_correlation", "fidelity", "high", 4, "correlation of the absolute error with that standard deviation"
+        "error_std_correlation",
+        "uncertainty",
+        "high",
+        4,
+        "correlation of the absolute error with that standard deviation",
     ),
 )
+
+_MEASURED = (
+    *_similarity("network", "", "in the network's range"),
+    *_similarity("hu", "hu_", "in HU"),
+    *_similarity("paper", "paper_", "in the paper's 8-bit window"),
+    *_errors_by_tissue(),
+    *_CONSISTENCY,
+    *_FIDELITY,
+    *_UNCERTAINTY,
+)
+
+
+def of_interpolation(name: str) -> str:
+    """Column that holds the value of interpolation on the same slice, for those with a limit."""
+    return f"interpolated_{name}"
+
 
 COLUMNS: Mapping[str, Column] = MappingProxyType(
     {
         one.name: one
         for one in (
-            *_similarity("network", "", "in the network's range"),
-            *_similarity("hu", "hu_", "in HU"),
-            *_similarity("paper", "paper_", "in the paper's 8-bit window"),
-            *_errors_by_tissue(),
-            *_CONSISTENCY,
-            *_FIDELITY,
-            *_UNCERTAINTY,
+            *_MEASURED,
+            *(
+                Column(
+                    of_interpolation(one.name),
+                    one.group,
+                    "",
+                    one.digits,
+                    f"{one.name} of the input, interpolated",
+                    in_tables=False,
+                )
+                for one in _MEASURED
+                if one.limit
+            ),
         )
     }
 )
 """Every column by its name."""
+
+LIMITED: tuple[Column, ...] = tuple(one for one in COLUMNS.values() if one.limit)
+"""Columns that may raise an alarm."""
+
+
+def alarms(scores: Mapping[str, float]) -> list[Column]:
+    """Columns whose limit the scores of a slice break."""
+    nan = math.nan
+    return [
+        one
+        for one in LIMITED
+        if one.limit and one.limit.broken_by(scores.get(one.name, nan), scores.get(of_interpolation(one.name), nan))
+    ]
 
 
 def column(name: str) -> Column:
@@ -235,7 +286,7 @@ def column(name: str) -> Column:
     return COLUMNS[name]
 
 
-def grouped(names: Iterable[str]) -> dict[str, list[Column]]:
+def grouped(names: Iterable[str]) -> dict[Group, list[Column]]:
     """Columns by group, each group in the order of the names; groups without columns are left out.
 
     Raises:

@@ -26,48 +26,18 @@ from qdm_med.evaluation.benchmarks import (
 )
 from qdm_med.evaluation.cases import manifest_cases, read_manifest
 from qdm_med.evaluation.exchange import export_inputs
-from qdm_med.evaluation.measures.protocols import protocols
 from qdm_med.evaluation.methods.method import Method
-from qdm_med.evaluation.receipt import BASELINE, receipt, save_results
+from qdm_med.evaluation.receipt import receipt, save_results
 from qdm_med.evaluation.report.figures import draw_figures
 from qdm_med.evaluation.report.page import write_report
-from qdm_med.evaluation.report.pictures import picture_cases
+from qdm_med.evaluation.report.pictures import MOST_CASES, picture_cases
 from qdm_med.evaluation.report.regions import Region, sheet_regions
 from qdm_med.evaluation.report.sheet import draw_sheet, save_sheet, sheet_png
-from qdm_med.evaluation.results import ResultsFolder, SliceScore
+from qdm_med.evaluation.results import ResultsFolder
 from qdm_med.evaluation.selection import Selection, benchmark_store, select_slices
-from qdm_med.evaluation.tables.paper_cost import paper_cost_table
-from qdm_med.evaluation.tables.sweep import SweepPoint, draw_sweep, sweep_points, sweep_table
-from qdm_med.evaluation.tables.table import (
-    Table,
-    alarm_table,
-    cost_table,
-    difference_table,
-    published_table,
-    result_tables,
-)
+from qdm_med.evaluation.summary import Evaluation, evaluation_of
+from qdm_med.evaluation.tables.sweep import draw_sweep
 from qdm_med.intensity import IntensityMap
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Result of a run.
-
-    Attributes:
-        headline: One line that names the run.
-        tables: Its tables.
-        rows: One row for each method and slice.
-        points: Of a threshold ablation; else none.
-    """
-
-    headline: str
-    tables: tuple[Table, ...]
-    rows: tuple[SliceScore, ...]
-    points: tuple[SweepPoint, ...] = ()
-
-    def text(self) -> str:
-        """Headline and tables as Markdown."""
-        return "\n\n".join([self.headline, *(table.markdown() for table in self.tables)])
 
 
 @dataclass(frozen=True)
@@ -79,12 +49,14 @@ class Outputs:
         report: HTML file.
         sheet: PNG of all methods side by side; the report shows it, too.
         regions: CSV with the boxes of the sheet; without it they are found, on the slices that the report shows.
+        shown: Slices that the report shows, spread over patients; 0: every one.
     """
 
     out: Path | None = None
     report: Path | None = None
     sheet: Path | None = None
     regions: Path | None = None
+    shown: int = MOST_CASES
 
     def __post_init__(self) -> None:
         """Refuse names that cannot become files."""
@@ -135,7 +107,7 @@ def evaluate_checkpoint(
         rows = run_benchmark(
             store, selection, checkpoint, options, methods, scoring=scoring, folder=folder, progress=progress
         )
-        found = _evaluation(rows, options, intensity, selection.note, is_sweep=bool(sweep))
+        found = evaluation_of(rows, options, intensity, selection.note, is_sweep=bool(sweep))
         if out is not None:
             save_results(out, rows, options, intensity)
             if found.points:
@@ -166,28 +138,19 @@ class _Pictures:
         if outputs.sheet and png:
             save_sheet(png, outputs.sheet)
         if outputs.report is not None:
-            pictures = picture_cases(self.store, indices, self.options, self.methods, self.intensity)
+            pictures = picture_cases(self.store, indices, self.options, self.methods, self.intensity, outputs.shown)
             command = shlex.join(["qdm-med", *sys.argv[1:]])
             drawings = draw_figures(found.rows, pictures, found.points, sheet=png)
             receipt_shown = {**stated, "command": command}
-            write_report(outputs.report, found.headline, found.tables, pictures, receipt_shown, drawings)
+            write_report(
+                outputs.report, found.headline, found.tables, pictures, receipt_shown, drawings, verdict=found.verdict
+            )
 
     def _sheet(self, regions: Sequence[Region]) -> bytes:
         indices = list(dict.fromkeys(region.index for region in regions))
         cases = benchmark_cases(self.store, indices, self.options, self.intensity)
         boxes = ((case, [one for one in regions if one.index == case.index]) for case in cases)
         return sheet_png(draw_sheet(boxes, self.methods))
-
-
-def _evaluation(
-    rows: Sequence[SliceScore], options: BenchmarkOptions, intensity: IntensityMap, note: str, *, is_sweep: bool
-) -> Evaluation:
-    ranges = protocols(intensity, options.degraded_in(intensity))
-    titles = {protocol.name: protocol.words for protocol in ranges} | {"fidelity": "fidelity, against the true slice"}
-    points = sweep_points(rows) if is_sweep else []
-    swept = (sweep_table(points), paper_cost_table(rows)) if points else ()
-    tables = tuple(table for table in swept if table) + _tables(rows, options, titles)
-    return Evaluation(_headline(rows, options, note), tables, tuple(rows), tuple(points))
 
 
 def export_benchmark(
@@ -268,24 +231,3 @@ def _programs(
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"two methods are called {twice[0]!r}; give --results another name")
     return programs
-
-
-def _headline(rows: Sequence[SliceScore], options: BenchmarkOptions, note: str) -> str:
-    patients, slices = len({row.patient for row in rows}), len({row.sha256 for row in rows})
-    how = "" if options.degradation == "paper" else f" as {options.degradation} slices are"
-    return (
-        f"{options.benchmark}, {options.split} split: {slices} slices of {patients} patients ({note}); degraded{how} in the "
-        f"{options.degrade_in} range, seed {options.seed}"
-    )
-
-
-def _tables(rows: Sequence[SliceScore], options: BenchmarkOptions, titles: dict[str, str]) -> tuple[Table, ...]:
-    tables = result_tables(rows, titles)
-    if options.degradation == "paper" and (published := published_table(options.benchmark)) is not None:
-        tables.append(published)
-    methods = {row.method for row in rows}
-    if BASELINE in methods and len(methods) > 1:
-        tables.append(difference_table(rows, BASELINE))
-    if options.fidelity:
-        tables.append(alarm_table(rows))
-    return (*tables, cost_table(rows))

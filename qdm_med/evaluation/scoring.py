@@ -9,6 +9,7 @@ import numpy as np
 
 from qdm_med.errors import DataError
 from qdm_med.evaluation.cases import Case
+from qdm_med.evaluation.columns import LIMITED, of_interpolation
 from qdm_med.evaluation.measures.agreement import tissue_means
 from qdm_med.evaluation.measures.calibration import calibration
 from qdm_med.evaluation.measures.data_consistency import Consistency, data_consistency
@@ -91,6 +92,12 @@ class Truth:
         """The low-resolution slice, interpolated: the detail that a method can show without inventing any."""
         return Interpolation("bicubic", bicubic, self.case.intensity).restore(self.case.low_hu, self.case.scale).hu
 
+    @cached_property
+    def alarms_of_interpolation(self) -> dict[str, float]:
+        """Columns with a limit, measured on the interpolated input: what a method does no worse is no alarm."""
+        found = measured(np.clip(self.interpolated, *self.case.intensity.hu_range), self)
+        return {of_interpolation(one.name): found[one.name] for one in LIMITED}
+
     def consistency_of(self, hu: FloatArray) -> Consistency:
         """Residual of an image of the case against its low-resolution slice."""
         return data_consistency(hu, self.case.low_hu, self.case.params, self.case.intensity)
@@ -131,7 +138,12 @@ def score_slice(
 
 
 def fidelity_scores(hu: FloatArray, truth: Truth) -> dict[str, float]:
-    """Score how faithful a slice is; arguments as for :func:`score_slice`."""
+    """Score how faithful a slice is, with what alarms hold against; arguments as for :func:`score_slice`."""
+    return measured(hu, truth) | truth.alarms_of_interpolation
+
+
+def measured(hu: FloatArray, truth: Truth) -> dict[str, float]:
+    """Columns of fidelity, of one image of a case."""
     means = {tissue.name: tissue_means(hu, truth.hu, tissue) for tissue in TISSUES}
     found = truth.hallucinations_in(hu)
     return {

@@ -49,7 +49,9 @@ def test_tables_go_to_stdout_files_to_the_folder_and_the_report_is_written(run_e
     code, told, err = run_eval("--benchmark", "med-sr8", *given, *wishes)
     assert (code, err) == (0, NO_LPIPS)
     assert told.startswith("med-sr8, val split: 2 slices of 2 patients")
-    assert "| psnr_db | " in told
+    assert "| psnr_db ↑ | " in told
+    assert ", held against bicubic:\n- " in told
+    assert told.endswith("qdm-med eval --glossary\n")
     assert "QDM-L (published)" in told
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "benchmark.json", "cases.jsonl", "receipt.json", "summary.json",
@@ -173,3 +175,20 @@ def test_a_result_without_a_name_is_wrong_usage(run_eval, given):
 
 def test_words_where_numbers_belong_are_wrong_usage(run_eval, given):
     assert run_eval("--benchmark", "med-sr4", *given, "--sweep-threshold", "low")[0] == 2
+
+
+def test_the_glossary_needs_nothing_and_runs_nothing(run):
+    code, told, _ = run("eval", "--glossary")
+    assert code == 0
+    assert "  mae_hu ↓: mean absolute error of the slice in HU; lower is better\n" in told
+    assert "  mtf50_ratio → 1: " in told
+
+
+def test_the_report_shows_as_many_slices_as_are_wanted(run_eval, given, tmp_path):
+    for wanted, shown in ((1, 1), (0, 2)):
+        report = tmp_path / f"{wanted}.html"
+        wishes = ("--methods", "bicubic", "--no-fidelity", "--report", report, "--report-slices", wanted)
+        assert run_eval("--benchmark", "med-sr8", *given, *wishes)[0] == 0
+        assert report.read_text().count("<option value=") == shown
+        assert 'href="#column-mae_hu"' in report.read_text()
+        assert '<dt id="column-mae_hu">mae_hu ↓</dt>' in report.read_text()

@@ -9,6 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from qdm_med.errors import DataError
 from qdm_med.evaluation.columns import COLUMNS, column, grouped
+from qdm_med.evaluation.limits import Limit
 from qdm_med.evaluation.measures.protocols import PAPER_PROTOCOL, PAPER_WINDOW, hu_protocol, protocols
 from qdm_med.evaluation.methods.method import Restored
 from qdm_med.evaluation.scoring import Truth, calibration_scores, score_slice
@@ -115,11 +116,11 @@ def test_a_case_without_truth_is_refused_in_one_line(truth):
 
 def test_every_column_belongs_to_a_table(scores):
     groups = grouped(scores)
-    assert list(groups) == ["network", "hu", "paper", "fidelity"]
+    assert list(groups) == ["network", "hu", "paper", "tissue", "consistency", "fidelity"]
     assert sum(map(len, groups.values())) == len(scores)
     assert {one.name for one in groups["network"]} == {"psnr_db", "ssim", "ms_ssim", "psnr_body_db", "ssim_body"}
-    assert "mae_hu" in {one.name for one in groups["hu"]}
-    assert "consistency_mae_hu" in {one.name for one in groups["fidelity"]}
+    assert "mae_hu" in {one.name for one in groups["tissue"]}
+    assert "consistency_mae_hu" in {one.name for one in groups["consistency"]}
     assert column("lpips_squeeze").sense == column("paper_lpips_alex").sense == "low"
 
 
@@ -179,3 +180,13 @@ def test_every_limit_holds_what_is_best():
         assert not one.limit.broken_by(best[one.sense]), one.name
         assert not one.limit.broken_by(math.nan)
         assert one.limit.broken_by(one.limit.high + 1e-3)
+
+
+def test_a_limit_reaches_as_far_as_interpolation_does_and_a_margin_beyond():
+    limit = Limit(-4.0, 4.0, "shifted", margin=2.0)
+    for interpolated, within, beyond in ((9.0, (-4.0, 11.0), (-4.1, 11.1)), (-9.0, (-11.0, 4.0), (-11.1, 4.1))):
+        assert not any(limit.broken_by(value, interpolated) for value in within)
+        assert all(limit.broken_by(value, interpolated) for value in beyond)
+    assert limit.broken_by(4.1, 0.0)
+    assert not limit.broken_by(math.nan, 9.0)
+    assert limit.broken_by(4.1, math.nan)

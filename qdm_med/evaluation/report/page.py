@@ -15,6 +15,7 @@ from markupsafe import Markup
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.report.figures import Drawing
 from qdm_med.evaluation.report.pictures import INPUT, INTERPOLATED, TRUTH, PictureCase
+from qdm_med.evaluation.tables.glossary import ALARMS, glossary_of
 from qdm_med.evaluation.tables.table import Table
 from qdm_med.files import write_text
 
@@ -30,6 +31,7 @@ def write_report(
     figures: Sequence[Drawing] = (),
     *,
     title: str = TITLE,
+    verdict: Sequence[str] = (),
 ) -> None:
     """Write one HTML file that needs no network.
 
@@ -41,6 +43,7 @@ def write_report(
         receipt: Record that makes the run reproducible.
         figures: From :func:`qdm_med.evaluation.report.figures.draw_figures`.
         title: Heading of the page.
+        verdict: Paragraphs in plain words, each a heading line and lines that begin with a dash.
 
     Raises:
         ConfigError: If the file cannot be written.
@@ -52,6 +55,9 @@ def write_report(
         headline=headline,
         has_truth=_has_truth(cases),
         tables=tables,
+        verdict=[(lines[0], [line.removeprefix("- ") for line in lines[1:]]) for lines in map(str.splitlines, verdict)],
+        glossary=glossary_of(tables),
+        about_alarms=ALARMS,
         figures=figures,
         receipt=[(key, _shown(value)) for key, value in receipt.items()],
         case_titles=[case.title for case in cases],

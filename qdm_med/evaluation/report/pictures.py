@@ -85,10 +85,21 @@ def picture_cases(
     options: BenchmarkOptions,
     methods: Iterable[Method],
     intensity: IntensityMap,
+    most: int = MOST_CASES,
 ) -> list[PictureCase]:
-    """Make the images again: every method gives the same pixels for the same slice."""
+    """Make the images again: every method gives the same pixels for the same slice.
+
+    Args:
+        store: Slices.
+        indices: Those of the benchmark.
+        options: What was run.
+        methods: Whose images are shown.
+        intensity: The model's mapping.
+        most: Slices that are shown, spread over patients; 0: every one.
+    """
     cases = []
-    for case in benchmark_cases(store, choose_slices(store, indices), options, intensity):
+    shown = choose_slices(store, indices, most) if most else indices
+    for case in benchmark_cases(store, shown, options, intensity):
         truth = Truth.of(case)
         pictures = [
             Picture(TRUTH, hu_png(truth.hu), edges=truth.edge_response, noise=truth.noise_power),

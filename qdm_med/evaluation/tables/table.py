@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qdm_med.evaluation.columns import COLUMNS, Column, column, grouped
+from qdm_med.evaluation.columns import GROUP_WORDS, LIMITED, Column, alarms, column, grouped
 from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.tables.published import PUBLISHED
 from qdm_med.evaluation.tables.statistics import Summary, differences, summarise
@@ -20,15 +20,23 @@ class Table:
         title: Title of the table.
         head: Titles of the columns.
         rows: Cells, as many a row as there are titles.
+        best: Places of the best cells, row and column.
+        terms: Column of the glossary that each row is about; empty where there is none.
     """
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    best: frozenset[tuple[int, int]] = frozenset()
+    terms: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """Write the table as Markdown."""
-        lines = [self.head, ("---",) * len(self.head), *self.rows]
+        """Write the table as Markdown, the best cells in bold."""
+        rows = [
+            [f"**{cell}**" if (row, column) in self.best else cell for column, cell in enumerate(cells)]
+            for row, cells in enumerate(self.rows)
+        ]
+        lines = [self.head, ("---",) * len(self.head), *rows]
         return "\n".join([self.title, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
@@ -41,8 +49,15 @@ def result_tables(rows: Sequence[SliceScore], titles: Mapping[str, str]) -> list
     """
     summaries = [one for one in summarise(rows) if column(one.metric).in_tables]
     methods = _methods(rows)
+    head = ("mean over patients (95 %)", *methods)
     return [
-        Table(titles.get(group, group), ("mean over patients (95 %)", *methods), _measures(summaries, methods, columns))
+        Table(
+            titles.get(group, GROUP_WORDS[group]),
+            head,
+            _measures(summaries, methods, columns),
+            _best(summaries, methods, columns),
+            tuple(one.name for one in columns),
+        )
         for group, columns in grouped(summary.metric for summary in summaries).items()
     ]
 
@@ -58,21 +73,29 @@ def difference_table(rows: Sequence[SliceScore], baseline: str) -> Table:
         if one.sense in ("high", "low")
     ]
     title = f"Paired differences to {baseline} on the same slices"
-    return Table(title, ("mean over patients (95 %)", *methods), _measures(summaries, methods, columns, signed=True))
+    body = _measures(summaries, methods, columns, signed=True)
+    return Table(title, ("mean over patients (95 %)", *methods), body, terms=tuple(one.name for one in columns))
 
 
 def alarm_table(rows: Sequence[SliceScore]) -> Table:
     """Count the slices on which each limit of fidelity is broken."""
     methods = _methods(rows)
     body = []
-    for name, limit in ((one.name, one.limit) for one in COLUMNS.values() if one.limit):
+    for one in LIMITED:
         cells = []
         for method in methods:
-            values = [row.scores[name] for row in rows if row.method == method and name in row.scores]
-            measured = [value for value in values if math.isfinite(value)]
-            cells.append(f"{sum(map(limit.broken_by, measured))} of {len(measured)}")
-        body.append((f"{limit.meaning} ({name} not in {limit.low:g} to {limit.high:g})", *cells))
-    return Table("Alarms: slices beyond a limit of fidelity", ("alarm", *methods), tuple(body))
+            measured = [
+                row for row in rows if row.method == method and math.isfinite(row.scores.get(one.name, math.nan))
+            ]
+            cells.append(f"{sum(one in alarms(row.scores) for row in measured)} of {len(measured)}")
+        body.append((_alarm(one), *cells))
+    title = "Alarms: slices beyond a limit of fidelity, and beyond what interpolation does to the same slice"
+    return Table(title, ("alarm", *methods), tuple(body), terms=tuple(one.name for one in LIMITED))
+
+
+def _alarm(column: Column) -> str:
+    limit = column.limit
+    return f"{limit.meaning} ({column.name} not in {limit.low:g} to {limit.high:g})" if limit else column.name
 
 
 def _methods(rows: Sequence[SliceScore]) -> list[str]:
@@ -84,8 +107,30 @@ def _measures(
 ) -> tuple[tuple[str, ...], ...]:
     cells = {(one.method, one.metric): one for one in summaries}
     return tuple(
-        (one.name, *(_cell(cells.get((name, one.name)), one, signed=signed) for name in methods)) for one in columns
+        (
+            f"{one.name} {one.arrow}".rstrip(),
+            *(_cell(cells.get((name, one.name)), one, signed=signed) for name in methods),
+        )
+        for one in columns
     )
+
+
+def _best(
+    summaries: Sequence[Summary], methods: Sequence[str], columns: Sequence[Column]
+) -> frozenset[tuple[int, int]]:
+    """Cells with the best mean of their row, as it is shown: methods that look equal are equally good."""
+    means = {(one.method, one.metric): one.mean for one in summaries if math.isfinite(one.mean)}
+    found = set()
+    for row, one in enumerate(columns):
+        shown = {
+            place: round(one.loss(means[name, one.name]), one.digits)
+            for place, name in enumerate(methods, start=1)
+            if one.sense and (name, one.name) in means
+        }
+        least = min(shown.values(), default=math.nan)
+        if len(shown) > 1 and least < max(shown.values()):
+            found |= {(row, place) for place, loss in shown.items() if loss == least}
+    return frozenset(found)
 
 
 def cost_table(rows: Sequence[SliceScore]) -> Table:
