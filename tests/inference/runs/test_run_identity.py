@@ -59,3 +59,13 @@ def test_tiles_made_smaller_for_the_memory_are_another_run(tiny_checkpoint):
     upscaler.keep_below(peak_bytes(upscaler.card, (512, 512), upscaler.tiling, 4) - 1, (512, 512))
     assert upscaler.tiling.tile < 128
     assert derivation_of(upscaler) != before
+
+
+def test_tiles_of_a_series_do_not_depend_on_a_larger_one_before_it(tiny_checkpoint):
+    after, alone = (Upscaler(tiny_checkpoint, BASE, device=torch.device("cpu")) for _ in range(2))
+    limit = peak_bytes(alone.card, (512, 512), alone.tiling, 4) - 1
+    after.keep_below(limit, (512, 512))
+    for one in (after, alone):
+        one.keep_below(limit, (64, 64))
+    assert after.tiling == alone.tiling
+    assert derivation_of(after) == derivation_of(alone)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from qdm_med.errors import SeriesError
@@ -121,27 +122,46 @@ def test_where_the_file_system_has_no_locks_the_owner_in_the_file_decides(tmp_pa
                 OutputLock(out)
 
 
-def test_concurrent_runs_that_are_killed_at_random_never_mix_their_slices(tmp_path):
-    source = save(tmp_path / "ct.nii.gz", np.zeros((16, 20, 12), dtype=np.int16))
-    out, chance = tmp_path / "out.nii.gz", random.Random(0)
-    for _ in range(2):
-        runs = {
-            seed: subprocess.Popen(
-                [sys.executable, "-c", RUN, str(source), str(out), str(seed)], cwd=ROOT, stderr=subprocess.PIPE
-            )
-            for seed in range(1, 5)
-        }
-        time.sleep(chance.uniform(0.5, 1.5))
-        for seed in chance.sample(sorted(runs), 2):
-            runs[seed].send_signal(signal.SIGKILL)
-        for run in runs.values():
-            refusal = run.communicate()[1].decode()
-            assert run.returncode in (0, 1, -signal.SIGKILL)
-            assert "Traceback" not in refusal
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["nifti", "dicom"])
+def test_eight_concurrent_runs_that_are_killed_at_random_never_mix_their_slices(phantom, tmp_path, kind):
+    is_dicom = kind == "dicom"
+    source = (
+        phantom(slices=12, columns=16).write() if is_dicom else save(tmp_path / "ct.nii.gz", np.zeros((16, 20, 12), dtype=np.int16))
+    )
+    out, chance = tmp_path / ("out" if is_dicom else "out.nii.gz"), random.Random(kind)
+    runs = {
+        seed: subprocess.Popen(
+            [sys.executable, "-c", RUN, str(source), str(out), str(seed)], cwd=ROOT, stderr=subprocess.PIPE
+        )
+        for seed in range(1, 9)
+    }
+    while not (lock_path(out).exists() or out.exists()):  # kills before anything is written try nothing
+        time.sleep(0.005)
+    for seed in chance.sample(sorted(runs), 5):
+        time.sleep(chance.uniform(0.0, 0.2))
+        runs[seed].send_signal(signal.SIGKILL)
+    for run in runs.values():
+        refusal = run.communicate()[1].decode()
+        assert run.returncode in (0, 1, -signal.SIGKILL)
+        assert "Traceback" not in refusal
     if not out.exists():
         subprocess.run([sys.executable, "-c", RUN, str(source), str(out), "9"], cwd=ROOT, check=True)
-    found = np.unique(np.asarray(nibabel.load(out).dataobj))
-    assert found.size == 1
-    assert f"seed {found[0]}".encode() in nibabel.load(out).header["descrip"].tobytes() + bytes(
-        nibabel.load(out).header.extensions[0].get_content()
-    )
+    volume = read_volume(out, force=True)
+    found = {float(value) for each in volume.slices for value in np.unique(each.hu)}
+    assert len(volume) == 12
+    assert len(found) == 1
+    seed = f"seed {int(found.pop())}"
+    if is_dicom:
+        texts = {str(pydicom.dcmread(path, stop_before_pixels=True).DerivationDescription) for path in out.iterdir()}
+        assert all(seed in text for text in texts)
+    else:
+        assert seed.encode() in bytes(nibabel.load(out).header.extensions[0].get_content())
+    left = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert not {name for name in left if name.endswith(".lock")} or is_free(out)
+
+
+def is_free(out: Path) -> bool:
+    """Whether what a killed run left holds nobody up."""
+    OutputLock(out).release()
+    return not lock_path(out).exists()
