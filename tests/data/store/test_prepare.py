@@ -136,3 +136,17 @@ def test_nothing_usable_says_why(tmp_path):
         match="matrix 64 x 64 is smaller than 512; a reference is never enlarged; give a folder with CT series",
     ):
         build_store([series("a", [np.zeros((64, 64), dtype=np.float32)])], tmp_path / "store", HashSplit())
+
+
+def test_progress_counts_series_with_the_share_of_the_one_in_hand(tmp_path):
+    seen = []
+    found = [series("a", [anatomy("a", n) for n in range(4)]), series("b", [anatomy("b", 0)])]
+    build_store(found, tmp_path / "store", ByName(), progress=lambda *now: seen.append(now))
+    assert seen == [
+        (0.0, 2, "0 slices"),
+        (0.25, 2, "1 slices"),
+        (0.5, 2, "2 slices"),
+        (0.75, 2, "3 slices"),
+        (1.0, 2, "4 slices"),
+        (2, 2, "5 slices"),
+    ]
