@@ -135,7 +135,7 @@ Kind = TypeVar("Kind")
 
 
 def upscale_options(given: Mapping[str, Any]) -> UpscaleOptions:
-    """How a checkpoint is run, of the parameters that a command was given (``typer.Context.params``).
+    """Read how a checkpoint is run from the parameters that a command was given (``typer.Context.params``).
 
     Raises:
         ConfigError: If an option is out of range.
@@ -146,7 +146,7 @@ def upscale_options(given: Mapping[str, Any]) -> UpscaleOptions:
 
 
 def writer_options(given: Mapping[str, Any]) -> writing.WriterOptions:
-    """How outputs are written, likewise; a matrix is known when the source is."""
+    """Read how outputs are written, likewise; a matrix is known when the source is."""
     return _of(writing.WriterOptions, {name: value for name, value in given.items() if name != "matrix"})
 
 
@@ -154,7 +154,7 @@ READING = ("force", "skip_bad", "axis", "hu_offset", "rescale_type_is_hu")
 
 
 def reading_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """How sources are read, likewise: keyword arguments of :func:`qdm_med.io.read.read_volume`."""
+    """Read how sources are read, likewise: keyword arguments of :func:`qdm_med.io.read.read_volume`."""
     return {name: given[name] for name in READING if name in given}
 
 

@@ -60,7 +60,7 @@ class Column:
 
     @property
     def arrow(self) -> str:
-        """Where better lies, as tables show it.
+        """Arrow to where better lies, as tables show it.
 
         >>> column("mae_hu").arrow, column("mtf50_ratio").arrow
         ('↓', '→ 1')
@@ -68,7 +68,7 @@ class Column:
         return {"high": "↑", "low": "↓", "zero": "→ 0", "one": "→ 1", "": ""}[self.sense]
 
     def loss(self, value: float) -> float:
-        """How far a value is from the best, in an order of its own; NaN where no value is best."""
+        """Distance of a value from the best, in an order of its own; NaN where no value is best."""
         losses = {"high": -value, "low": value, "zero": abs(value), "one": abs(value - 1)}
         return losses.get(self.sense, math.nan)
 

@@ -36,7 +36,7 @@ Watch = Callable[[int, int, int], None]
 
 @dataclass(frozen=True)
 class Making:
-    """How derived series are made.
+    """Settings of the making of derived series.
 
     Attributes:
         reading: Keyword arguments of :func:`qdm_med.io.read.read_volume`.

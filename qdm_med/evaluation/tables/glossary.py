@@ -1,4 +1,4 @@
-"""What the columns of the tables mean."""
+"""Meaning of the tables' columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEST = {"high": "higher is better", "low": "lower is better", "zero": "0 is best
 
 
 def explained(column: Column) -> str:
-    """What a column is, which value is best, and from where it alarms, in a line.
+    """Explain in a line what a column is, which value is best, and from where it alarms.
 
     >>> explained(COLUMNS["bias_fat_hu"])
     "mean HU inside fat less the truth's, borders left out; 0 is best; alarm outside -4 to 4: HU of fat are shifted"

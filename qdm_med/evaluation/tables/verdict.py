@@ -57,7 +57,7 @@ def _tissue(method: str, baseline: str, tissue: str, own: By, paired: By) -> str
 
 
 def _certainty(difference: Summary) -> str:
-    """What the interval over patients allows to say."""
+    """Word that the interval over patients allows."""
     if difference.interval is None or difference.patients < FEWEST_PATIENTS:
         return f"too few patients ({difference.patients}) to tell"
     low, high = difference.interval
@@ -67,7 +67,7 @@ def _certainty(difference: Summary) -> str:
 
 
 def _shifted(bias: Summary | None) -> str:
-    """What becomes of the mean HU; nothing where it was not measured."""
+    """Words on the mean HU; none where it was not measured."""
     if bias is None or not math.isfinite(bias.mean):
         return ""
     if abs(bias.mean) <= WATER_HU:
