@@ -28,6 +28,7 @@ from qdm_med.training.experiment import ExperimentConfig, load_config, read_yaml
 from qdm_med.training.log import RunLog
 from qdm_med.training.loop import CHECKPOINT_FILE
 from qdm_med.training.runs import CONFIG_FILE, Start, make_folder, run_task, task_of
+from qdm_med.training.trial import cpu_seconds_per_step
 
 TABLE_FILE = "table.md"
 SHEET_FILE = "sheet.png"

@@ -127,7 +127,9 @@ def test_where_the_file_system_has_no_locks_the_owner_in_the_file_decides(tmp_pa
 def test_eight_concurrent_runs_that_are_killed_at_random_never_mix_their_slices(phantom, tmp_path, kind):
     is_dicom = kind == "dicom"
     source = (
-        phantom(slices=12, columns=16).write() if is_dicom else save(tmp_path / "ct.nii.gz", np.zeros((16, 20, 12), dtype=np.int16))
+        phantom(slices=12, columns=16).write()
+        if is_dicom
+        else save(tmp_path / "ct.nii.gz", np.zeros((16, 20, 12), dtype=np.int16))
     )
     out, chance = tmp_path / ("out" if is_dicom else "out.nii.gz"), random.Random(kind)
     runs = {
