@@ -133,6 +133,23 @@ def require_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     return sha256
 
 
+def load_networks(path: Path, tensors: Mapping[str, Tensor], **networks: nn.Module | None) -> None:
+    """Give each network its part of a checkpoint's weights, by its owner's name, and set it to evaluation.
+
+    Args:
+        path: The checkpoint, for the error.
+        tensors: Weights by name, each after its owner and a dot.
+        networks: ``autoencoder`` and ``denoiser``, of the shapes that the card says; ``None``: there is none.
+
+    Raises:
+        CheckpointError: If weights do not fit their network.
+    """
+    for owner, network in networks.items():
+        if network is not None:
+            load_part(path, network, tensors, owner)
+            network.eval()
+
+
 def load_part(path: Path, network: nn.Module, tensors: Mapping[str, Tensor], owner: str) -> None:
     """Give a network its part of a checkpoint's weights, as float32.
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from qdm_med._version import __version__
-from qdm_med.checkpoints.file import load_part, parse_card, read_metadata, read_tensors, require_whole, save_weights
+from qdm_med.checkpoints.file import load_networks, parse_card, read_metadata, read_tensors, require_whole, save_weights
 from qdm_med.diffusion.chain import ChainConfig
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError, ConfigError
@@ -193,13 +193,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     card = _card(path, metadata)
     sha256 = require_whole(path, tensors, metadata)
     autoencoder = KlVae(card.autoencoder)
-    load_part(path, autoencoder, tensors, "autoencoder")
-    denoiser = None
-    if card.denoiser is not None:
-        denoiser = build_network(card.denoiser)
-        load_part(path, denoiser, tensors, "denoiser")
-        denoiser.eval()
-    return Checkpoint(card, autoencoder.eval(), denoiser, sha256)
+    denoiser = None if card.denoiser is None else build_network(card.denoiser)
+    load_networks(path, tensors, autoencoder=autoencoder, denoiser=denoiser)
+    return Checkpoint(card, autoencoder, denoiser, sha256)
 
 
 EMBEDDED: Mapping[Purpose, str] = MappingProxyType({"clinical": "qdm-c.safetensors", "benchmark": "qdm-t.safetensors"})

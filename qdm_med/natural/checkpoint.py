@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from qdm_med._version import __version__
-from qdm_med.checkpoints.file import load_part, parse_card, read_metadata, read_tensors, require_whole, save_weights
+from qdm_med.checkpoints.file import load_networks, parse_card, read_metadata, read_tensors, require_whole, save_weights
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import CheckpointError
 from qdm_med.models.autoencoder.vq import VqAutoencoder, VqConfig
@@ -102,10 +102,6 @@ def load_natural(path: Path) -> NaturalCheckpoint:
     card = parse_card(path, NaturalCard, metadata)
     sha256 = require_whole(path, tensors, metadata)
     autoencoder = VqAutoencoder(card.autoencoder)
-    load_part(path, autoencoder, tensors, "autoencoder")
-    denoiser = None
-    if card.denoiser is not None:
-        denoiser = TwoStreamDenoiser(card.denoiser)
-        load_part(path, denoiser, tensors, "denoiser")
-        denoiser.eval()
-    return NaturalCheckpoint(card, autoencoder.eval(), denoiser, sha256)
+    denoiser = None if card.denoiser is None else TwoStreamDenoiser(card.denoiser)
+    load_networks(path, tensors, autoencoder=autoencoder, denoiser=denoiser)
+    return NaturalCheckpoint(card, autoencoder, denoiser, sha256)

@@ -12,11 +12,10 @@ import torch
 from PIL import Image
 
 from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
-from qdm_med.data.store.slices import SliceRecord, slice_checksum
-from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
+from tests.stores import blocky, write_store
 
 NO_LPIPS = "no LPIPS column: give --lpips-backbone; `qdm-med lpips` makes the file from torchvision's weights\n"
 
@@ -31,12 +30,7 @@ def run_eval(run):
 def given(tmp_path_factory):
     """Options that name a store of two slices and a tiny model."""
     folder = tmp_path_factory.mktemp("given")
-    with SliceStoreWriter(folder / "store", slice_shape=(64, 64)) as writer:
-        for number in range(2):
-            rng = np.random.default_rng(number)
-            hu = np.kron(rng.integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
-            record = SliceRecord("val", str(number), "s", 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu))
-            writer.add(hu, record)
+    write_store(folder / "store", ((blocky(number), "val", str(number)) for number in range(2)))
     torch.manual_seed(0)
     autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     card = ModelCard("tiny", autoencoder, denoiser, scales=(4, 8), steps=(1, 1))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from qdm_med.checkpoints.model import ModelCard, save_checkpoint
-from qdm_med.data.store.slices import SliceRecord, slice_checksum
-from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.compared.image_network import ImageNetworkConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
@@ -18,6 +15,7 @@ from qdm_med.training.experiment import ExperimentConfig, save_config
 from qdm_med.training.image import ImageTrainingConfig
 from qdm_med.training.loop import LoopConfig
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
+from tests.stores import blocky, write_store
 
 pytest.importorskip("spandrel", reason="spandrel is an extra")
 
@@ -26,10 +24,8 @@ pytest.importorskip("spandrel", reason="spandrel is an extra")
 def place(tmp_path_factory):
     """A store of three slices of as many patients, of which one is in both splits, and an experiment."""
     folder = tmp_path_factory.mktemp("place")
-    with SliceStoreWriter(folder / "store", slice_shape=(64, 64)) as writer:
-        for number, (split, patient) in enumerate((("train", "a"), ("val", "a"), ("val", "b"))):
-            hu = np.kron(np.random.default_rng(number).integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
-            writer.add(hu, SliceRecord(split, patient, "s", 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
+    splits = enumerate((("train", "a"), ("val", "a"), ("val", "b")))
+    write_store(folder / "store", ((blocky(number), split, patient) for number, (split, patient) in splits))
     config = ExperimentConfig(
         name="tiny-rrdb",
         loop=LoopConfig(steps=2, batch=1, warmup=1),

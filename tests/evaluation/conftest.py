@@ -9,13 +9,13 @@ import torch
 from qdm_med.checkpoints.model import Checkpoint, ModelCard
 from qdm_med.data.degradation.degrade import BENCHMARK, degrade
 from qdm_med.data.store.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
-from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.evaluation.cases import Case, low_checksum
 from qdm_med.evaluation.scoring import Truth
 from qdm_med.intensity import CompandedRange
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
+from tests.stores import blocky, write_store
 
 INTENSITY = CompandedRange()
 
@@ -39,15 +39,9 @@ def make_truth():
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
     """Four blocky slices of 64 x 64 in ``val``, of two patients, and one in ``train``."""
-    folder = tmp_path_factory.mktemp("data") / "store"
-    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
-        for number in range(5):
-            rng = np.random.default_rng(number)
-            hu = np.kron(rng.integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
-            patient, split = anonymous_key(f"patient {number // 2}"), "val" if number < 4 else "train"
-            record = SliceRecord(split, patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu))
-            writer.add(hu, record)
-    return SliceStore.open(folder)
+    numbered = ((blocky(number), "val" if number < 4 else "train", f"patient {number // 2}") for number in range(5))
+    slices = ((hu, split, anonymous_key(patient)) for hu, split, patient in numbered)
+    return SliceStore.open(write_store(tmp_path_factory.mktemp("data") / "store", slices))
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from qdm_med.checkpoints.model import load_checkpoint, save_checkpoint
-from qdm_med.data.store.slices import SliceRecord, anonymous_key, slice_checksum
-from qdm_med.data.store.writer import SliceStoreWriter
+from qdm_med.data.store.slices import anonymous_key
+from tests.stores import write_store
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -44,12 +44,9 @@ def all_finite(told):
 @pytest.fixture
 def store_folder(tmp_path):
     """Two noisy slices of 64 x 64 in ``val``, of two patients."""
-    with SliceStoreWriter(tmp_path / "store", slice_shape=(64, 64)) as writer:
-        for number in range(2):
-            hu = np.random.default_rng(number).normal(0, 300, (64, 64)).astype(np.int16)
-            key = anonymous_key(f"patient {number}")
-            writer.add(hu, SliceRecord("val", key, key, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
-    return tmp_path / "store"
+    noisy = [np.random.default_rng(number).normal(0, 300, (64, 64)).astype(np.int16) for number in range(2)]
+    slices = ((hu, "val", anonymous_key(f"patient {number}")) for number, hu in enumerate(noisy))
+    return write_store(tmp_path / "store", slices)
 
 
 @pytest.fixture

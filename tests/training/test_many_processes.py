@@ -21,8 +21,7 @@ import torch
 
 from qdm_med import distributed
 from qdm_med.checkpoints.file import read_tensors
-from qdm_med.data.store.slices import SliceRecord, anonymous_key, slice_checksum
-from qdm_med.data.store.writer import SliceStoreWriter
+from qdm_med.data.store.slices import anonymous_key
 from qdm_med.errors import ConfigError
 from qdm_med.training.experiment import ExperimentConfig, save_config
 from qdm_med.training.log import LOG_FILE
@@ -33,6 +32,7 @@ from qdm_med.training.state import STATE_FILE
 from qdm_med.training.task import Share, shares_of_process
 from qdm_med.training.vae import VaeTrainingConfig
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
+from tests.stores import blocky, write_store
 
 PROGRAM = Path(__file__).with_name("many_processes.py")
 
@@ -63,15 +63,10 @@ ADVERSARIAL = replace(
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Slices with detail and slices without any, so that some shares have no active leaf."""
-    folder = tmp_path_factory.mktemp("data") / "store"
-    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
-        for number in range(6):
-            rng = np.random.default_rng(number)
-            detailed = np.kron(rng.integers(-900, 900, (4, 4)), np.ones((16, 16)))
-            hu = (np.full((64, 64), 100 * number) if number % 2 else detailed).astype(np.int16)
-            split, patient = ("train", "val")[number == 0], anonymous_key(f"patient {number}")
-            writer.add(hu, SliceRecord(split, patient, patient, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
-    return folder
+    hu = [np.full((64, 64), 100 * number, np.int16) if number % 2 else blocky(number, 4) for number in range(6)]
+    splits = ("val", *["train"] * 5)
+    slices = ((hu[number], splits[number], anonymous_key(f"patient {number}")) for number in range(6))
+    return write_store(tmp_path_factory.mktemp("data") / "store", slices)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from qdm_med.checkpoints.model import Checkpoint, ModelCard, load_checkpoint, sa
 from qdm_med.data.degradation import transforms
 from qdm_med.data.degradation.clinical import ClinicalConfig
 from qdm_med.data.degradation.degrade import BENCHMARK, SCANNER, TRAINING, degrade
-from qdm_med.data.store.slices import SliceRecord, SliceStore, anonymous_key, slice_checksum
-from qdm_med.data.store.writer import SliceStoreWriter
+from qdm_med.data.store.slices import SliceStore, anonymous_key
 from qdm_med.diffusion.schedule import ScheduleConfig
 from qdm_med.errors import ConfigError
 from qdm_med.inference.options import UpscaleOptions
@@ -28,6 +27,7 @@ from qdm_med.training.objective import DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.task import Run, Share
 from qdm_med.volume import CtSlice
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
+from tests.stores import blocky, write_store
 
 SHAPE = TINY_DENOISER
 WHOLE = Share(0, 1)
@@ -35,15 +35,9 @@ WHOLE = Share(0, 1)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "store"
-    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
-        for seed, split in enumerate(("train", "val")):
-            rng = np.random.default_rng(seed)
-            blocks = rng.integers(-900, 900, (64, 64)) if split == "train" else rng.integers(-100, 900, (3, 3))
-            hu = np.kron(blocks, np.ones([-(-64 // len(blocks))] * 2))[:64, :64].astype(np.int16)
-            key = anonymous_key(split)
-            writer.add(hu, SliceRecord(split, key, key, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
-    return SliceStore.open(folder)
+    few = np.kron(np.random.default_rng(1).integers(-100, 900, (3, 3)), np.ones((22, 22)))[:64, :64].astype(np.int16)
+    slices = [(blocky(0, 64), "train", anonymous_key("train")), (few, "val", anonymous_key("val"))]
+    return SliceStore.open(write_store(tmp_path_factory.mktemp("data") / "store", slices))
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from qdm_med.checkpoints.model import ModelCard, load_checkpoint, save_checkpoint
-from qdm_med.data.store.slices import SliceRecord, slice_checksum
-from qdm_med.data.store.writer import SliceStoreWriter
 from qdm_med.diffusion.ddpm import DdpmConfig
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.methods.qdm import qdm
@@ -24,6 +22,7 @@ from qdm_med.training.objective import DenoiserTrainingConfig
 from qdm_med.training.runs import Start, run_denoiser
 from qdm_med.volume import CtSlice
 from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
+from tests.stores import blocky, write_store
 
 AUTOENCODER = TINY_AUTOENCODER
 RESSHIFT = ExperimentConfig(
@@ -48,12 +47,8 @@ CONFIGS = {"resshift": RESSHIFT, "ldm": LDM}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "store"
-    with SliceStoreWriter(folder, slice_shape=(64, 64)) as writer:
-        for number, split in enumerate(("train", "val")):
-            hu = np.kron(np.random.default_rng(number).integers(-900, 900, (8, 8)), np.ones((8, 8))).astype(np.int16)
-            writer.add(hu, SliceRecord(split, split, split, 0.0, 1.0, 1.0, "", "", "phantom", slice_checksum(hu)))
-    return folder
+    slices = ((blocky(number), split, split) for number, split in enumerate(("train", "val")))
+    return write_store(tmp_path_factory.mktemp("data") / "store", slices)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from qdm_med.errors import ConfigError
 from qdm_med.models.compared.unet import LatentUnet, LatentUnetConfig
 from qdm_med.models.network import build_network
-from qdm_med.models.qdm.config import PRESETS
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
+from tests.shapes import TINY_DENOISER
 
 TINY = LatentUnetConfig(
     latent_channels=2, channels=(8, 16), res_blocks=(1, 1), attention=(False, True), head_channels=8, norm_groups=4
@@ -87,17 +87,7 @@ def test_an_image_does_not_depend_on_its_companions(lively):
 
 def test_the_configuration_tells_the_network():
     assert isinstance(build_network(TINY), LatentUnet)
-    two_stream = replace(
-        PRESETS["t"],
-        noise_everywhere=False,
-        hidden=16,
-        depth=1,
-        heads=2,
-        trunk_channels=8,
-        source_channels=8,
-        source_blocks=1,
-    )
-    assert isinstance(build_network(two_stream), TwoStreamDenoiser)
+    assert isinstance(build_network(TINY_DENOISER), TwoStreamDenoiser)
 
 
 @pytest.mark.parametrize(

@@ -22,20 +22,11 @@ from qdm_med.models.qdm.config import PRESETS, DenoiserConfig
 from qdm_med.models.qdm.denoiser import Source, TwoStreamDenoiser
 from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.models.qdm.windows import WindowPlan
+from tests.shapes import TINY_DENOISER
 
 TOLERANCE = 1e-4  # the golden README's: summation order alone gives 1e-5
 
-TINY_T = replace(
-    PRESETS["t"],
-    noise_everywhere=False,
-    latent_channels=2,
-    hidden=32,
-    depth=2,
-    heads=2,
-    trunk_channels=8,
-    source_channels=8,
-    source_blocks=1,
-)
+TINY_T = replace(TINY_DENOISER, hidden=32, depth=2)
 
 
 @pytest.fixture(scope="module")
