@@ -14,7 +14,7 @@ import torch.distributed as dist
 from qdm_med.errors import ConfigError, QdmMedError
 
 PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others: rank 0 validates and exports alone."""
+"""Time for which a process waits for the others: rank 0 validates and exports alone."""
 
 Result = TypeVar("Result")
 

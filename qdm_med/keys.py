@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 Use = Literal["step", "scale", "crop", "diffusion", "autoencoder crop", "posterior", "transform", "phantom"]
-"""What training draws: what the items of a step share; a batch's scale; an item's crop and degradation; an item's timestep,
+"""Draws of training: what the items of a step share; a batch's scale; an item's crop and degradation; an item's timestep,
 noise and withheld leaves; an item's crop for the autoencoder; an item's draw from its posterior; the state of MONAI's
 random transforms for an item; a phantom of a smoke test."""
 

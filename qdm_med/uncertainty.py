@@ -183,4 +183,4 @@ def nearest_calibration(
 
 
 NOT_CALIBRATED = "none, the spread of the samples as it is"
-"""What a map's header says where there is no calibration."""
+"""Header text of a map where there is no calibration."""

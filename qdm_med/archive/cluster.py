@@ -29,12 +29,12 @@ except ImportError:
 
 LOOPBACK = "127.0.0.1"
 MEMORY_SHARE = 0.9
-"""Of the machine's memory, what workers may take together."""
+"""Share of the machine's memory that workers may take together."""
 CONNECT_SECONDS = 10
 START_SECONDS = 120
-"""How long workers of this machine may take to start."""
+"""Seconds that workers of this machine may take to start."""
 QUEUE_SECONDS = 24 * 3600
-"""How long workers of a batch queue or of a scheduler may take to come."""
+"""Seconds that workers of a batch queue or of a scheduler may take to come."""
 
 _CONFIG = {
     "distributed.worker.memory.target": False,  # arrays live within a task: nothing of ours can be spilled

@@ -36,7 +36,7 @@ BEAT_SECONDS = 0.5
 LOST = "the scheduler was lost; what is finished is kept: start it and the same command again"
 
 RETRIES = 2
-"""How often an item is handed out again after the scheduler gave it up; it gives up after several lost workers each time."""
+"""Times that an item is handed out again after the scheduler gave it up, as it does after several lost workers."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from qdm_med.io.write import uncertainty_output
 from qdm_med.volume import Volume
 
 PATIENCE_SECONDS = 24 * 3600.0
-"""How long a series that another worker holds is waited for; its lock ends with that worker."""
+"""Seconds of waiting for a series that another worker holds; its lock ends with that worker."""
 
 
 POLL_SECONDS = 0.5

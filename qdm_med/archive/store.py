@@ -29,7 +29,7 @@ PIXEL_BYTES = 2 * REFERENCE_SIDE**2
 THUMBNAIL_BYTES = 4 * THUMBNAIL_SIDE**2
 
 SERIES_BYTES = 2 * 2**30
-"""What converting a series may take: a volume file is read whole, DICOM slice by slice."""
+"""Memory that converting a series may take: a volume file is read whole, DICOM slice by slice."""
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 
 MISFIT = "its weights do not fit the shape that they imply"
-"""Of a released file; follows its path."""
+"""Complaint about a released file; follows its path."""
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "ema")
 """Keys under which trainers put a state dict."""
 
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.)+")
-"""What distributed and compiled modules add to names."""
+"""Prefixes that distributed and compiled modules add to names."""
 
 
 def read_released(path: Path) -> StateDict:

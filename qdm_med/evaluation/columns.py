@@ -33,7 +33,7 @@ GROUP_WORDS: Mapping[Group, str] = MappingProxyType(
 """Titles of tables where nothing more is known, of a data range say."""
 
 Sense = Literal["high", "low", "zero", "one", ""]
-"""Which value is best; empty where none is: facts about the truth, and coverages, which are to be what they claim."""
+"""Best value; empty where there is none: facts about the truth, and coverages, which are to be what they claim."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.selection import store_sha256
 
 SLICE_BYTES = 3 * 2**30
-"""What scoring a slice may take: models of every method and, of a slice of 512 x 512, everything that is measured."""
+"""Memory that scoring a slice of 512 x 512 may take: models of every method, and everything that is measured."""
 
 
 @dataclass(frozen=True)

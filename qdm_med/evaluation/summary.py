@@ -27,7 +27,7 @@ KEY = (
     "↑ higher is better, ↓ lower, → nearest to it; bold is the best of its row; n/a could not be measured. What every column "
     "means: qdm-med eval --glossary"
 )
-"""What stands below the tables."""
+"""Text below the tables."""
 
 
 @dataclass(frozen=True)

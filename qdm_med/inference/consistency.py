@@ -23,7 +23,7 @@ NEIGHBOURHOOD = 2.0
 """Standard deviation, in source pixels, of the neighbourhood whose mean HU is kept."""
 
 OVERSHOOT_HU = 250.0
-"""How far a slice may leave the HU range of its source as a whole."""
+"""HU by which a slice may leave the range of its source as a whole."""
 
 BACK_PROJECTIONS = 12
 """Smooth corrections before the exact one; each leaves a fraction of the difference, so that what the exact one shifts

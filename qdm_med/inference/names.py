@@ -8,10 +8,10 @@ ModeName = Literal["faithful", "balanced", "detailed"]
 """Least error and invention, the default, or most detail."""
 
 ConsistencyName = Literal["off", "local", "spread", "soft", "hard"]
-"""How far a slice agrees with its source, see :mod:`qdm_med.inference.consistency`."""
+"""Agreement of a slice with its source, see :mod:`qdm_med.inference.consistency`."""
 
 FusionName = Literal["gaussian", "halo"]
-"""How tiles become one slice."""
+"""Fusion of tiles into one slice."""
 
 Precision = Literal["float32", "bfloat16"]
 """In which the networks' layers compute."""

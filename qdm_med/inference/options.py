@@ -62,7 +62,7 @@ MODES: Mapping[Purpose, Mapping[ModeName, Mode]] = MappingProxyType(
         ),
     }
 )
-"""What a mode is, by what the model is for. ``faithful`` is, or comes near, the mean of what is likely, and invents least;
+"""Modes by the purpose of the model. ``faithful`` is, or comes near, the mean of what is likely, and invents least;
 ``balanced`` is one sample; ``detailed`` walks eight steps and refines every leaf, smooth tissue included. The models' cards have
 the figures of each."""
 

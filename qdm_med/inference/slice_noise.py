@@ -24,7 +24,7 @@ QUIET_SHARE = 0.2
 """Share of the places that is taken to hold no structure."""
 
 QUIET_BIAS = 0.895
-"""What that quantile of the places' spread is of the noise's standard deviation, for noise as CT kernels make it (simulated
+"""That quantile of the places' spread in units of the noise's standard deviation, for noise as CT kernels make it (simulated
 between point spreads of 0.8 and 2.0 pixels: 0.88 to 0.91)."""
 
 TISSUE_HU = (-250.0, 250.0)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from qdm_med._version import __version__
 
 TOOL = "qdm-med"
-"""How the tool names itself in what it writes, and knows its own work again."""
+"""Name of the tool in its outputs, by which it knows its own work again."""
 
 
 @dataclass(frozen=True)

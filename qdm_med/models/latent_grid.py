@@ -18,7 +18,7 @@ CONTRAST_SIDE = 5
 """Side of the neighbourhood whose mean local contrast is measured against, in latent pixels."""
 
 CONTRAST_GAIN = 100.0
-"""What a network unit of contrast is multiplied by before it is compressed: 10 HU of soft tissue become about 1."""
+"""Factor on a network unit of contrast before it is compressed: 10 HU of soft tissue become about 1."""
 
 
 def local_contrast(image: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.denoiser import Step, TwoStreamDenoiser
 
 LatentStep = Step | Tensor
-"""What ``read_step`` of either makes of a timestep."""
+"""Result of ``read_step`` of either for a timestep."""
 
 LatentNetwork = TwoStreamDenoiser | LatentUnet
 LatentNetworkConfig = DenoiserConfig | LatentUnetConfig

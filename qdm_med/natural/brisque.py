@@ -21,7 +21,7 @@ SIDE, SIGMA = 7, 7 / 6
 """Side in pixels and standard deviation of the window over which contrast is normalised."""
 
 PARTS = ("calculate_brisque_features", "calculate_image_quality_score")
-"""Of the package, what is called."""
+"""Function of the package that is called."""
 
 
 class Brisque:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Of photographs, in lower case."""
+"""Suffixes of photographs, in lower case."""
 
 BENCHMARKS = ("lsdir-test", "realsr", "realset80")
-"""Of the paper's natural-image track."""
+"""Benchmarks of the paper's natural-image track."""
 
 
 def is_photo(path: Path) -> bool:

@@ -24,7 +24,7 @@ Y_RANGE = 255.0
 """Data range of PSNR and SSIM on Y, as the field takes it, although Y itself lies in [16, 235]."""
 
 _Y_WEIGHTS = (65.481, 128.553, 24.966)
-"""Of R, G and B in [0, 1] (ITU-R BT.601, studio range), as MATLAB's ``rgb2ycbcr`` has them."""
+"""Weights of R, G and B in [0, 1] (ITU-R BT.601, studio range), as MATLAB's ``rgb2ycbcr`` has them."""
 
 IQA_PYTORCH = ("clipiqa", "musiq")
 """Measures without a reference, by their names in IQA-PyTorch."""

@@ -26,7 +26,7 @@ LARGEST_SIDE = {".jpg": 65_535, ".jpeg": 65_535, ".webp": 16_383}
 """Pixels that the formats count; PNG counts further than anybody can wait."""
 
 QUALITY = 95
-"""Of JPEG and WebP."""
+"""Quality of JPEG and WebP."""
 
 
 class PhotoWriter:

@@ -17,7 +17,7 @@ from qdm_med.pacs.addresses import WebService
 SECONDS = (10.0, 60.0)
 """Patience with the service: for its connection, and for each of its answers."""
 UNSUPPORTED_MEDIA, SYNTAX_NOT_SUPPORTED = 415, 0xC122
-"""What is answered where the encoding is at fault (PS3.18 10.5.3.2, table I.2-2)."""
+"""Failure reason where the encoding is at fault (PS3.18 10.5.3.2, table I.2-2)."""
 
 
 def store_by_web(headers: Sequence[SliceHeader], service: WebService, *, progress: Callable[[int, int], None]) -> None:

@@ -26,27 +26,27 @@ DegradationConfig = RealEsrganConfig | ScannerConfig | ClinicalConfig
 """Distributions that the parameters of a degradation are drawn from."""
 
 DegradationParams = RealEsrganParams | ScannerParams | ClinicalParams
-"""How one image is degraded: enough to make its low-resolution image again, bit for bit.
+"""Parameters of one image, from which its low-resolution image can be made again, bit for bit.
 
 :mod:`qdm_med.serialise` turns it into JSON and back without loss; ``kind`` tells the family.
 """
 
 TRAINING = RealEsrganConfig()
-"""What the network is trained on (QDM, arXiv 2503.12015)."""
+"""Degradation of the paper's training (QDM, arXiv 2503.12015)."""
 
 BENCHMARK = RealEsrganConfig(blur_sigma=(0.2, 0.8), gaussian_probability=0.5, poisson_scale=(0.05, 0.3))
-"""What Med-SR4 and Med-SR8 are made with (QDM, arXiv 2503.12015): milder blur and photon noise."""
+"""Degradation of Med-SR4 and Med-SR8 (QDM, arXiv 2503.12015): milder blur and photon noise."""
 
 SCANNER = ScannerConfig()
 """Closer to CT: noise in HU before the reconstruction kernel, which colours it; no JPEG, no rounding to 8 bits."""
 
 CLINICAL = ClinicalConfig()
-"""What clinical series look like: a point spread of up to two pixels, coloured noise in HU."""
+"""Sampling of clinical series: a point spread of up to two pixels, coloured noise in HU."""
 
 DEGRADATIONS: Mapping[str, DegradationConfig] = MappingProxyType(
     {"paper": BENCHMARK, "clinical": CLINICAL, "scanner": SCANNER}
 )
-"""How the slices of a benchmark may be made coarse; Med-SR4 and Med-SR8 are the paper's."""
+"""Degradations of a benchmark's slices by name; Med-SR4 and Med-SR8 are the paper's."""
 
 _APPLY: Mapping[str, Callable[[Tensor, Sequence[Any], IntensityMap], Tensor]] = {
     RealEsrganParams.kind: degrade_real_esrgan,

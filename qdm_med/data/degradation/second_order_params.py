@@ -28,7 +28,7 @@ RESIZE_MODES = ("area", "bilinear", "bicubic")
 """Interpolations, equally often."""
 
 JPEG_FIRST = 0.5
-"""How often the last JPEG comes before the last resize and low-pass."""
+"""Probability that the last JPEG comes before the last resize and low-pass."""
 
 
 def _require_probability(name: str, value: float) -> None:

@@ -39,7 +39,7 @@ class Reference:
 
 
 Outcome = Reference | LeftOut
-"""What comes of a series, one after the other: its slices, and at last why the rest of it is left out, if it is."""
+"""Results of a series, one after the other: its slices, and at last why the rest of it is left out, if it is."""
 
 Converting = Callable[[Sequence[SourceSeries]], Iterator[tuple[SourceSeries, Iterable[Outcome]]]]
 """Yields what comes of every series, in their order; an :class:`Outcome` is read before the next series is asked for."""

@@ -17,14 +17,14 @@ from qdm_med.volume import BoolArray, FloatArray
 
 SIDE = 128
 CONTRAST_HU = 20.0
-"""Of the low-contrast discs: a lesion of the liver."""
+"""Contrast of the low-contrast discs: that of a lesion of the liver."""
 
 RADII = (2.0, 2.5, 3.0)
-"""Of the low-contrast discs, in source pixels."""
+"""Radii of the low-contrast discs, in source pixels."""
 
 VESSEL_RADII = (0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 VESSEL_HU = 260.0
-"""Of a vessel with contrast medium above what lies around it."""
+"""HU of a vessel with contrast medium above its surroundings."""
 
 MARROW_HU, MARROW_SPREAD_HU, TRABECULA = 500.0, 150.0, 0.6
 """Mean and standard deviation of spongy bone, and the width of its texture in source pixels."""

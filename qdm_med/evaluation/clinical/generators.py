@@ -12,7 +12,7 @@ from qdm_med.evaluation.clinical.scan import Scan
 from qdm_med.keys import keyed
 
 DETAIL_SCANS = (Scan(0.8), Scan(1.2, 6.0), Scan(1.2, 12.0), Scan(1.7, 12.0), Scan(1.7, 25.0))
-"""How the phantom of details is scanned: sharp and quiet to smooth and noisy."""
+"""Scans of the phantom of details, from sharp and quiet to smooth and noisy."""
 
 DETAIL_REPEATS = 2
 """Phantoms of each of these scans: discs are few, and their detectability is a ratio of few numbers."""

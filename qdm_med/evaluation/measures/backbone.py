@@ -19,7 +19,7 @@ LAYERS = {
 }
 """Convolutions of torchvision's networks, whose features LPIPS compares."""
 COUNTS = {"alexnet": 10, "squeezenet1_1": 50}
-"""How many tensors these are."""
+"""Number of these tensors."""
 
 
 def write_backbone(weights: Path, out: Path) -> str:

@@ -44,7 +44,7 @@ class Protocol:
 
 
 FULL_RANGE_HU = (HU_MIN, HU_MAX)
-"""What truth and input can be where nothing has clipped them."""
+"""HU that truth and input can have where nothing has clipped them."""
 
 
 def network_protocol(intensity: IntensityMap, degraded_in: IntensityMap | None = None) -> Protocol:

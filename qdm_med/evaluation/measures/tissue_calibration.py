@@ -46,7 +46,7 @@ LARGEST_GROWTH = 0.2
 
 
 LARGEST_EDGE_GROWTH = 4.0
-"""How often of its fit an edge factor may become before the other numbers grow as well."""
+"""Multiple of its fit that an edge factor may reach before the other numbers grow as well."""
 
 
 class Pixels(NamedTuple):

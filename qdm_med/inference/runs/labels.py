@@ -20,7 +20,7 @@ from qdm_med.io.write import open_writer
 from qdm_med.volume import Geometry, Volume
 
 CORNER_TOLERANCE = 0.5
-"""How far, in pixels, the corners of a label file may lie from those of its series: files round."""
+"""Pixels by which the corners of a label file may miss those of its series: files round."""
 
 
 def carry_labels(labels: Path, volume: Volume, out: Path, derivation: Derivation, writing: WriterOptions) -> Path:

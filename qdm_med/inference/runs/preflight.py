@@ -25,7 +25,7 @@ MEASURING = 0.2
 MEASURED: Mapping[str, tuple[str, Callable[[FloatArray, BoolArray], float | None]]] = MappingProxyType(
     {"noise_hu": ("noise in HU", slice_noise_hu), "fwhm_pixels": ("point spread in pixels", fwhm_pixels)}
 )
-"""What is measured in slices, by its key in a card: name and instrument."""
+"""Measures of slices, by their keys in a card: name and instrument."""
 
 LOOKED_AT = 9
 """Slices whose values are looked at, evenly spaced."""

@@ -14,7 +14,7 @@ from qdm_med.io.dicom.header import CT_IMAGE, SliceHeader
 from qdm_med.io.dicom.series import place
 
 ORTHONORMAL_TOLERANCE = 1e-3
-"""How far direction cosines may be from unit length and right angles; scanners write six digits."""
+"""Tolerance of direction cosines about unit length and right angles; scanners write six digits."""
 GAP_TOLERANCE_MM = 0.01
 """Differences between slice gaps below this are rounding of the stored positions."""
 LINE_TOLERANCE_MM = 0.1
@@ -25,10 +25,10 @@ OBLIQUE_COSINE = 0.99
 SMALLEST_SLOPE = 1e-4
 """HU per stored unit; no scanner writes finer steps."""
 LARGEST_HU = 1e6
-"""Beyond every extended scale."""
+"""HU beyond every scanner's extended scale, so that a rescale which reaches them is damaged."""
 
 SMALLEST_MM, LARGEST_MM = 1e-4, 1e5
-"""Beyond every scanner's pixels and table."""
+"""Millimetres beyond the pixels and the table of every scanner."""
 
 
 def require_readable(headers: list[SliceHeader]) -> None:

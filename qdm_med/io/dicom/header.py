@@ -30,7 +30,7 @@ READABLE_SYNTAXES = (
     ),
     *(f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 90, 201, 202, 51, 81, 91, 203)),
 )
-"""What can be decoded: uncompressed, RLE, JPEG Lossless, JPEG-LS, JPEG 2000, HTJ2K; those that may lose something last."""
+"""Transfer syntaxes that can be decoded: uncompressed, RLE, JPEG Lossless, JPEG-LS, JPEG 2000, HTJ2K; lossy ones last."""
 LARGEST_THICKNESS_MM = 1e4
 """A slice thicker than any scanner is long tells nothing."""
 

@@ -32,7 +32,7 @@ META_SUFFIXES = (".mha", ".mhd")
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 ITK_SUFFIXES = (*NRRD_SUFFIXES, *META_SUFFIXES)
 OUTPUT_SUFFIXES = (".nrrd", ".mha")
-"""What is written: files that hold their voxels themselves, so that they appear at once."""
+"""Suffixes of outputs: files that hold their voxels themselves, so that they appear at once."""
 _META_KEY = "qdm_med"
 """Own field of a MetaImage; its standard Comment does not reach a reader."""
 _NRRD_TYPES = {"<i2": "short", "<i4": "int", "<f4": "float"}
