@@ -1,4 +1,4 @@
-"""An archive on loopback: series finished exactly once though workers and clients are killed, and what scheduling costs.
+"""Measure an archive on loopback: series are finished exactly once though workers and clients are killed; cost of scheduling.
 
 Usage: python benchmarks/archive_cluster.py [--series 200] [--kills 10] [--moments 20] [--clients 20] [--items 500]
            [--queued 100000] [--skip kills,moments,clients,speed,cost,memory] [--out archive_cluster.json]
@@ -205,7 +205,7 @@ def speed(folder: Path) -> dict[str, Any]:
 
 
 def cost(items: int) -> dict[str, Any]:
-    """What an item costs that does nothing."""
+    """Cost of an item that does nothing."""
     found = {}
     for workers in (1, 2):
         with workforce(Wanted(workers=workers, threads=1, device="cpu")) as force:
@@ -273,7 +273,7 @@ def _mib(pid: int) -> float:
 
 
 def main() -> None:
-    """Measure what is not skipped."""
+    """Measure everything that is not skipped."""
     options = arguments(
         __doc__,
         **{"series": 200, "kills": 10, "moments": 20, "clients": 20, "items": 500, "queued": 100000, "skip": "-"},

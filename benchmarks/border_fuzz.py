@@ -1,4 +1,4 @@
-"""Border errors of slices of any size: is a slice as right at its first and last rows and columns as inside a larger one?
+"""Measure border errors of slices of any size, against those inside a larger slice.
 
 Usage: python -m benchmarks.border_fuzz [--draws 24] [--largest 300] [--model clinical] [--seed 0] [--threads 1] [--out border.json]
 
@@ -81,7 +81,7 @@ def borders(alone: FloatArray, within: FloatArray) -> dict[str, tuple[float, flo
 
 
 def is_wrong(alone: float, within: float) -> bool:
-    """Whether a border is worse than inside by more than is allowed."""
+    """Whether a border is worse than the inside by more than is allowed."""
     return alone > MOST * within + SLACK_HU
 
 

@@ -1,4 +1,4 @@
-"""What do HU, derived headers and all-or-nothing files cost beside plain pydicom? Paired, in one run.
+"""Measure the cost of HU, derived headers and all-or-nothing files beside plain pydicom, paired in one run.
 
 Usage: python benchmarks/io_cost.py [--series FOLDER] [--scale 4] [--slices 8] [--repeats 7] [--out io_cost.json]
 

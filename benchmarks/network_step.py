@@ -1,4 +1,4 @@
-"""One step of a paper-size denoiser by active windows, and of the tiny one by active leaves: what sparsity saves.
+"""Time a step of a paper-size denoiser by active windows and of the tiny one by active leaves: the saving by sparsity.
 
 Usage: python benchmarks/network_step.py [--preset s] [--repeats 5] [--threads 2] [--out network_step.json]
 

@@ -1,4 +1,4 @@
-"""Every way to run a checkpoint, and what it is compared with, at both scales: one table and one plot.
+"""Run a checkpoint in every way, and what it is compared with, at both scales: one table and one plot.
 
 Usage: python benchmarks/perception_distortion.py STORE LPIPS_BACKBONE OUT [--checkpoint FILE] [--every 1]
            [--x4 WEIGHTS,...] [--x8 WEIGHTS,...] [--steps 1,2,4,8,15] [--samples 8] [--threads 1]

@@ -1,4 +1,4 @@
-"""What memory does a large photograph take at its peak, and do rows and columns jump where tiles begin and end?
+"""Measure the peak memory of a large photograph, and whether its rows and columns jump where tiles begin and end.
 
 Usage: python benchmarks/photo_memory.py CHECKPOINT [--rows 4000] [--columns 6000] [--tile 128] [--steps 1] [--out photo_memory.json]
 
@@ -31,10 +31,10 @@ LIMIT_GIB = 4.0
 
 
 class WatchedUpscaler(PhotoUpscaler):
-    """Measures how far neighbouring rows and columns differ, band by band, while the photograph is written."""
+    """Upscaler that measures how far neighbouring rows and columns differ, band by band."""
 
     def bands(self, photo: Photo, progress: Callable[[int, int], None] | None = None) -> Iterator[Bands]:
-        """As the upscaler's."""
+        """Yield bands as the upscaler does, measuring each."""
         last, rows = None, []
         columns = np.zeros(photo.size[1] * self.card.scale - 1)
         for band in super().bands(photo, progress):

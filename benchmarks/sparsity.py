@@ -1,4 +1,4 @@
-"""What the quadtree saves on real slices, and what it costs in quality: dense, paper's and adaptive, in one run.
+"""Measure what the quadtree saves on real slices and costs in quality: dense, paper's and adaptive, in one run.
 
 Usage: python benchmarks/sparsity.py STORE [--slices 8] [--checkpoint FILE] [--threads 2] [--out sparsity.json]
 
@@ -89,7 +89,7 @@ def on_one_thread(upscaler: Upscaler, source: CtSlice) -> None:
 
 
 def measure(model: Checkpoint, pairs: list[SlicePair]) -> dict[str, dict[str, float]]:
-    """All figures of one scale."""
+    """Measure all figures of one scale."""
     scale = pairs[0].scale
     ways = ways_to_upscale(model, scale)
     of_parts, of_slices, of_threads = defaultdict(list), defaultdict(list), defaultdict(list)

@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: ways that alternate in one run, medians, ratios, and JSON."""
+"""Common ground of the benchmark scripts: ways that alternate in one run, medians, ratios, and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs of `qdm-med upscale`: time and memory by slices and by slice size, and what is not the model.
+"""Measure whole runs of `qdm-med upscale`: time and memory by number and size of slices, and the part that is not the model.
 
 Usage: python benchmarks/whole_series.py [--scale 4] [--side 128] [--slices 10,20,40,100] [--large 512] [--repeats 3]
            [--threads 2] [--out whole_series.json]
@@ -93,7 +93,7 @@ def phantom(folder: Path, slices: int, side: int) -> Path:
 
 
 def run(source: Path, out: Path, scale: int, threads: int) -> dict[str, float]:
-    """One run in a process of its own."""
+    """Run once, in a process of its own."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-c", RUN, str(source), str(out), str(scale), str(threads)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)

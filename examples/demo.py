@@ -1,4 +1,4 @@
-"""Upscale the CT slice that pydicom carries, and show what was done.
+"""Upscale the CT slice that pydicom carries, and show the result.
 
 Usage: python examples/demo.py OUTPUT_FOLDER
 

@@ -1,4 +1,4 @@
-"""Read a CT series and say what it is.
+"""Read a CT series and describe it.
 
 Usage: python examples/read_and_inspect.py SERIES
 """

@@ -62,7 +62,7 @@ class Input:
 
 
 def inputs_of(store: SliceStore, index: int, scale: int, model: Checkpoint) -> Iterator[Input]:
-    """One slice, degraded in every way."""
+    """Degrade one slice in every way."""
     case = make_case(store, index, scale, 0, model.card.intensity)
     if case.reference_hu is not None:
         yield Input("benchmark", case.low_hu, case.reference_hu)
@@ -111,7 +111,7 @@ def pooled(patients: Sequence[Sequence[tuple[str, Pixels]]]) -> Groups:
 def measure(
     patients: Sequence[Sequence[tuple[str, Pixels]]], scale: int, steps: int, samples: int
 ) -> tuple[SpreadCalibration, dict[str, float]]:
-    """The calibration of a scale, and its coverage on the patients that it was not measured on."""
+    """Calibration of a scale, and its coverage of the patients that it was not measured on."""
     fitted, held_out = pooled(patients[::2]), pooled(patients[1::2])
     body = [pixels for name, pixels in fitted.items() if name.startswith("body")]
     factor, floor = fit_spread(*(np.concatenate([getattr(one, part) for one in body]) for part in ("error", "std")))

@@ -16,7 +16,7 @@ NAMES = ("astronaut", "camera", "cat", "coffee", "coins", "grass", "gravel", "hu
 
 
 def main(folder: Path) -> None:
-    """Write them all."""
+    """Write every one of them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in NAMES:
         Image.fromarray(getattr(skimage.data, name)()).save(folder / f"{name}.png")

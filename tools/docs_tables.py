@@ -57,7 +57,7 @@ def commands(group: Any = None, parents: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def options_tables() -> str:
-    """Commands, each with its arguments and options as its help tells them; first what stands before any of them."""
+    """Lay out every command with its arguments and options as its help has them; options before any command come first."""
     return "\n".join(_command_section(name, command) for name, command in (("", EVERY), *commands()))
 
 
@@ -89,7 +89,7 @@ def _told(parameter: Any) -> str:
 
 
 def columns_tables() -> str:
-    """Columns of ``eval`` by table: name, which value is best, limit of its alarm, meaning."""
+    """Lay out the columns of ``eval`` by table: name, best value, limit of its alarm, meaning."""
     parts = []
     for group in GROUPS:
         members = [one for one in COLUMNS.values() if one.group == group]
@@ -108,7 +108,7 @@ def _limit(column: Column) -> str:
 
 
 def modes_table() -> str:
-    """What each mode asks of the two embedded models; the default in bold."""
+    """Lay out what each mode asks of the two embedded models; the default in bold."""
     purposes = sorted(MODES, reverse=True)  # the default model first
     names = list(MODES[purposes[0]])
     rows = [(f"`--mode {name}`", *(_mode(purpose, name) for purpose in purposes)) for name in names]
@@ -130,7 +130,7 @@ def _mode(purpose: Any, name: Any) -> str:
 
 
 def hu_table() -> str:
-    """HU that one unit of the network's range is worth, by tissue, in both embedded models' mappings."""
+    """Lay out the worth of one network unit in HU, by tissue, in both embedded models' mappings."""
     tissues = {"lung": -850, "fat": -100, "soft tissue": 40, "contrast medium": 300, "spongy bone": 700, "cortex": 1200}
     rows = [
         (f"{name}, {hu} HU", f"{AsinhRange().hu_per_unit(hu):.0f} HU", f"{CompandedRange().hu_per_unit(hu):.0f} HU")
@@ -140,7 +140,7 @@ def hu_table() -> str:
 
 
 def modules_tables() -> str:
-    """Every module with the first sentence of its docstring, room by room in the order of the layers."""
+    """Lay out every module with the first sentence of its docstring, room by room."""
     rooms: dict[str, list[tuple[str, str]]] = {}
     for name, path in modules().items():
         _, *parts = name.split(".")
@@ -171,7 +171,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def with_tables(page: str) -> str:
-    """A page with its tables as the code has them now."""
+    """Replace the tables of a page by those that the code has now."""
     return MARKED.sub(lambda found: f"{found['name']}{found['open']}\n{TABLES[found['name']]()}\n", page)
 
 

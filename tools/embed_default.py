@@ -28,7 +28,7 @@ def domain(store: SliceStore, scales: tuple[int, ...]) -> dict[str, list[float]]
 
 
 def main(checkpoint: Path, store: Path, steps: tuple[int, ...]) -> None:
-    """Write the package's checkpoint of the model's purpose."""
+    """Write the package's checkpoint for the model's purpose."""
     model = load_checkpoint(checkpoint)
     target = default_checkpoint(model.card.purpose)
     # A clinical model is bound by noise and point spread, which its training recorded, not by millimetres.

@@ -1,4 +1,4 @@
-"""Where the limits of the hallucination scan come from: what interpolation, which cannot invent, differs by.
+"""Derive the limits of the hallucination scan from interpolation, which cannot invent: how far it differs from the truth.
 
 Usage: python -m tools.hallucination_limits STORE [--per-patient 2] [--threads 1] [--out limits.json]
 
@@ -33,7 +33,7 @@ def scanned(
 
 
 def measure(store: SliceStore, scale: int, per_patient: int) -> dict[str, dict[str, float]]:
-    """The limit of a scale, and what the one in the code does to slices it was not measured on."""
+    """Limit of a scale, and the share of other slices that the limit in the code flags."""
     cubic, windowed = Interpolation("bicubic", bicubic, INTENSITY), Interpolation("lanczos", lanczos, INTENSITY)
     train = scanned(store, "train", scale, per_patient, cubic)
     values = np.concatenate([one for patient in train for one in patient])

@@ -1,4 +1,4 @@
-"""Count what makes the house readable: how long functions and files are, how many arguments they take, what imports what.
+"""Count what makes the house readable: lengths of functions and files, numbers of arguments, imports.
 
 Usage: python -m tools.house
 
@@ -72,7 +72,7 @@ def _function(module: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Func
 
 
 def imports(found: dict[str, Path]) -> dict[str, set[str]]:
-    """Modules that each module imports from its own package, inside functions too; what is for types alone is left out."""
+    """Modules that each module imports from its own package, inside functions too; imports for types alone are left out."""
     return {
         module: set(_imported(ast.parse(path.read_text(encoding="utf-8")), found)) for module, path in found.items()
     }

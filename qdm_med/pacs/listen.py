@@ -157,7 +157,7 @@ def listen(
 ) -> None:
     """Listen until ``stop`` is set, by default for ever.
 
-    What an earlier listener left in the spool, killed or not, is taken up.
+    Jobs that an earlier listener left in the spool, killed or not, are resumed.
 
     Args:
         root: Spool folder.

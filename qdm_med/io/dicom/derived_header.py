@@ -30,7 +30,7 @@ class DerivedSeries:
     """Values that all images of one derived series share.
 
     Attributes:
-        run: Identity of the run, from which its UIDs follow, so that a run that is taken up goes on with them.
+        run: Identity of the run, from which its UIDs follow, so that a resumed run keeps them.
         started: When the run began; carries a UTC offset.
         number: Series Number.
         derivation: Record of how the pixels are computed.

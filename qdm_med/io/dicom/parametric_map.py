@@ -1,7 +1,7 @@
 """Parametric Maps (PS3.3 A.75) of the uncertainty of each pixel, one beside every image of a derived series.
 
 A series of single-frame maps, not one map of many frames: each is written when its slice is done, so that memory stays
-bounded, a killed run is taken up again, and a large series does not meet the 4 GiB that one DICOM element may hold.
+bounded, a killed run resumes, and a large series does not meet the 4 GiB that one DICOM element may hold.
 """
 
 from __future__ import annotations

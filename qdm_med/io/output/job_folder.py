@@ -60,7 +60,7 @@ class JobFolder:
         check: Says once more, now that no other run is at it, whether the output may appear here.
 
     Attributes:
-        started: When the run began; a run that is taken up keeps its beginning.
+        started: Time at which the run began; a resumed run keeps it.
         run: Identity of the run.
 
     Raises:
