@@ -7,7 +7,7 @@ kills    A run over tiny series with three workers, of which one is killed with 
          finished series, series finished twice, partial files, processes that outlive the client.
 moments  A process that makes a small archive is killed at a random moment, so many times; after each the archive is
          finished and its pixels are compared with those of an archive that nobody killed.
-clients  The same with whole runs: the client of one worker is killed at a random moment after the scan, its processes must end by
+clients  The same with whole runs: the client of one worker is killed at a random moment after the first series' start, its processes must end by
          themselves, and the same command is started again.
 speed    Wall time of one worker of one thread and of two, from the first series' start to the last one's end.
 cost     Wall time an item of items that do nothing, on one worker: submitting, running, telling, submitting the next.
@@ -172,13 +172,13 @@ def killed_clients(folder: Path, clients: int) -> dict[str, Any]:
     count, whole = 30, folder / "whole"
     tree, model = write_tree(folder / "tree", count, slices=4), tiny_model(folder)
     start_run(tree, whole, model, workers=1).wait()
-    expected, times = stored(whole), [event["time"] for event in read_events(whole / NAME / "events.jsonl")]
-    lasted = times[-1] - times[0]  # from the scan to the end
+    expected = stored(whole)
+    lasted = events(whole, "done")[-1]["time"] - events(whole, "started")[0]["time"]
     draw, found = random.Random(2), Counter[str]()
     for number in range(clients):
         out = folder / f"killed-{number}"
         client = start_run(tree, out, model, workers=1)
-        wait_for(lambda log=out / NAME / "events.jsonl": log.exists(), 600)
+        wait_for(lambda out=out: events(out, "started"), 600)
         time.sleep(draw.uniform(0, lasted))
         found["before the end"] += client.poll() is None
         client.kill()

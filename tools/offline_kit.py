@@ -28,7 +28,8 @@ place=${1:?usage: sh install.sh VENV}
 shift
 (cd "$here" && sha256sum --check --quiet SHA256SUMS)
 "${PYTHON:-python3}" -m venv "$place"
-PIP_CONFIG_FILE=/dev/null "$place/bin/pip" install --quiet --no-index --find-links "$here/wheels" "$@" "qdm-med[EXTRAS]"
+# Isolated from the settings of the machine: an index or a proxy that is set there would be asked.
+PIP_CONFIG_FILE=/dev/null "$place/bin/pip" --isolated install --quiet --no-index --find-links "$here/wheels" "$@" "qdm-med[EXTRAS]"
 echo "installed: $place/bin/qdm-med"
 """
 
@@ -44,7 +45,7 @@ def main() -> None:
     wheels = options.kit / "wheels"
     shutil.rmtree(options.kit, ignore_errors=True)
     wheels.mkdir(parents=True)
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
+    build_wheel(wheels)
     if not options.no_dependencies:
         (own,) = wheels.glob("qdm_med-*.whl")
         further = ["--extra-index-url", options.index] if options.index else []
@@ -54,6 +55,14 @@ def main() -> None:
     (options.kit / "install.sh").write_text(INSTALL.replace("EXTRAS", options.extras))
     write_licences(options.kit / "licences.csv", wheels)
     write_hashes(options.kit)
+
+
+def build_wheel(wheels: Path) -> None:
+    """Build our own wheel; what an earlier build left behind would get into it, modules that are gone among them."""
+    for made in (ROOT / "build" / "lib", *ROOT.glob("build/bdist.*")):
+        shutil.rmtree(made, ignore_errors=True)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
 
 
 def pip(*arguments: object) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import dask
 import torch
 
+from qdm_med.archive import hushed
 from qdm_med.archive.settings import versions
 from qdm_med.archive.work import describe_worker
 from qdm_med.errors import ClusterError, ConfigError
@@ -207,6 +208,7 @@ def local_cluster(wanted: Wanted) -> SpecCluster:
         "dashboard": False,
         "dashboard_address": f"{LOOPBACK}:0",
         "silence_logs": logging.CRITICAL,
+        "preload": [hushed.__name__],
     }
     resources = {"MEMORY": float(memory // workers), **({"GPU": 1.0} if gpus else {})}
     return SpecCluster(

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 def test_a_kit_installs_without_an_index(tmp_path):
     kit, place = tmp_path / "kit", tmp_path / "venv"
+    stale = ROOT / "build" / "lib" / "qdm_med" / "gone.py"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.touch()
     made = [sys.executable, ROOT / "tools" / "offline_kit.py", kit, "--no-dependencies"]
     subprocess.run(made, check=True, env={**os.environ, "PIP_NO_INDEX": "1"})
+    (wheel,) = (kit / "wheels").glob("*.whl")
+    assert not any("gone" in name for name in zipfile.ZipFile(wheel).namelist())
     stated = dict(reversed(line.split("  ")) for line in (kit / "SHA256SUMS").read_text().splitlines())
     found = {path.relative_to(kit).as_posix() for path in kit.rglob("*") if path.is_file()}
     assert set(stated) == found - {"SHA256SUMS"}
@@ -30,7 +36,7 @@ def test_a_kit_installs_without_an_index(tmp_path):
     with (kit / "licences.csv").open() as file:
         assert list(csv.DictReader(file)) == [{"package": "qdm-med", "version": __version__, "licence": "Apache-2.0"}]
     install = ["sh", kit / "install.sh", place, "--no-deps"]
-    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": ""}
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": "", "PIP_INDEX_URL": "https://asked.invalid"}
     subprocess.run(install, check=True, env=environment)
     # Everything but our own wheel comes from the environment that runs the test: no test downloads PyTorch.
     (packages,) = place.glob("lib/python*/site-packages")
