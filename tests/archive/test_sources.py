@@ -7,7 +7,6 @@ import shutil
 import zipfile
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -20,8 +19,6 @@ from qdm_med.archive.places import with_places
 from qdm_med.archive.run import plan_only
 from qdm_med.archive.sources import opened, series_under
 from qdm_med.errors import DataError, SeriesError
-from qdm_med.io.dicom.file import sniff
-from qdm_med.io.dicom.header import read_slice_header
 from qdm_med.io.read import read_volume
 from tests.archive.trees import write_series
 
@@ -88,24 +85,25 @@ def test_every_series_is_found_once_and_the_rest_is_refused_with_its_reason(mixe
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_tree_is_walked_once_and_every_file_of_it_looked_at_once(mixed, tmp_path, monkeypatch):
-    tree = mixed.resolve()
-    walked, sniffed, parsed = Counter(), Counter(), Counter()
+def test_a_tree_is_walked_once_and_every_dicom_file_of_it_opened_once(mixed, tmp_path, monkeypatch):
+    tree, walked, opened_files = mixed.resolve(), Counter(), Counter()
 
     def counting(counts, call):
         def counted(path, *arguments, **options):
-            counts[Path(path)] += Path(path).is_relative_to(tree)
+            counts[str(path)] += 1
             return call(path, *arguments, **options)
 
         return counted
 
-    monkeypatch.setattr("qdm_med.io.walk.os.walk", counting(walked, os.walk))
-    monkeypatch.setattr("qdm_med.io.dicom.series.sniff", counting(sniffed, sniff))
-    monkeypatch.setattr("qdm_med.io.dicom.series.read_slice_header", counting(parsed, read_slice_header))
+    for name in ("io.open", "builtins.open"):
+        monkeypatch.setattr(name, counting(opened_files, open))
+    monkeypatch.setattr("os.walk", counting(walked, os.walk))
     assert series_under(tree, tmp_path / "scratch", exclude=tmp_path / "out", reading={})
-    assert walked[tree] == 1
-    assert max(sniffed.values()) == max(parsed.values()) == 1
-    assert sum(sniffed.values()) == sum(path.is_file() for path in tree.rglob("*"))
+    monkeypatch.undo()
+    slices = [path for path in tree.rglob("*.dcm") if path.parent.name != "refused"]  # opened again for the reason
+    assert len(slices) == 6
+    assert {opened_files[str(path)] for path in slices} == {1}
+    assert walked[str(tree)] == 1
 
 
 def test_a_series_of_an_archive_is_unpacked_for_the_time_of_reading(mixed, tmp_path):

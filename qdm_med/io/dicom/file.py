@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 import pydicom.config
@@ -36,16 +36,37 @@ class Content(Enum):
 
 
 def sniff(path: Path) -> Content:
-    """Tell DICOM from other files by content; names and extensions are not looked at.
+    """Tell DICOM from other files by content; names and extensions mean nothing.
 
     Raises:
         SeriesError: If the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
+    with sniffed(path) as (content, _):
+        return content
+
+
+@contextmanager
+def sniffed(path: Path) -> Iterator[tuple[Content, BinaryIO]]:
+    """Open a file once, to tell what it is and to read on: on a network's disk opening takes longer than reading.
+
+    Yields:
+        What it is, and the file at its beginning.
+
+    Raises:
+        SeriesError: If the file cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
             head = file.read(132)
-    except OSError as error:
-        raise SeriesError(f"{shown(path)}: cannot be read ({error.strerror}); grant access or move it away") from error
+        except OSError as error:
+            told = f"{shown(path)}: cannot be read ({error.strerror}); grant access or move it away"
+            raise SeriesError(told) from error
+        file.seek(0)
+        yield _content(head), file
+
+
+def _content(head: bytes) -> Content:
     if not head:
         return Content.EMPTY
     if head[128:] == b"DICM":
@@ -96,17 +117,22 @@ def quiet() -> Iterator[None]:
         _SILENCE.end()
 
 
-def read_dataset(path: Path, *, tags: list[str] | None = None) -> Any:
+def read_dataset(path: Path, *, tags: list[str] | None = None, file: BinaryIO | None = None) -> Any:
     """Parse a file; with ``tags``, only these attributes and no pixels.
 
     Elements that nobody looks at stay the bytes that they are.
+
+    Args:
+        path: The file.
+        tags: Attributes that are wanted; ``None``: all.
+        file: The same file where it is open already; it stays so.
 
     Raises:
         SeriesError: If the file is damaged.
     """
     try:
         with quiet():
-            return pydicom.dcmread(path, stop_before_pixels=tags is not None, specific_tags=tags)
+            return pydicom.dcmread(file or path, stop_before_pixels=tags is not None, specific_tags=tags)
     except Exception as error:  # the parser meets arbitrary bytes and raises whatever they provoke
         raise damaged(path, error) from error
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,13 +157,17 @@ class SliceHeader:
         return PixelFormat(bits_stored, representation == 1, slope, intercept, self.padding)
 
 
-def read_slice_header(path: Path) -> SliceHeader | None:
+def read_slice_header(path: Path, file: BinaryIO | None = None) -> SliceHeader | None:
     """Read the header of a DICOM file; ``None`` for a DICOMDIR, which is no object but a list of files.
+
+    Args:
+        path: The file.
+        file: The same file where it is open already.
 
     Raises:
         SeriesError: If the file is damaged or its header is cut short.
     """
-    dataset = read_dataset(path, tags=_TAGS)
+    dataset = read_dataset(path, tags=_TAGS, file=file)
     try:
         with quiet():
             sop_class = _text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))

@@ -7,11 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from qdm_med.errors import NoSeriesError, SeriesError, SeveralSeriesError
-from qdm_med.io.dicom.file import Content, quiet, shown, shown_value, sniff
+from qdm_med.io.dicom.file import Content, quiet, shown, shown_value, sniffed
 from qdm_med.io.dicom.glance import bare_kind
 from qdm_med.io.dicom.header import SliceHeader, read_slice_header
 from qdm_med.io.walk import walk_files
@@ -64,32 +65,45 @@ def scan(root: Path, *, exclude: Collection[Path] = ()) -> Scan:
     Raises:
         SeriesError: If a folder or file cannot be read.
     """
-    headers: list[SliceHeader] = []
-    other: Counter[str] = Counter()
-    damaged: list[str] = []
-    others: dict[Content, list[Path]] = defaultdict(list)
+    sorting = _Sorting()
     with quiet():  # once, not once a file
         for path in walk_files(root, exclude=exclude):
-            content = sniff(path)
-            if content is Content.BARE_DICOM and (kind := bare_kind(path)):
-                other[kind] += 1
-                continue
-            if content is Content.BARE_DICOM:
-                damaged.append(f"{shown(path)}: DICOM without the preamble of PS3.10 7.1; rewrite it as a DICOM file")
-            if content is not Content.DICOM:
-                other[content.value] += 1
-                others[content].append(path)
-                continue
-            try:
-                header = read_slice_header(path)
-            except SeriesError as error:
-                damaged.append(str(error))
-                continue
-            if header is None:
-                other["DICOMDIR"] += 1
-            else:
-                headers.append(header)
-    return Scan(tuple(headers), other, tuple(damaged), dict(others))
+            with sniffed(path) as (content, file):
+                sorting.add(path, content, file)
+    return Scan(tuple(sorting.headers), sorting.other, tuple(sorting.damaged), dict(sorting.others))
+
+
+@dataclass
+class _Sorting:
+    """Attributes as for :class:`Scan`, growing."""
+
+    headers: list[SliceHeader] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
+    damaged: list[str] = field(default_factory=list)
+    others: defaultdict[Content, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, path: Path, content: Content, file: BinaryIO) -> None:
+        if content is Content.DICOM:
+            self._add_object(path, file)
+            return
+        if content is Content.BARE_DICOM and (kind := bare_kind(path)):
+            self.other[kind] += 1
+            return
+        if content is Content.BARE_DICOM:
+            self.damaged.append(f"{shown(path)}: DICOM without the preamble of PS3.10 7.1; rewrite it as a DICOM file")
+        self.other[content.value] += 1
+        self.others[content].append(path)
+
+    def _add_object(self, path: Path, file: BinaryIO) -> None:
+        try:
+            header = read_slice_header(path, file)
+        except SeriesError as error:
+            self.damaged.append(str(error))
+            return
+        if header is None:
+            self.other["DICOMDIR"] += 1
+        else:
+            self.headers.append(header)
 
 
 def choose_series(
