@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qdm_med.diffusion.noise import SliceNoise
-from qdm_med.inference.anatomy import anatomy_mask
 from qdm_med.inference.padding import fill_padding, in_whole_windows
+from qdm_med.inference.source.anatomy import anatomy_mask
 from qdm_med.inference.tiling import AnyTiling
 from qdm_med.intensity import IntensityMap
 from qdm_med.models.conditioning import active_leaves, leaf_grid

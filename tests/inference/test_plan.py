@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from qdm_med.errors import ConfigError
-from qdm_med.inference.anatomy import anatomy_mask
 from qdm_med.inference.consistency import agree_with_source
 from qdm_med.inference.fusion import fade_in
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.plan import SlicePlanner
+from qdm_med.inference.source.anatomy import anatomy_mask
 from qdm_med.inference.tiling import Tiling
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.intensity import CompandedRange

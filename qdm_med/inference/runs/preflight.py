@@ -11,8 +11,8 @@ import numpy as np
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import CheckpointError, SeriesError
-from qdm_med.inference.point_spread import fwhm_pixels
-from qdm_med.inference.slice_noise import slice_noise_hu
+from qdm_med.inference.source.point_spread import fwhm_pixels
+from qdm_med.inference.source.slice_noise import slice_noise_hu
 from qdm_med.io.read import slice_thickness_mm
 from qdm_med.volume import BoolArray, CtSlice, FloatArray, Volume
 

@@ -10,7 +10,7 @@ from qdm_med.evaluation.clinical.details import Spot, matched_filter
 from qdm_med.evaluation.clinical.ring_correlation import resolution
 from qdm_med.evaluation.clinical.scan import FineGrid, Scan, kernel_noise, scanned
 from qdm_med.evaluation.clinical.transfer import insert_transfer
-from qdm_med.inference.slice_noise import slice_noise_hu
+from qdm_med.inference.source.slice_noise import slice_noise_hu
 from qdm_med.resample import block_mean
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from qdm_med.inference.point_spread import fwhm_pixels
-from qdm_med.inference.slice_noise import slice_noise_hu
+from qdm_med.inference.source.point_spread import fwhm_pixels
+from qdm_med.inference.source.slice_noise import slice_noise_hu
 
 FINE = 6
 SIDE = 192
