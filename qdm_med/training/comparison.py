@@ -17,7 +17,8 @@ from qdm_med.evaluation.benchmarks import BENCHMARK_SCALES, BenchmarkOptions, Sc
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.measures.protocols import protocols
 from qdm_med.evaluation.methods.image_model import describe_image_model
-from qdm_med.evaluation.run import Evaluation, Outputs, evaluate_checkpoint
+from qdm_med.evaluation.run import Outputs, evaluate_checkpoint
+from qdm_med.evaluation.summary import Evaluation
 from qdm_med.evaluation.tables.comparison import comparison_table, leads
 from qdm_med.evaluation.tables.reasons import TrainingFacts, reasons, share_still_falling
 from qdm_med.files import write_text
