@@ -1,4 +1,4 @@
-"""NRRD and MetaImage in and out: places, values, bytes, and what an interrupted run leaves."""
+"""NRRD and MetaImage in and out: places, values, bytes."""
 
 from __future__ import annotations
 
@@ -45,12 +45,6 @@ def upscale(source: Path, out: Path, **options: bool) -> Path:
             if index not in writer.finished:
                 writer.write(index, repeated(volume, index))
         return writer.commit()
-
-
-def interrupt_after_one(volume: Volume, out: Path, index: int) -> None:
-    with ItkWriter(volume, out, DERIVATION) as writer:
-        writer.write(index, repeated(volume, index))
-        raise KeyboardInterrupt
 
 
 def outer_corners(image: sitk.Image) -> np.ndarray:
@@ -151,26 +145,6 @@ def test_the_output_says_how_it_was_made_and_copies_no_field(tmp_path, suffix):
     content = upscale(tmp_path / "ct.nrrd", tmp_path / f"out{suffix}").read_bytes()
     assert DERIVATION.description().encode() in content
     assert b"Doe" not in content
-
-
-@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
-def test_an_interrupted_run_is_resumed_to_the_same_bytes(tmp_path, suffix):
-    source = save(tmp_path / "ct.nrrd", values())
-    before = source.read_bytes()
-    once = upscale(source, tmp_path / f"once{suffix}").read_bytes()
-    out = tmp_path / f"out{suffix}"
-    volume = read_itk(source)
-    with pytest.raises(KeyboardInterrupt):
-        interrupt_after_one(volume, out, 1)
-    assert not out.exists()
-    with ItkWriter(volume, out, DERIVATION) as writer:
-        assert writer.finished == {1}
-        for index in (2, 0):
-            writer.write(index, repeated(volume, index))
-        assert writer.commit() == out
-    assert out.read_bytes() == once
-    assert source.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, out.name, f"once{suffix}"])
 
 
 def test_outputs_that_cannot_be_are_refused_before_anything_is_written(tmp_path):

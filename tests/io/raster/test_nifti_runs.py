@@ -26,26 +26,6 @@ def interrupt_after_one(source: Path, out: Path) -> None:
         write_one_and_stop(read_nifti(source), out, 0, KeyboardInterrupt)
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_an_interrupted_run_is_resumed_to_the_same_bytes(tmp_path, suffix):
-    source = save(tmp_path / "ct.nii.gz", values())
-    before = source.read_bytes()
-    once = upscale(source, tmp_path / f"once{suffix}").read_bytes()
-    out = tmp_path / f"out{suffix}"
-    volume = read_nifti(source)
-    with pytest.raises(KeyboardInterrupt):
-        write_one_and_stop(volume, out, 1, KeyboardInterrupt)
-    assert not out.exists()
-    with NiftiWriter(volume, out, DERIVATION) as writer:
-        assert writer.finished == {1}
-        for index in (2, 0):
-            writer.write(index, repeated(volume, index))
-        assert writer.commit() == out
-    assert out.read_bytes() == once
-    assert source.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, out.name, f"once{suffix}"])
-
-
 def test_another_job_does_not_take_over_finished_slices(tmp_path):
     source = save(tmp_path / "ct.nii", values())
     interrupt_after_one(source, tmp_path / "out.nii")
