@@ -1,4 +1,4 @@
-"""Preloaded by workers of this machine: what the event loop complains of while a worker ends is of no use to anybody.
+"""Preload of this machine's workers, which silences their event loop while they end: its complaints then help nobody.
 
 Series that fail and workers that are lost are told by the run itself, in one line each.
 """

@@ -135,7 +135,7 @@ Kind = TypeVar("Kind")
 
 
 def upscale_options(given: Mapping[str, Any]) -> UpscaleOptions:
-    """Read how a checkpoint is run from the parameters that a command was given (``typer.Context.params``).
+    """Build the options of a checkpoint's run from a command's parameters (``typer.Context.params``).
 
     Raises:
         ConfigError: If an option is out of range.
@@ -146,7 +146,7 @@ def upscale_options(given: Mapping[str, Any]) -> UpscaleOptions:
 
 
 def writer_options(given: Mapping[str, Any]) -> writing.WriterOptions:
-    """Read how outputs are written, likewise; a matrix is known when the source is."""
+    """Build the options of outputs likewise; a matrix is known when the source is."""
     return _of(writing.WriterOptions, {name: value for name, value in given.items() if name != "matrix"})
 
 
@@ -154,7 +154,7 @@ READING = ("force", "skip_bad", "axis", "hu_offset", "rescale_type_is_hu")
 
 
 def reading_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read how sources are read, likewise: keyword arguments of :func:`qdm_med.io.read.read_volume`."""
+    """Build the options of reading likewise: keyword arguments of :func:`qdm_med.io.read.read_volume`."""
     return {name: given[name] for name in READING if name in given}
 
 
@@ -164,5 +164,5 @@ def memory_limit(gibibytes: float | None) -> int | None:
 
 
 def _of(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
-    """A dataclass of what a command takes; fields that are no option of it keep their defaults."""
+    """Build a dataclass from a command's parameters; fields that are no option of it keep their defaults."""
     return kind(**{one.name: given[one.name] for one in fields(kind) if one.name in given})  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ class CountProgress:
         self._task = self._bar.add_task(what, total=None, detail="")
 
     def __enter__(self) -> Self:
-        """Be ready for what is counted."""
+        """Prepare the bar, or the lines in its place."""
         if self._before:
             self._bar.update(self._task, detail=self._before)
             self._bar.start()
@@ -67,7 +67,7 @@ class CountProgress:
         self._lines.update(done, total, detail)
 
     def say(self, line: str, *, err: bool = False) -> None:
-        """A line on stdout, or on stderr, which the bar does not run into."""
+        """Print a line on stdout or stderr without running into the bar."""
         self._bar.stop()
         typer.echo(line, err=err)
         TALK.note(line)

@@ -1,4 +1,4 @@
-"""Limits of fidelity: from where a column raises an alarm."""
+"""Limits of fidelity, beyond which a column raises an alarm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limit:
-    """The range of a column within which there is no alarm.
+    """Range of a column within which there is no alarm.
 
     Interpolation of the input blurs, shifts HU at edges and invents nothing: what it does to a slice as well is known and
     no alarm. The range therefore reaches to its value on the same slice, and as far beyond it as two ways to interpolate

@@ -56,7 +56,7 @@ class Evaluation:
 def evaluation_of(
     rows: Sequence[SliceScore], options: BenchmarkOptions, intensity: IntensityMap, note: str, *, is_sweep: bool
 ) -> Evaluation:
-    """Say what the rows of a run tell.
+    """Summarise the rows of a run.
 
     Args:
         rows: Results.

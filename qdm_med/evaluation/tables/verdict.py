@@ -1,4 +1,4 @@
-"""Say in plain words what the tables say: by tissue, whether a method is nearer to the truth than interpolation is."""
+"""Verdict of the tables in plain words: whether a method is nearer to the truth than interpolation, tissue by tissue."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _paragraph(method: str, baseline: str, rows: Sequence[SliceScore], own: By, 
 
 
 def _tissue(method: str, baseline: str, tissue: str, own: By, paired: By) -> str:
-    """One tissue, or nothing where no slice shows it."""
+    """Words on one tissue; none where no slice shows it."""
     error, base = (own.get((name, f"{tissue}_mae_hu")) for name in (method, baseline))
     difference = paired.get((method, f"{tissue}_mae_hu"))
     if error is None or base is None or difference is None or not error.patients:
@@ -76,7 +76,7 @@ def _shifted(bias: Summary | None) -> str:
 
 
 def _ringing(rows: Sequence[SliceScore]) -> str:
-    """Alarms of a method over its slices."""
+    """Words on a method's alarms over its slices."""
     counts: dict[str, int] = {}
     for row in rows:
         for one in alarms(row.scores):
