@@ -260,7 +260,8 @@ def slurm_cluster(wanted: Wanted) -> Any:
         _submit(cluster, wanted.workers or 1)
     except Exception as error:  # sbatch's own words, wrapped
         cluster.close()
-        raise ClusterError(f"slurm: a job was refused ({' '.join(str(error).split())[-200:]}); mend --slurm") from None
+        said = " ".join(str(error).split()).rpartition("stderr: ")[2][-200:]
+        raise ClusterError(f"slurm: a job was refused ({said}); mend --slurm") from None
     return cluster
 
 

@@ -153,7 +153,7 @@ def test_workers_come_as_jobs_of_slurm_and_go_with_the_run(slurm, tmp_path):
 def test_what_slurm_refuses_is_one_line(slurm, monkeypatch):
     (slurm.parent / "bin" / "sbatch").write_text("#!/bin/sh\necho invalid partition specified: moon >&2\nexit 1\n")
     with (
-        pytest.raises(ClusterError, match=r"slurm: a job was refused .*invalid partition specified: moon"),
+        pytest.raises(ClusterError, match=r"slurm: a job was refused \(invalid partition specified: moon\); mend"),
         workforce(Wanted("slurm", slurm={**ON_LOOPBACK, "queue": "moon"})),
     ):
         pass
