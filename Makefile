@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo test test-pacs lint docs offline-kit clean
+.PHONY: demo test test-pacs lint constraints docs offline-kit clean
 
 demo: $(VENV)/.installed  ## Upscale a real CT slice with the embedded checkpoint; see demo-output/
 	$(BIN)/python examples/demo.py demo-output
@@ -20,6 +20,11 @@ lint: $(VENV)/.installed  ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+constraints: $(VENV)/.installed  ## Resolve the oldest and the newest versions that the continuous tests install; nothing is installed here
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --extra dev -c constraints/oldest.txt --python-version 3.11 pyproject.toml > /dev/null
+	$(BIN)/uv pip compile --quiet --extra dev -c constraints/newest.txt --python-version 3.13 pyproject.toml > /dev/null
 
 docs: $(VENV)/.installed  ## The pages of docs/ as a site, site/index.html; their tables are written anew first
 	$(BIN)/python -m tools.docs_tables

@@ -9,9 +9,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
+OF_OTHERS = {"click"}
+"""Packages that ours depend on and that the oldest versions of ours need old, too."""
+
+
 def pinned(name: str) -> dict[str, str]:
     lines = (ROOT / "constraints" / f"{name}.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    return {package: version for package, version in pins.items() if package not in OF_OTHERS}
 
 
 def lower_bounds() -> dict[str, str]:

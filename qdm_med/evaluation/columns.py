@@ -105,7 +105,7 @@ def _errors_by_tissue() -> Iterator[Column]:
     yield Column("bias_body_hu", "tissue", "zero", 2, "mean error of the body in HU")
     for tissue in TISSUES:
         part = _plain(tissue.name)
-        shifted = Limit(-WATER_HU, WATER_HU, f"HU of {part} are shifted", margin=3.0, share=0.2)
+        shifted = Limit(-WATER_HU, WATER_HU, f"HU of {part} are shifted", margin=2.0, share=0.35)
         alarm = shifted if tissue.name in _ALARMING_TISSUES else None
         words = f"mean HU inside {part} less the truth's, borders left out"
         yield Column(f"bias_{tissue.name}_hu", "tissue", "zero", 2, words, alarm)
@@ -165,7 +165,7 @@ _FIDELITY = (
         "one",
         2,
         "noise of uniform soft tissue in units of the truth's",
-        Limit(0.8, 1.15, "soft tissue is smoother than interpolation's or noisier than the truth's", margin=0.1),
+        Limit(0.8, 1.15, "soft tissue is smoother than interpolation's or noisier than the truth's", margin=0.1, share=0.1),
     ),
     Column("noise_frequency_ratio", "fidelity", "one", 2, "mean frequency of that noise in units of the truth's"),
     Column(
