@@ -165,7 +165,9 @@ _FIDELITY = (
         "one",
         2,
         "noise of uniform soft tissue in units of the truth's",
-        Limit(0.8, 1.15, "soft tissue is smoother than interpolation's or noisier than the truth's", margin=0.1, share=0.1),
+        Limit(
+            0.8, 1.15, "soft tissue is smoother than interpolation's or noisier than the truth's", margin=0.1, share=0.1
+        ),
     ),
     Column("noise_frequency_ratio", "fidelity", "one", 2, "mean frequency of that noise in units of the truth's"),
     Column(

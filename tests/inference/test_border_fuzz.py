@@ -70,9 +70,11 @@ def test_a_border_that_is_wrong_is_told_where_it_is():
     within = np.full((9, 7), 10.0, dtype=np.float32)
     alone = within.copy()
     alone[:, -1] += 100
-    told = {name for name, pair in borders(alone, within).items() if is_wrong(*pair)}
+    told = {name for name, three in borders(alone, within).items() if is_wrong(*three)}
     assert told == {"right", "top", "bottom"}  # whose corners it is
-    assert not any(is_wrong(*pair) for pair in borders(1.2 * within, within).values())
+    assert not any(is_wrong(*three) for three in borders(1.2 * within, within).values())
+    assert not any(is_wrong(*three) for three in borders(5 * within, within).values())  # all of it, not its borders
+    assert borders(alone[:3], within[:3])["right"] == (60.0, 10.0, 0.0)
 
 
 def test_draws_are_the_same_for_a_seed_and_can_be_run(tiny_checkpoint):
