@@ -55,7 +55,7 @@ class CountProgress:
 
     def __exit__(self, *exc: object) -> None:
         """Leave the terminal as it was."""
-        self._bar.stop()
+        self._stop()
 
     def update(self, done: float, total: int, detail: str = "") -> None:
         """Move the bar to ``done`` of ``total``; a share of the next one counts, and less than before begins anew."""
@@ -68,9 +68,13 @@ class CountProgress:
 
     def say(self, line: str, *, err: bool = False) -> None:
         """Print a line on stdout or stderr without running into the bar."""
-        self._bar.stop()
+        self._stop()
         typer.echo(line, err=err)
         TALK.note(line)
+
+    def _stop(self) -> None:
+        if self._bar.live.is_started:  # rich 13 ends with an empty line a bar that was never shown
+            self._bar.stop()
 
 
 class SliceProgress(CountProgress):
