@@ -249,7 +249,7 @@ def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
     then starts with the answers of the initial one.
     """
     if isinstance(initial, DenoiserConfig) and isinstance(wanted, DenoiserConfig):
-        wanted = replace(wanted, noise_everywhere=initial.noise_everywhere)
+        wanted = replace(wanted, noise_everywhere=initial.noise_everywhere, streams_alone=initial.streams_alone)
         if not initial.source_channels:
             wanted = replace(wanted, source_channels=0, source_blocks=0)
         wanted = replace(wanted, source_blocks=min(wanted.source_blocks, initial.source_blocks))

@@ -35,6 +35,8 @@ class DenoiserConfig:
             local contrast, compressed so that ten HU and a thousand are both of a size that convolutions see.
         source_is_base: Whether that encoder's own guess of ``z_0 - z_y`` is what the streams' answers are added to, so that
             steps need only say what it cannot.
+        streams_alone: Whether what depends on the noisy latent reaches the head through the two streams alone: the head then sees
+            their answers and the source's features, and no convolution of ``z_t`` that would leave the streams idle.
         predict_shift: Whether the network predicts ``z_0 - z_y`` instead of ``z_0``. It then sees ``z_y`` and the mask
             beside ``z_t``, and of ``z_t`` only where the chain carries noise: elsewhere training could read ``z_0`` off a
             mixture that does not exist at test time.
@@ -66,6 +68,7 @@ class DenoiserConfig:
     source_blocks: int = 0
     source_sees: Literal["latent", "contrast"] = "latent"
     source_is_base: bool = False
+    streams_alone: bool = False
     predict_shift: bool = False
     see_shift: bool = False
     noise_everywhere: bool = False
@@ -93,6 +96,10 @@ class DenoiserConfig:
             raise ConfigError("source_channels needs trunk_channels: the encoder of the source adds to the trunk")
         if (self.source_blocks or self.source_is_base) and not self.source_channels:
             raise ConfigError("source_blocks and source_is_base need source_channels")
+        if self.streams_alone and not self.source_is_base:
+            raise ConfigError(
+                "streams_alone needs source_is_base: the head sees nothing but the source and the streams"
+            )
         if not self.upstream and not self.noise_everywhere:
             raise ConfigError("without upstream every leaf is the downstream's; set noise_everywhere")
         if self.see_shift and not self.predict_shift:
@@ -144,6 +151,7 @@ PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(
             source_blocks=12,
             source_sees="contrast",
             source_is_base=True,
+            streams_alone=True,
             predict_shift=True,
             see_shift=True,
             noise_everywhere=True,

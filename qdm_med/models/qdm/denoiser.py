@@ -205,7 +205,9 @@ class TwoStreamDenoiser(nn.Module):
         for block, modulation in zip(self.trunk, step.trunk, strict=True):
             features = block(features, modulation)
         coarse, context = self.upstream(features, step.upstream)  # (B, trunk_channels, h', w'), (B, L, hidden)
-        without_detail = coarse.add_(features)
+        # What the head sees beside the streams' answers; with ``streams_alone`` it learns of the noisy latent from them only.
+        beside = source.features if self.config.streams_alone and source is not None else features
+        without_detail = coarse.add_(beside)
         base = source.shift if source is not None else None
         if not plan.window_count:
             upstream = self._read_out(without_detail, step, base)

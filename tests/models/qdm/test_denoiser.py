@@ -173,6 +173,36 @@ def test_the_source_is_read_once_for_all_steps():
             assert not torch.equal(known, other)
 
 
+def test_the_noisy_latent_reaches_the_answer_through_the_streams_alone():
+    generator = torch.Generator().manual_seed(12)
+    x, other, z_y = torch.randn(3, 1, 2, 32, 32, generator=generator)
+    leaves = torch.zeros(1, 16, 16, dtype=torch.bool)
+    leaves[:, :8, :8] = True
+    changed = {}
+    for alone in (False, True):
+        network = awakened(
+            replace(TINY_T, trunk_blocks=0, source_is_base=True, streams_alone=alone, noise_everywhere=True)
+        )
+        first, second = (run_from(network, noisy, z_y, leaves) for noisy in (x, other))
+        assert not torch.equal(first, second)
+        for stream in (network.upstream, network.downstream):
+            torch.nn.init.zeros_(stream.final.linear.weight)
+            torch.nn.init.zeros_(stream.final.linear.bias)
+        first, second = (run_from(network, noisy, z_y, leaves) for noisy in (x, other))
+        changed[alone] = not torch.equal(first, second)
+    assert changed == {False: True, True: False}
+
+
+def run_from(network, noisy, z_y, leaves):
+    with torch.no_grad():
+        return network(noisy, torch.tensor([7]), z_y[:, :1], z_y, network.plan(leaves)).merged
+
+
+def test_streams_alone_need_a_source_to_start_from():
+    with pytest.raises(ConfigError, match="streams_alone needs source_is_base"):
+        replace(TINY_T, streams_alone=True)
+
+
 def test_a_network_without_an_encoder_of_the_source_reads_none():
     network = TwoStreamDenoiser(replace(TINY_T, source_channels=0, source_blocks=0))
     x = torch.zeros(1, 2, 32, 32)
