@@ -57,13 +57,13 @@ MODES: Mapping[Purpose, Mapping[ModeName, Mode]] = MappingProxyType(
             {
                 "faithful": Mode(steps=1, temperature=0.0),
                 "balanced": Mode(),
-                "detailed": Mode(steps=8, threshold=0.0),
+                "detailed": Mode(steps=4),
             }
         ),
     }
 )
 """Modes by the purpose of the model. ``faithful`` is, or comes near, the mean of what is likely, and invents least;
-``balanced`` is one sample; ``detailed`` walks eight steps and refines every leaf, smooth tissue included. The models' cards have
+``balanced`` is one sample; ``detailed`` walks more steps, and the benchmark model's refines every leaf, smooth tissue included. The models' cards have
 the figures of each."""
 
 DEFAULT_MODE: Mapping[Purpose, ModeName] = MappingProxyType({"benchmark": "balanced", "clinical": "faithful"})

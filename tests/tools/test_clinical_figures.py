@@ -28,7 +28,9 @@ RESULT = {
 def test_a_marked_table_is_written_anew_and_nothing_else():
     page = "before\n<!-- clinical: contrast_kept, mtf50_source -->\nold\n<!-- end -->\nafter <!-- end -->\n"
     text = rewritten(page, RESULT)
-    assert text.startswith("before\n<!-- clinical: contrast_kept, mtf50_source -->\n|  | x4 bicubic | faithful | bar |\n")
+    assert text.startswith(
+        "before\n<!-- clinical: contrast_kept, mtf50_source -->\n|  | x4 bicubic | faithful | bar |\n"
+    )
     assert text.endswith("<!-- end -->\nafter <!-- end -->\n")
     kept, source = text.splitlines()[4:6]
     assert kept.endswith("| 0.500 | 0.750 **short** | >= 0.875 |")
