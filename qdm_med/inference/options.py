@@ -57,7 +57,7 @@ MODES: Mapping[Purpose, Mapping[ModeName, Mode]] = MappingProxyType(
             {
                 "faithful": Mode(steps=1, temperature=0.0),
                 "balanced": Mode(),
-                "detailed": Mode(steps=4),
+                "detailed": Mode(steps=2),
             }
         ),
     }

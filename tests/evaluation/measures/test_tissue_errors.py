@@ -29,7 +29,7 @@ def test_an_error_in_bone_is_told_as_bone_s_however_small_the_bone_is():
 
 def test_all_of_them_stand_in_the_table_of_hu():
     found = tissue_errors(np.zeros((4, 4)), np.zeros((4, 4)), np.ones((4, 4), bool))
-    assert {column(name).group for name in found} == {"hu"}
-    assert column("bias_bone_hu").group == "hu"
+    assert {column(name).group for name in found} == {"tissue"}
+    assert column("bias_bone_hu").group == "tissue"
     assert column("bias_bone_hu").sense == "zero"
     assert column("bone_rmse_hu").sense == "low"
