@@ -246,7 +246,7 @@ def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
     """Whether weights of one shape can start another.
 
     Where there is noise can be learnt anew, and an encoder of the source can be added or made deeper: the wanted network
-    then starts with the answers of the initial one.
+    then starts with the answers of the initial one. With another ``streams_alone`` it starts with its weights, but other answers.
     """
     if isinstance(initial, DenoiserConfig) and isinstance(wanted, DenoiserConfig):
         wanted = replace(wanted, noise_everywhere=initial.noise_everywhere, streams_alone=initial.streams_alone)

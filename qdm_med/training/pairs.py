@@ -39,8 +39,8 @@ class PairTrainingConfig:
         scanner_share: Share of the batches degraded by the family closer to CT (:mod:`qdm_med.data.degradation.degrade.scanner`). All others
             are degraded with the paper's training range.
         clinical_share: Share of the batches sampled as clinical slices are (:mod:`qdm_med.data.degradation.clinical`).
-        clinical: Sampling of clinical slices; a validation is always sampled with the ranges that stand here unless a
-            configuration says otherwise, so that figures of two runs can be compared.
+        clinical: Ranges by which those are sampled in training; a validation keeps the usual ones, so that figures of two runs can
+            be compared.
         truth: Sources of the references.
         validation_slices: Slices of the validation split that are super-resolved, evenly spaced.
     """
