@@ -154,7 +154,8 @@ def test_what_goes_wrong_with_a_series_is_its_outcome(job, monkeypatch, tree):
     common, series = job
     told = []
     assert work.super_resolve(common, series[0], told.append).state == "done"
-    assert told == [{"event": "started", "id": series[0].id, "slices": 2}]
+    assert told[0] == {"event": "started", "id": series[0].id, "slices": 2}
+    assert {one["event"] for one in told[1:]} <= {"slices"}  # told by time: a fast machine is done before the first
     (tree / series[1].source / "001.dcm").unlink()
     (tree / series[1].source / "000.dcm").write_bytes(b"")
     failed = work.super_resolve(common, series[1])
