@@ -31,6 +31,7 @@ from qdm_med.diffusion.chain import chain_of
 from qdm_med.diffusion.noise import SliceNoise
 from qdm_med.diffusion.schedule import trailing_timesteps
 from qdm_med.errors import ConfigError
+from qdm_med.evaluation.measures.metrics import psnr
 from qdm_med.evaluation.measures.perceptual import Lpips
 from qdm_med.evaluation.tables.table import Table
 from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
@@ -125,11 +126,11 @@ def answers(model: Checkpoint, steps: tuple[int, ...]) -> dict[str, Answer]:
 def figures(answer: Tensor, pair: SlicePair, inside: Tensor, model: Checkpoint, lpips: Lpips) -> tuple[float, ...]:
     """PSNR, RMSE in HU and LPIPS within the active leaves."""
     answer = answer.clamp(-1, 1)
-    unit = float(((answer - pair.high_res)[inside] ** 2).mean())
     hu = [model.card.intensity.to_hu(image[inside].numpy()) for image in (answer, pair.high_res)]
     shown = torch.where(inside, answer, pair.high_res)
     distance = float(lpips(shown, pair.high_res).detach())
-    return 10 * np.log10(4 / unit), float(np.sqrt(np.mean((hu[0] - hu[1]) ** 2))), distance
+    decibels = float(psnr(answer, pair.high_res, mask=inside[0, 0]))
+    return decibels, float(np.sqrt(np.mean((hu[0] - hu[1]) ** 2))), distance
 
 
 def measure(model: Checkpoint, given: argparse.Namespace, scale: int, lpips: Lpips) -> dict[str, list[float]]:
