@@ -11,6 +11,7 @@ import typer
 from qdm_med.cli import options as opt
 from qdm_med.cli.lists import named_folder, names
 from qdm_med.cli.progress import CountProgress
+from qdm_med.cli.train import Workers
 
 
 def compare(
@@ -48,6 +49,7 @@ def compare(
         Path | None,
         typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors): of perceptual terms and of LPIPS."),
     ] = None,
+    workers: Workers = 0,
 ) -> None:
     """Train several methods at equal processor time and make one table of them; what is done is not done again."""
     from qdm_med.evaluation.benchmarks import BenchmarkOptions
@@ -66,6 +68,7 @@ def compare(
         fidelity=fidelity,
     )
     with CountProgress("steps") as steps:
-        start = Start(data, out, device, True, partial(steps.say, err=True), lpips_backbone, steps.update)
+        say = partial(steps.say, err=True)
+        start = Start(data, out, device, True, say, lpips_backbone, steps.update, workers)
         trained = train_members(comparison, start, vae, minutes, degradation=options.degradation)
         steps.say(scored(trained, start, options, sheets=sheet))

@@ -25,6 +25,13 @@ ModelName = Literal["qdm", "resshift", "ldm", "rrdb", "swinir"]
 LpipsBackbone = Annotated[
     Path | None, typer.Option(help="SqueezeNet 1.1 features (.npz, .safetensors) for the perceptual term.")
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Processes that draw batches ahead of their step, which a GPU needs; they change no result. 0: none.",
+    ),
+]
 
 
 def train_vae(
@@ -39,6 +46,7 @@ def train_vae(
     device: opt.Device = "auto",
     resume: Resume = False,
     lpips_backbone: LpipsBackbone = None,
+    workers: Workers = 0,
 ) -> None:
     """Train the autoencoder that the diffusion works in."""
     from qdm_med.natural.experiment import NaturalExperiment, load_experiment, run_vqgan
@@ -47,7 +55,7 @@ def train_vae(
     store = context.with_resource(data_or_phantoms(data))
     experiment = load_experiment(config or TINY_VAE)
     with _steps() as steps:
-        start = Start(store, out, device, resume, steps.say, lpips_backbone, steps.update)
+        start = Start(store, out, device, resume, steps.say, lpips_backbone, steps.update, workers)
         if isinstance(experiment, NaturalExperiment):
             run_vqgan(experiment, start)
         else:
@@ -71,6 +79,7 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="Checkpoint whose denoiser the run starts from. Default: random weights.")
     ] = None,
+    workers: Workers = 0,
 ) -> None:
     """Train the two-stream denoiser in the latent space of a trained autoencoder, or a network to compare it with."""
     from qdm_med.natural.experiment import NaturalExperiment, load_experiment, run_natural
@@ -78,7 +87,7 @@ def train(
 
     experiment = load_experiment(config)
     with _steps() as steps:
-        start = Start(data, out, device, resume, steps.say, lpips_backbone, steps.update)
+        start = Start(data, out, device, resume, steps.say, lpips_backbone, steps.update, workers)
         if isinstance(experiment, NaturalExperiment):
             if model != "qdm" or vae is None:
                 raise typer.BadParameter("on photographs qdm alone is trained; give --vae, the checkpoint of a VQGAN")

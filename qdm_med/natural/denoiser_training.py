@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from qdm_med.data.degradation.second_order_params import SecondOrderConfig
 from qdm_med.diffusion.schedule import ResidualShiftSchedule
 from qdm_med.errors import ConfigError
 from qdm_med.evaluation.measures.metrics import psnr
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.qdm.config import DenoiserConfig
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
@@ -79,6 +80,24 @@ class NaturalTrainingConfig:
         )
 
 
+class DrawnPhotos(NamedTuple):
+    """Everything random of a share of a batch, on the CPU.
+
+    Attributes:
+        high_res: ``(B, 3, H, W)`` crops of photographs in [-1, 1].
+        low_res: ``(B, 3, H / scale, W / scale)`` what they were degraded to.
+        t: ``(B,)`` timesteps.
+        noise: ``(B, C, h, w)`` standard normal, of the latents' shape.
+        threshold: Quadtree threshold of the step.
+    """
+
+    high_res: Tensor
+    low_res: Tensor
+    t: Tensor
+    noise: Tensor
+    threshold: float
+
+
 class NaturalTask:
     """Training task of the denoiser: batches, validation and checkpoint."""
 
@@ -116,23 +135,29 @@ class NaturalTask:
         """Number of items in every batch."""
         return self._batch
 
-    def batch(self, step: int, share: Share) -> DenoiserBatch:
-        """Make a share of the pairs of ``step``, encoded, with their timesteps and noise."""
+    def draw(self, step: int, share: Share) -> DrawnPhotos:
+        """Make a share of the pairs of ``step``, with their timesteps and noise."""
         scale, config = self._card.scale, self._config
         items = [keys.rng(self._seed, "crop", step, item) for item in share.items(self._batch)]
         high_res = torch.stack([self._store.crop(rng, config.crop, config.resized_share) for rng in items])
         params = [sample_second_order(config.degradation, scale, rng) for rng in items]
-        low_res = degrade_second_order(high_res, params).to(self._device)
-        high_res = high_res.to(self._device)
+        low_res = degrade_second_order(high_res, params)
+        t = torch.tensor([self._draw_timestep(rng) for rng in items])
+        shape = (self._card.autoencoder.latent_channels, config.crop // DOWNSAMPLING, config.crop // DOWNSAMPLING)
+        noise = torch.from_numpy(np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in items]))
+        threshold = float(keys.rng(self._seed, "step", step).choice(config.thresholds))
+        return DrawnPhotos(high_res, low_res, t, noise, threshold)
+
+    def batch(self, drawn: DrawnPhotos) -> DenoiserBatch:
+        """Bring a share to the device, its photographs encoded."""
+        high_res, low_res, t, noise = (tensor.to(self._device) for tensor in drawn[:4])
         with torch.no_grad():
             z_0 = self._autoencoder.encode(high_res)
-        t = torch.tensor([self._draw_timestep(rng) for rng in items], device=self._device)
-        noise = np.stack([rng.standard_normal(z_0.shape[1:], dtype=np.float32) for rng in items])
-        threshold = float(keys.rng(self._seed, "step", step).choice(config.thresholds))
+        scale = self._card.scale
         grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), scale, self.objective.denoiser.config.downstream_patch)
-        leaves = active_leaves(low_res, PaperQuadtree(threshold), grid)
+        leaves = active_leaves(low_res, PaperQuadtree(drawn.threshold), grid)
         known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=scale)
-        return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device))
+        return DenoiserBatch(high_res, z_0, known, t, noise)
 
     def _draw_timestep(self, rng: np.random.Generator) -> int:
         timestep = int(rng.integers(len(self._schedule)))

@@ -176,15 +176,19 @@ class VqganTask:
         """Number of crops in every batch."""
         return self._batch
 
-    def batch(self, step: int, share: Share) -> VqganBatch:
+    def draw(self, step: int, share: Share) -> VqganBatch:
         """Cut a share of the crops of ``step``."""
         crops = torch.stack([self._crop(step, item) for item in share.items(self._batch)])
         return VqganBatch(
-            crops.to(self._device).contiguous(memory_format=torch.channels_last),
+            crops,
             quantised=step >= self._config.quantised_from,
             place_codes=step == self._config.quantised_from > 0 and share.index == distributed.rank(),
             adversarial=self._config.adversarial_weight > 0 and step >= self._config.adversarial_start,
         )
+
+    def batch(self, drawn: VqganBatch) -> VqganBatch:
+        """Bring crops to the device."""
+        return drawn._replace(image=drawn.image.to(self._device).contiguous(memory_format=torch.channels_last))
 
     def _crop(self, step: int, item: int) -> Tensor:
         rng = keys.rng(self._seed, "autoencoder crop", step, item)

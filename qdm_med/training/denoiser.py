@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard, save_checkpoint
-from qdm_med.data.pairs import SlicePair, full_pairs
+from qdm_med.data.pairs import PairBatch, SlicePair, full_pairs
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.diffusion.chain import Chain, chain_of
 from qdm_med.diffusion.noise import SliceNoise
@@ -23,6 +23,7 @@ from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.plan import where_to_look
 from qdm_med.inference.super_resolution import read_steps, slice_draws, super_resolve
 from qdm_med.keys import rng, seed_initial_weights
+from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.conditioning import active_leaves, condition, leaf_grid
 from qdm_med.models.network import LatentNetwork, LatentNetworkConfig, build_network
 from qdm_med.models.qdm.config import DenoiserConfig
@@ -32,6 +33,28 @@ from qdm_med.resample import upsample
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
 from qdm_med.training.pairs import PairBatches, compare_with_bicubic, data_record, evenly_spaced
 from qdm_med.training.task import Run, Sample, Share, Validation
+
+
+class DrawnPairs(NamedTuple):
+    """Everything random of a share of a batch, on the CPU.
+
+    Attributes:
+        pairs: The pairs.
+        t: ``(B,)`` timesteps.
+        cold: ``(B,)`` bool as in :class:`DenoiserBatch`, or ``None``.
+        own: Likewise.
+        noise: ``(B, C, h, w)`` standard normal, of the latents' shape.
+        within: ``(B, 1, rows, columns)`` bool source pixels whose leaves may be active.
+        quadtree: Quadtree of the step.
+    """
+
+    pairs: PairBatch
+    t: Tensor
+    cold: Tensor | None
+    own: Tensor | None
+    noise: Tensor
+    within: Tensor
+    quadtree: Quadtree
 
 
 class DenoiserTask:
@@ -80,6 +103,32 @@ class DenoiserTask:
         """Number of items in the batch of ``step``."""
         return self._pairs.size(step)
 
+    def draw(self, step: int, share: Share) -> DrawnPairs:
+        """Make a share of the pairs of ``step``, with their timesteps, noise and what may be refined."""
+        pairs = self._pairs.batch(step, share)
+        items = [rng(self._seed, "diffusion", step, item) for item in share.items(self.size(step))]
+        t = torch.tensor([self._draw_timestep(item) for item in items])
+        cold = _draw_items(items, self._config.cold_share)
+        height, width = pairs.high_res.shape[-2:]
+        shape = (self._card.autoencoder.latent_channels, height // DOWNSAMPLING, width // DOWNSAMPLING)
+        noise = torch.from_numpy(np.stack([item.standard_normal(shape, dtype=np.float32) for item in items]))
+        within = np.stack([self._draw_within(item, pairs.low_res.shape[-1]) for item in items])
+        own = _draw_items(items, self._config.own_share)
+        return DrawnPairs(pairs, t, cold, own, noise, torch.from_numpy(within)[:, None], self._draw_quadtree(step))
+
+    def batch(self, drawn: DrawnPairs) -> DenoiserBatch:
+        """Bring a share to the device, its slices encoded."""
+        scale = drawn.pairs.scale
+        low_res, high_res = drawn.pairs.low_res.to(self._device), drawn.pairs.high_res.to(self._device)
+        with torch.no_grad():
+            z_0 = self._autoencoder.encode(high_res)
+        patch = self.objective.denoiser.config.downstream_patch
+        grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), scale, patch)
+        leaves = active_leaves(low_res, drawn.quadtree, grid, drawn.within.to(self._device))
+        known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=scale)
+        cold, own = (None if chosen is None else chosen.to(self._device) for chosen in (drawn.cold, drawn.own))
+        return DenoiserBatch(high_res, z_0, known, drawn.t.to(self._device), drawn.noise.to(self._device), cold, own)
+
     def _draw_quadtree(self, step: int) -> Quadtree:
         shared = self._pairs.draw(step).rng
         threshold = float(shared.choice(self._config.thresholds))
@@ -87,31 +136,9 @@ class DenoiserTask:
             AdaptiveQuadtree(threshold) if shared.random() < self._config.adaptive_share else PaperQuadtree(threshold)
         )
 
-    def batch(self, step: int, share: Share) -> DenoiserBatch:
-        """Make a share of the pairs of ``step``, encoded, with their timesteps and noise."""
-        pairs = self._pairs.batch(step, share)
-        low_res, high_res = pairs.low_res.to(self._device), pairs.high_res.to(self._device)
-        with torch.no_grad():
-            z_0 = self._autoencoder.encode(high_res)
-        items = [rng(self._seed, "diffusion", step, item) for item in share.items(self.size(step))]
-        t = torch.tensor([self._draw_timestep(item) for item in items], device=self._device)
-        cold = self._draw_cold(items)
-        noise = np.stack([item.standard_normal(z_0.shape[1:], dtype=np.float32) for item in items])
-        within = torch.from_numpy(np.stack([self._draw_within(item, low_res.shape[-1]) for item in items]))
-        patch = self.objective.denoiser.config.downstream_patch
-        grid = leaf_grid((low_res.shape[-2], low_res.shape[-1]), pairs.scale, patch)
-        leaves = active_leaves(low_res, self._draw_quadtree(step), grid, within[:, None].to(self._device))
-        known = condition(self._autoencoder, self.objective.denoiser, low_res, leaves, scale=pairs.scale)
-        return DenoiserBatch(high_res, z_0, known, t, torch.from_numpy(noise).to(self._device), cold)
-
     def _draw_timestep(self, rng: np.random.Generator) -> int:
         timestep = int(rng.integers(len(self._schedule)))
         return len(self._schedule) - 1 if rng.random() < self._config.last_timestep_share else timestep
-
-    def _draw_cold(self, items: Sequence[np.random.Generator]) -> Tensor | None:
-        """Draw the items that are shown ``z_y`` itself; where none is, nothing is drawn."""
-        share = self._config.cold_share
-        return torch.tensor([rng.random() < share for rng in items], device=self._device) if share else None
 
     def _draw_within(self, rng: np.random.Generator, side: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Draw where leaves may be active, ``(side, side)`` bool: one side of a random line, or everywhere."""
@@ -199,6 +226,11 @@ class DenoiserTask:
         save_checkpoint(path, card, self._autoencoder, objective.denoiser)
 
 
+def _draw_items(items: Sequence[np.random.Generator], share: float) -> Tensor | None:
+    """Choose items by their generators, ``(B,)`` bool; where none can be, nothing is drawn."""
+    return torch.tensor([rng.random() < share for rng in items]) if share else None
+
+
 def _serving(card: ModelCard, config: DenoiserTrainingConfig, base: Checkpoint) -> LatentNetworkConfig:
     """Shape of the network, after checking that it fits the autoencoder and the objective."""
     shape = card.require_denoiser()
@@ -246,10 +278,12 @@ def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
     """Whether weights of one shape can start another.
 
     Where there is noise can be learnt anew, and an encoder of the source can be added or made deeper: the wanted network
-    then starts with the answers of the initial one. With another ``streams_alone`` it starts with its weights, but other answers.
+    then starts with the answers of the initial one. With another ``streams_alone`` or
+    ``upstream_outside`` it starts with its weights, but other answers.
     """
     if isinstance(initial, DenoiserConfig) and isinstance(wanted, DenoiserConfig):
-        wanted = replace(wanted, noise_everywhere=initial.noise_everywhere, streams_alone=initial.streams_alone)
+        free = ("noise_everywhere", "streams_alone", "upstream_outside")
+        wanted = replace(wanted, **{name: getattr(initial, name) for name in free})
         if not initial.source_channels:
             wanted = replace(wanted, source_channels=0, source_blocks=0)
         wanted = replace(wanted, source_blocks=min(wanted.source_blocks, initial.source_blocks))

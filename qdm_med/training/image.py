@@ -102,10 +102,13 @@ class ImageTask:
         """Number of items in the batch of ``step``."""
         return self._pairs.size(step)
 
-    def batch(self, step: int, share: Share) -> PairBatch:
+    def draw(self, step: int, share: Share) -> PairBatch:
         """Make a share of the pairs of ``step``."""
-        pairs = self._pairs.batch(step, share)
-        return replace(pairs, high_res=pairs.high_res.to(self._device), low_res=pairs.low_res.to(self._device))
+        return self._pairs.batch(step, share)
+
+    def batch(self, drawn: PairBatch) -> PairBatch:
+        """Bring pairs to the device."""
+        return replace(drawn, high_res=drawn.high_res.to(self._device), low_res=drawn.low_res.to(self._device))
 
     @torch.no_grad()
     def validate(self, objective: ImageObjective) -> Validation:

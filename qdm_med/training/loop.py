@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from qdm_med import distributed
 from qdm_med.errors import CheckpointError, ConfigError
+from qdm_med.training.ahead import Ahead
 from qdm_med.training.averaging import fixed_average, warm_average
 from qdm_med.training.log import RunLog
 from qdm_med.training.pictures import CURVES_FILE, SAMPLES_FILE, draw_curves, draw_samples
@@ -98,10 +99,18 @@ class LoopConfig:
 
 
 class Trainer(Generic[Objective]):
-    """A run: its folder, its weights, its optimisers; ``told`` hears of every step."""
+    """A run: its folder, its weights, its optimisers; ``told`` hears of every step.
 
-    def __init__(self, task: Task[Objective], config: LoopConfig, folder: Path) -> None:
+    Args:
+        task: What is trained, on what.
+        config: Length and speed.
+        folder: Where log, state and checkpoint are written.
+        workers: Processes that draw batches ahead of their step; none of its results depends on them.
+    """
+
+    def __init__(self, task: Task[Objective], config: LoopConfig, folder: Path, *, workers: int = 0) -> None:
         self.task, self.config, self.folder = task, config, folder
+        self._draw = Ahead(task, config.accumulate, workers)
         averaging = warm_average if config.ema_warmup else fixed_average
         self.average = AveragedModel(task.objective, avg_fn=averaging(config.ema))
         self.optimisers = {
@@ -131,6 +140,12 @@ class Trainer(Generic[Objective]):
 
     def run(self) -> dict[str, float]:
         """Train to the last step, or until the time is up, and export; returns the last validation."""
+        try:
+            return self._run()
+        finally:
+            self._draw.close()
+
+    def _run(self) -> dict[str, float]:
         distributed.on_main(lambda: self._log.forget_after(self.step))
         network = self._distributed(self.task.objective)
         figures: dict[str, float] = {}
@@ -203,7 +218,7 @@ class Trainer(Generic[Objective]):
 
     def _backward(self, network: nn.Module, share: Share) -> dict[str, Tensor]:
         """Add a share's gradient to the parameters', and return its losses, weighted by its part of the items."""
-        batch = self.task.batch(self.step, share)
+        batch = self.task.batch(self._draw(self.step, share))
         size = self.task.size(self.step)
         weight = len(share.items(size)) / size
         with self._precision():

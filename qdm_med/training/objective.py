@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qdm_med.diffusion.chain import Chain
-from qdm_med.diffusion.process import diffuse, scale_input
+from qdm_med.diffusion.process import diffuse, scale_input, start
 from qdm_med.errors import ConfigError
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.conditioning import Conditioning
 from qdm_med.models.network import LatentNetwork
+from qdm_med.models.qdm.denoiser import Prediction, Source
 from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.training.pairs import PairTrainingConfig
 from qdm_med.training.task import Distance
@@ -52,6 +53,8 @@ class DenoiserTrainingConfig(PairTrainingConfig):
             temperature 0.
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
             one step also ends; the others are drawn evenly from all timesteps.
+        own_share: Share of the items that are mixed from the network's own answer at the last timestep instead of the truth,
+            which is what a later step of a chain is shown: trained on the truth alone, it trusts the mixture too much.
     """
 
     thresholds: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.15, 0.3)
@@ -68,6 +71,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     relative_floor: float = 0.0
     cold_share: float = 0.0
     last_timestep_share: float = 0.0
+    own_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the shares, and that there is a loss to minimise."""
@@ -91,6 +95,7 @@ class DenoiserBatch(NamedTuple):
         t: ``(B,)`` timesteps.
         noise: ``(B, C, h, w)`` standard normal.
         cold: ``(B,)`` bool, items that are shown ``z_y`` itself, at the last timestep; ``None``: no item is.
+        own: ``(B,)`` bool, items that are mixed from the network's own answer; ``None``: no item is.
     """
 
     high_res: Tensor
@@ -99,6 +104,7 @@ class DenoiserBatch(NamedTuple):
     t: Tensor
     noise: Tensor
     cold: Tensor | None = None
+    own: Tensor | None = None
 
 
 class DenoiserObjective(nn.Module):
@@ -129,14 +135,15 @@ class DenoiserObjective(nn.Module):
         return losses
 
     def _denoising(self, batch: DenoiserBatch) -> dict[str, Tensor]:
-        high_res, z_0, known, t, noise, cold = batch
+        high_res, z_0, known, t, noise, cold, own = batch
         if cold is not None:
             t = torch.where(cold, len(self.schedule) - 1, t)
-        z_t = diffuse(self.schedule, z_0, known.z_y, t, known.mask, noise)
+        source = self.denoiser.read_source(known.low_res, known.z_y)
+        mixed = z_0 if own is None else torch.where(own[:, None, None, None], self._first_answer(batch, source), z_0)
+        z_t = diffuse(self.schedule, mixed, known.z_y, t, known.mask, noise)
         if cold is not None:
             z_t = torch.where(cold[:, None, None, None], self.schedule.start_share * known.z_y, z_t)
-        shown = z_t - known.z_y if self.denoiser.config.see_shift else z_t
-        said = self.denoiser(scale_input(self.schedule, shown, t), t, known.low_res, known.z_y, known.plan)
+        said = self._answer(z_t, t, known, source)
         merged, upstream = F.mse_loss(said.merged, z_0), F.mse_loss(said.upstream, z_0)
         loss = self.config.downstream_weight * merged + self.config.upstream_weight * upstream
         losses = {"merged": merged, "upstream": upstream}
@@ -150,6 +157,19 @@ class DenoiserObjective(nn.Module):
                 losses["perceptual"] = (counted * distance(torch.where(pixels, image, high_res), high_res)).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
         return {"loss": loss, **losses}
+
+    def _answer(self, z_t: Tensor, t: Tensor, known: Conditioning, source: Source | None) -> Prediction:
+        shown = scale_input(self.schedule, z_t - known.z_y if self.denoiser.config.see_shift else z_t, t)
+        said: Prediction = self.denoiser(shown, t, known.low_res, known.z_y, known.plan, source)
+        return said
+
+    @torch.no_grad()
+    def _first_answer(self, batch: DenoiserBatch, source: Source | None) -> Tensor:
+        """The network's answer at the last timestep, ``(B, C, h, w)``, to noise that is not the batch's own at any place."""
+        known = batch.known
+        last = torch.full_like(batch.t, len(self.schedule) - 1)
+        prior = start(self.schedule, known.z_y, known.mask, batch.noise.flip(-1))
+        return self._answer(prior, last, known, source).merged
 
     def _error(self, image: Tensor, batch: DenoiserBatch) -> Tensor:
         """Squared and absolute error of an answer, in the network's range or against bicubic's."""

@@ -59,6 +59,7 @@ class Start:
         report: Receives one line at the start and one at the end, from rank 0 alone.
         lpips_backbone: The file that :class:`qdm_med.evaluation.measures.perceptual.Lpips` reads, for a perceptual term.
         told: Hears of every step, from rank 0 alone.
+        workers: Processes that draw the batches of each training process ahead of their step; 0: it draws them itself.
     """
 
     data: Path
@@ -68,6 +69,7 @@ class Start:
     report: Report = print
     lpips_backbone: Path | None = None
     told: Told = lambda step, steps, losses: None
+    workers: int = 0
 
     def run(self, loop: LoopConfig) -> Run[SliceStore]:
         """Open the slices and meet the other processes, if there are any.
@@ -176,7 +178,7 @@ def run_task(config: Experiment, task: Task[Objective], start: Start) -> None:
     """Train an experiment in its folder, which is new or, with ``resume``, holds the same experiment."""
     out, resume = start.out, start.resume
     tell = start.report if distributed.is_main() else _say_nothing
-    trainer = Trainer(task, config.loop, out)
+    trainer = Trainer(task, config.loop, out, workers=start.workers)
     if distributed.is_main():
         trainer.told = start.told
     distributed.on_main(lambda: _claim(config, out, resume=resume))

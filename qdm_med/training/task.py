@@ -133,8 +133,15 @@ class Task(Protocol[Objective]):
         """Number of items in the batch of ``step``, over all shares: a pure function of the step."""
         ...
 
-    def batch(self, step: int, share: Share) -> Any:
-        """Make a share of the batch of ``step``: a pure function of both."""
+    def draw(self, step: int, share: Share) -> Any:
+        """Draw a share of the batch of ``step``, on the CPU: a pure function of both that no network takes part in.
+
+        It may be called in another process, ahead of its step; what it returns is sent from there.
+        """
+        ...
+
+    def batch(self, drawn: Any) -> Any:
+        """Bring what was drawn to the device, and add what networks make of it."""
         ...
 
     def validate(self, objective: Objective) -> Validation:

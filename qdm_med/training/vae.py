@@ -177,7 +177,7 @@ class VaeTask:
         """Number of crops in every batch."""
         return self._batch
 
-    def batch(self, step: int, share: Share) -> VaeBatch:
+    def draw(self, step: int, share: Share) -> VaeBatch:
         """Cut a share of the crops of ``step``, with the noise of their posteriors."""
         items = share.items(self._batch)
         crops = np.stack([self._crop(step, item) for item in items])
@@ -186,10 +186,15 @@ class VaeTask:
         noise = [rng(self._seed, "posterior", step, item).standard_normal((z, side, side)) for item in items]
         posterior_noise = torch.from_numpy(np.stack(noise).astype(np.float32))
         return VaeBatch(
-            image.to(self._device).contiguous(memory_format=torch.channels_last),
-            posterior_noise.to(self._device),
+            image,
+            posterior_noise,
             adversarial=self._config.adversarial_weight > 0 and step >= self._config.adversarial_start,
         )
+
+    def batch(self, drawn: VaeBatch) -> VaeBatch:
+        """Bring crops and noise to the device."""
+        image = drawn.image.to(self._device).contiguous(memory_format=torch.channels_last)
+        return drawn._replace(image=image, noise=drawn.noise.to(self._device))
 
     def _crop(self, step: int, item: int) -> np.ndarray[Any, Any]:
         own = rng(self._seed, "autoencoder crop", step, item)

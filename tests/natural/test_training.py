@@ -143,9 +143,9 @@ def test_codes_are_placed_on_what_the_encoder_says():
 def test_a_batch_is_a_function_of_its_step_however_it_is_shared(photos):
     store = PhotoStore(photos)
     task = VqganTask(NaturalCard("x", TINY_VQ), EXPERIMENT.vqgan, Run(store, 4, 0, torch.device("cpu")))
-    whole = task.batch(2, Share(0, 1)).image
-    assert torch.equal(task.batch(2, Share(1, 2)).image, whole[1::2])
-    assert not torch.equal(task.batch(3, Share(0, 1)).image, whole)
+    whole = task.draw(2, Share(0, 1)).image
+    assert torch.equal(task.draw(2, Share(1, 2)).image, whole[1::2])
+    assert not torch.equal(task.draw(3, Share(0, 1)).image, whole)
     assert whole.shape == (4, 3, 96, 96)
 
 

@@ -33,14 +33,16 @@ def fail(*_):
 
 
 def note_leaves(folder):
-    make_batch = DenoiserTask.batch
+    draw, make_batch = DenoiserTask.draw, DenoiserTask.batch
 
-    def batch(self, step, share):
-        made = make_batch(self, step, share)
+    def batch(self, drawn):
+        step, own = drawn
+        made = make_batch(self, own)
         with (folder / f"leaves-{distributed.rank()}.jsonl").open("a") as notes:
             notes.write(json.dumps([step, int(made.known.leaves.sum())]) + "\n")
         return made
 
+    DenoiserTask.draw = lambda self, step, share: (step, draw(self, step, share))
     DenoiserTask.batch = batch
 
 
@@ -57,14 +59,14 @@ def kill_at(step):
 
 
 def fail_in_rank_0_at(step):
-    make_batch = DenoiserTask.batch
+    make_draw = DenoiserTask.draw
 
-    def batch(self, now, share):
+    def draw(self, now, share):
         if distributed.rank() == 0 and now == step:
             fail()
-        return make_batch(self, now, share)
+        return make_draw(self, now, share)
 
-    DenoiserTask.batch = batch
+    DenoiserTask.draw = draw
 
 
 def survive(train, folder, step):
@@ -77,16 +79,16 @@ def survive(train, folder, step):
 
 def note_steps_and_wait(folder, step):
     """Write down world and steps of each process, and wait until the test has killed one."""
-    make_batch = DenoiserTask.batch
+    make_draw = DenoiserTask.draw
 
-    def batch(self, now, share):
+    def draw(self, now, share):
         with (folder / f"steps-{os.getpid()}.jsonl").open("a") as notes:
             notes.write(json.dumps([distributed.world_size(), now]) + "\n")
         while now == step and not (folder / "lost").exists():
             time.sleep(0.02)
-        return make_batch(self, now, share)
+        return make_draw(self, now, share)
 
-    DenoiserTask.batch = batch
+    DenoiserTask.draw = draw
 
 
 def main(plan, store, vae, out):
@@ -109,10 +111,11 @@ def main(plan, store, vae, out):
         return
     run_vae(config, Start(store, out / "vae", device="cpu"))
     survive(train_adversarial, out / "adversarial", 3)
-    make_batch = DenoiserTask.batch
+    usual = DenoiserTask.draw, DenoiserTask.batch
     note_leaves(out)
     survive(train, out / "denoiser", 4)
-    DenoiserTask.batch, DenoiserTask.validate = make_batch, fail
+    DenoiserTask.draw, DenoiserTask.batch = usual
+    DenoiserTask.validate = fail
     train(out / "failing")
 
 

@@ -85,7 +85,7 @@ def test_an_untrained_network_without_bicubic_answers_for_itself():
 @pytest.mark.parametrize("architecture", SHAPES)
 def test_the_loss_of_a_batch_falls(store, architecture):
     task = task_of(replace(CONFIG, image_network=SHAPES[architecture]), store)
-    batch = task.batch(0, Share(0, 1))
+    batch = task.batch(task.draw(0, Share(0, 1)))
     optimiser = torch.optim.Adam(task.players["loss"].parameters(), lr=3e-3)
     losses = []
     for _ in range(40):
@@ -99,7 +99,7 @@ def test_the_loss_of_a_batch_falls(store, architecture):
 def test_every_term_has_its_weight(store):
     training = replace(CONFIG.image_training, mse_weight=2.0, l1_weight=3.0)
     task = task_of(replace(CONFIG, image_training=training), store)
-    losses = task.objective(task.batch(0, Share(0, 1)))
+    losses = task.objective(task.batch(task.draw(0, Share(0, 1))))
     torch.testing.assert_close(losses["loss"], 2 * losses["mse"] + 3 * losses["l1"])
 
 

@@ -58,7 +58,7 @@ def task(store, base, initial=None, shape=SHAPE, quadtree="paper", **training):
 
 def test_leaves_are_withheld_beyond_a_line_in_the_asked_share_of_the_items(store, trained):
     dense = task(store, trained, thresholds=(0.0,), withheld_share=0.5)
-    leaves = torch.cat([dense.batch(step, WHOLE).known.leaves for step in range(12)])
+    leaves = torch.cat([dense.batch(dense.draw(step, WHOLE)).known.leaves for step in range(12)])
     whole = leaves.flatten(1).all(dim=1)
     assert 0.3 < whole.float().mean() < 0.7
     shares = leaves[~whole].flatten(1).float().mean(dim=1)
@@ -69,7 +69,8 @@ def test_leaves_are_withheld_beyond_a_line_in_the_asked_share_of_the_items(store
 
 
 def test_nothing_is_withheld_unless_asked(store, trained):
-    assert all(task(store, trained, thresholds=(0.0,)).batch(step, WHOLE).known.leaves.all() for step in range(4))
+    every = task(store, trained, thresholds=(0.0,))
+    assert all(every.batch(every.draw(step, WHOLE)).known.leaves.all() for step in range(4))
 
 
 def test_the_adaptive_quadtree_marks_its_share_of_the_batches(store, trained):
@@ -90,7 +91,7 @@ def test_every_degradation_has_its_share_of_the_batches(store, trained, monkeypa
     )
     mixed = task(store, trained, benchmark_share=0.25, scanner_share=0.5)
     for step in range(60):
-        mixed.batch(step, WHOLE)
+        mixed.batch(mixed.draw(step, WHOLE))
     kinds = [one.kind for one in degraded]
     assert 1 / 3 < kinds.count("scanner") / len(kinds) < 2 / 3  # item by item, a family a batch
     # Photon noise beyond the benchmark's range is the training range's alone.
@@ -119,7 +120,9 @@ def test_a_run_starts_from_the_weights_of_a_trained_denoiser(store, trained, tmp
 
 def test_a_start_may_bring_noise_into_all_leaves_and_the_perceptual_term_with_it(store, trained):
     everywhere = task(store, trained, trained, shape=replace(SHAPE, noise_everywhere=True), thresholds=(0.15,))
-    known, paper = (run.batch(0, WHOLE).known for run in (everywhere, task(store, trained, thresholds=(0.15,))))
+    known, paper = (
+        run.batch(run.draw(0, WHOLE)).known for run in (everywhere, task(store, trained, thresholds=(0.15,)))
+    )
     assert torch.equal(known.leaves, paper.leaves)
     assert known.mask.all()
     assert not paper.mask.all()
@@ -158,7 +161,7 @@ def test_a_start_may_make_the_encoder_of_the_source_deeper_and_answers_as_before
         answers = [one.expect(low_res[:, :1], z_y) for one in (started, network)]
     assert torch.equal(*answers)
     assert not torch.equal(answers[0], z_y)
-    run.objective(run.batch(0, WHOLE))["loss"].backward()
+    run.objective(run.batch(run.draw(0, WHOLE)))["loss"].backward()
     gradient = started.source.blocks[-1].conv2.weight.grad
     assert gradient is not None
     assert gradient.any(), "what is new cannot learn"
@@ -171,7 +174,7 @@ def test_clinical_pairs_are_sampled_as_the_configuration_says(store, trained, mo
     )
     loud = ClinicalConfig(sharp_share=1.0, noise_hu=(50.0, 50.0), quiet_share=0.0)
     run = task(store, trained, benchmark_share=0.0, clinical_share=1.0, clinical=loud)
-    run.batch(0, WHOLE)
+    run.batch(run.draw(0, WHOLE))
     assert {(one.kind, one.fwhm) for one in degraded} == {("clinical", 0.0)}
     np.testing.assert_allclose([one.noise_hu for one in degraded], 50.0)
     assert run.objective.config.domain["domain"]["noise_hu"] == [0.0, 50.0]
@@ -183,7 +186,7 @@ SOURCE_ALONE = {"downstream_weight": 0.0, "upstream_weight": 0.0, "source_weight
 def test_the_encoder_of_the_source_is_trained_alone_where_nothing_else_has_a_weight(store, trained, monkeypatch):
     run = task(store, trained, **SOURCE_ALONE)
     denoiser = run.objective.denoiser
-    batch = run.batch(0, WHOLE)
+    batch = run.batch(run.draw(0, WHOLE))
     monkeypatch.setattr(denoiser, "forward", None)  # whoever calls it fails
     losses = run.objective(batch)
     assert losses.keys() == {"source", "loss"}
@@ -198,7 +201,8 @@ def test_the_encoder_of_the_source_is_trained_alone_where_nothing_else_has_a_wei
 
 
 def test_the_source_counts_beside_the_denoiser(store, trained):
-    batch = task(store, trained).batch(0, WHOLE)
+    run = task(store, trained)
+    batch = run.batch(run.draw(0, WHOLE))
     plain, both = (task(store, trained, trained, source_weight=weight).objective(batch) for weight in (0.0, 3.0))
     torch.testing.assert_close(both["loss"], plain["loss"] + 3 * both["source"])
     assert both["source"] > 0
@@ -207,7 +211,7 @@ def test_the_source_counts_beside_the_denoiser(store, trained):
 def test_without_an_encoder_of_the_source_it_cannot_be_trained(store, trained):
     run = task(store, trained, shape=replace(SHAPE, source_channels=0, source_blocks=0), **SOURCE_ALONE)
     with pytest.raises(ConfigError, match="set source_channels and source_blocks"):
-        run.objective(run.batch(0, WHOLE))
+        run.objective(run.batch(run.draw(0, WHOLE)))
 
 
 def test_an_objective_that_asks_for_nothing_is_refused():
@@ -227,7 +231,7 @@ def test_the_perceptual_term_counts_at_the_clean_end_of_the_chain(store, trained
         lambda image, reference: torch.ones(len(image)),
     )
     timesteps = torch.tensor([0, 2, 4, 5, 6, 7, 9, 14])  # of 15: the first four are below 0.4
-    losses = objective(run.batch(0, WHOLE)._replace(t=timesteps))
+    losses = objective(run.batch(run.draw(0, WHOLE))._replace(t=timesteps))
     assert float(losses["perceptual"].detach()) == pytest.approx(share)
 
 

@@ -110,26 +110,37 @@ class CrossAttention(nn.Module):
         keys, values = self.kv(context).chunk(2, dim=-1)
         return keys, values
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], rows_of: tuple[int, ...]) -> Tensor:
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], plan: WindowPlan) -> Tensor:
         """Attend from rows of tokens to the context of the image that each row belongs to.
 
         Args:
-            x: ``(N, L, D)`` rows of tokens, those of image 0 first, then those of image 1, and so on.
+            x: Rows of ``plan``, ``(R, L, D)``.
             keys_values: ``(B, C, D)`` each, from :meth:`keys_values`.
-            rows_of: Number of rows of each of the B images.
+            plan: Which rows are given.
+        """
+        query: Tensor = self.q(x)
+        # An accelerator takes longer to start the images one by one than to compute some rows in vain.
+        attend_to = self.image_by_image if x.device.type == "cpu" else self.all_images
+        refined: Tensor = self.out(attend_to(query, keys_values, plan))
+        return refined
+
+    def all_images(self, query: Tensor, keys_values: tuple[Tensor, Tensor], plan: WindowPlan) -> Tensor:
+        """Attend in one go, ``(R, L, D)`` -> ``(R, L, D)``; every image costs as much as the one of most rows."""
+        return plan.from_images(attend(plan.by_image(query), *keys_values, self.heads), query.shape[1])
+
+    def image_by_image(self, query: Tensor, keys_values: tuple[Tensor, Tensor], plan: WindowPlan) -> Tensor:
+        """Attend image by image, ``(R, L, D)`` -> ``(R, L, D)``.
+
+        Attention is independent from query to query: the rows of an image make one long query, so that its keys and values
+        are used by all of them without a copy.
         """
         keys, values = keys_values
-        # Attention is independent from query to query: the rows of an image make one long query, so that its keys and
-        # values are used by all of them without a copy.
         attended = [
-            attend(
-                query.reshape(1, -1, query.shape[-1]), keys[image : image + 1], values[image : image + 1], self.heads
-            )
-            for image, query in enumerate(self.q(x).split(rows_of))
-            if len(query)
+            attend(own.reshape(1, -1, own.shape[-1]), keys[image : image + 1], values[image : image + 1], self.heads)
+            for image, own in enumerate(torch.split(query, list(plan.rows_of)))
+            if len(own)
         ]
-        refined: Tensor = self.out(torch.cat(attended, dim=1).reshape(x.shape))
-        return refined
+        return torch.cat(attended, dim=1).reshape(query.shape)
 
 
 def mlp(hidden: int, ratio: int) -> nn.Sequential:
@@ -218,7 +229,7 @@ class CrossAttentionBlock(Modulated):
         x = kept + gate1 * attended
         x = x + gate2 * self.window_mlp(modulate(layer_norm(x), shift2, scale2))
         shift1, scale1, gate1, shift2, scale2, gate2 = after.per_row(context).chunk(6, dim=-1)
-        x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, after.rows_of)
+        x = x + gate1 * self.context_attention(modulate(layer_norm(x), shift1, scale1), keys_values, after)
         return x + gate2 * self.context_mlp(modulate(layer_norm(x), shift2, scale2))
 
 

@@ -37,6 +37,8 @@ class DenoiserConfig:
             steps need only say what it cannot.
         streams_alone: Whether what depends on the noisy latent reaches the head through the two streams alone: the head then sees
             their answers and the source's features, and no convolution of ``z_t`` that would leave the streams idle.
+        upstream_outside: Whether a network with a trunk takes the upstream's answer in inactive leaves alone, as the paper does;
+            the downstream then answers for the active ones. Else both answers are added there.
         predict_shift: Whether the network predicts ``z_0 - z_y`` instead of ``z_0``. It then sees ``z_y`` and the mask
             beside ``z_t``, and of ``z_t`` only where the chain carries noise: elsewhere training could read ``z_0`` off a
             mixture that does not exist at test time.
@@ -69,6 +71,7 @@ class DenoiserConfig:
     source_sees: Literal["latent", "contrast"] = "latent"
     source_is_base: bool = False
     streams_alone: bool = False
+    upstream_outside: bool = False
     predict_shift: bool = False
     see_shift: bool = False
     noise_everywhere: bool = False
@@ -90,22 +93,26 @@ class DenoiserConfig:
 
     def _check_options(self) -> None:
         """Reject options of a part that the network does not have."""
-        if not self.trunk_channels and (self.trunk_blocks or self.head_blocks):
-            raise ConfigError("trunk_blocks and head_blocks need trunk_channels")
-        if self.source_channels and not self.trunk_channels:
-            raise ConfigError("source_channels needs trunk_channels: the encoder of the source adds to the trunk")
-        if (self.source_blocks or self.source_is_base) and not self.source_channels:
-            raise ConfigError("source_blocks and source_is_base need source_channels")
-        if self.streams_alone and not self.source_is_base:
-            raise ConfigError(
-                "streams_alone needs source_is_base: the head sees nothing but the source and the streams"
-            )
-        if not self.upstream and not self.noise_everywhere:
-            raise ConfigError("without upstream every leaf is the downstream's; set noise_everywhere")
-        if self.see_shift and not self.predict_shift:
-            raise ConfigError("see_shift needs predict_shift")
-        if self.source_sees not in ("latent", "contrast"):
-            raise ConfigError(f"source_sees must be latent or contrast, got {self.source_sees!r}")
+        refused = {
+            "trunk_blocks and head_blocks need trunk_channels": (self.trunk_blocks or self.head_blocks)
+            and not self.trunk_channels,
+            "source_channels needs trunk_channels: the encoder of the source adds to the trunk": self.source_channels
+            and not self.trunk_channels,
+            "source_blocks and source_is_base need source_channels": (self.source_blocks or self.source_is_base)
+            and not self.source_channels,
+            "streams_alone needs source_is_base: the head sees nothing but the source and the streams": self.streams_alone
+            and not self.source_is_base,
+            "upstream_outside needs trunk_channels; without a trunk the streams are merged so anyway": self.upstream_outside
+            and not self.trunk_channels,
+            "without upstream every leaf is the downstream's; set noise_everywhere": not self.upstream
+            and not self.noise_everywhere,
+            "see_shift needs predict_shift": self.see_shift and not self.predict_shift,
+            f"source_sees must be latent or contrast, got {self.source_sees!r}": self.source_sees
+            not in ("latent", "contrast"),
+        }
+        for reason, holds in refused.items():
+            if holds:
+                raise ConfigError(reason)
 
     @property
     def has_mask(self) -> bool:
@@ -152,6 +159,7 @@ PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(
             source_sees="contrast",
             source_is_base=True,
             streams_alone=True,
+            upstream_outside=True,
             predict_shift=True,
             see_shift=True,
             noise_everywhere=True,

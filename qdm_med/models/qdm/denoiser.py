@@ -97,6 +97,10 @@ class TwoStreamDenoiser(nn.Module):
         if config.source_channels:
             known = condition + (latent if config.source_sees == "latent" else condition)
             self.source = SourceEncoder(known, config.source_channels, config.source_blocks, width, latent)
+            if (
+                config.streams_alone
+            ):  # else the head would see nothing but zeros, its last layer is zero, and neither ever moves
+                self.source.out.reset_parameters()
 
     def plan(self, mask: Tensor) -> WindowPlan:
         """Choose the windows to compute, once for a slice.
@@ -207,6 +211,8 @@ class TwoStreamDenoiser(nn.Module):
         coarse, context = self.upstream(features, step.upstream)  # (B, trunk_channels, h', w'), (B, L, hidden)
         # What the head sees beside the streams' answers; with ``streams_alone`` it learns of the noisy latent from them only.
         beside = source.features if self.config.streams_alone and source is not None else features
+        if self.config.upstream_outside:
+            coarse = coarse * ~self._latent_mask(plan)
         without_detail = coarse.add_(beside)
         base = source.shift if source is not None else None
         if not plan.window_count:

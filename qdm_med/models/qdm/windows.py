@@ -40,6 +40,9 @@ class WindowPlan:
     CHUNK: ClassVar[int] = 64
     """Most windows computed at once: bounds memory, changes nothing (arXiv 2503.12015, section 3)."""
 
+    ACCELERATED_CHUNK: ClassVar[int] = 1024
+    """The same on an accelerator, which would idle between chunks of the processor's size."""
+
     token_mask: Tensor
     window: int
     leaf_mode: bool
@@ -124,11 +127,12 @@ class WindowPlan:
     @cached_property
     def chunks(self) -> tuple[WindowPlan, ...]:
         """Plans of at most ``CHUNK`` windows each, in order; together they are this one."""
-        if self.window_count <= self.CHUNK:
+        most = self.CHUNK if self.token_mask.device.type == "cpu" else self.ACCELERATED_CHUNK
+        if self.window_count <= most:
             return (self,)
         image_of = [image for image, count in enumerate(self.windows_of) for _ in range(count)]
         leaf_ends = [0, *itertools.accumulate(self.leaves_in)]
-        parts = (slice(start, start + self.CHUNK) for start in range(0, self.window_count, self.CHUNK))
+        parts = (slice(start, start + most) for start in range(0, self.window_count, most))
         return tuple(
             replace(
                 self,
@@ -146,9 +150,30 @@ class WindowPlan:
         """Spread ``(B, D)`` values of the images over rows: ``(R, 1, D)``, or ``(1, 1, D)`` where one image owns all."""
         if len(values) == 1:
             return values[:, None]
+        return values.index_select(0, self._image_of_row)[:, None]
+
+    @cached_property
+    def _image_of_row(self) -> Tensor:
+        """``(R,)`` int64: the image that each row belongs to."""
         counts = torch.tensor(self.rows_of, device="cpu")
-        index = torch.arange(len(values), device="cpu").repeat_interleave(counts)
-        return values.index_select(0, index.to(values.device, non_blocking=True))[:, None]
+        index = torch.arange(len(counts), device="cpu").repeat_interleave(counts)
+        return index.to(self.token_mask.device, non_blocking=True)
+
+    def by_image(self, rows: Tensor) -> Tensor:
+        """``(R, L, D)`` -> ``(B, M L, D)``: the rows of each image side by side, M as many as the fullest has, others zero."""
+        slots = rows.new_zeros((len(self.rows_of) * max(self.rows_of), *rows.shape[1:]))
+        return slots.index_copy(0, self._slot_of_row, rows).reshape(len(self.rows_of), -1, rows.shape[-1])
+
+    def from_images(self, images: Tensor, tokens: int) -> Tensor:
+        """``(B, M L, D)`` -> ``(R, L, D)``: undo :meth:`by_image`; ``tokens`` is L."""
+        return images.reshape(-1, tokens, images.shape[-1]).index_select(0, self._slot_of_row)
+
+    @cached_property
+    def _slot_of_row(self) -> Tensor:
+        """``(R,)`` int64 place of each row where every image has as many as the fullest."""
+        most = max(self.rows_of)
+        slots = [image * most + row for image, count in enumerate(self.rows_of) for row in range(count)]
+        return torch.tensor(slots).to(self.token_mask.device, non_blocking=True)
 
     def gather(self, grid: Tensor) -> Tensor:
         """``(B, rows, columns, D)`` -> ``(R, L, D)``: the rows that are computed; L is 1 in leaf mode."""

@@ -193,6 +193,38 @@ def test_the_noisy_latent_reaches_the_answer_through_the_streams_alone():
     assert changed == {False: True, True: False}
 
 
+def test_within_active_leaves_the_upstream_can_be_left_to_the_outside():
+    generator = torch.Generator().manual_seed(12)
+    x, z_y = torch.randn(2, 1, 2, 32, 32, generator=generator)
+    leaves = torch.zeros(1, 16, 16, dtype=torch.bool)
+    leaves[:, :8, :8] = True
+    network = awakened(replace(TINY_T, trunk_blocks=0, head_blocks=0, upstream_outside=True))
+    answer = run_from(network, x, z_y, leaves)
+    for (
+        parameter
+    ) in network.upstream.final.parameters():  # its tokens, which the downstream attends to, stay as they are
+        torch.nn.init.zeros_(parameter)
+    silenced = run_from(network, x, z_y, leaves)
+    inside = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    inside[..., :15, :15] = True  # one pixel less: the last convolution sees its neighbours
+    assert torch.equal(answer[inside.expand_as(answer)], silenced[inside.expand_as(answer)])
+    assert not torch.equal(answer, silenced)
+
+
+def test_streams_alone_learn_from_random_weights():
+    network = TwoStreamDenoiser(replace(TINY_T, trunk_blocks=0, source_is_base=True, streams_alone=True))
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    x, z_y = torch.randn(2, 1, 2, 32, 32, generator=torch.Generator().manual_seed(1))
+    plan = network.plan(torch.ones(1, 16, 16, dtype=torch.bool))
+    for _ in range(4):  # one step for each layer that starts as zero
+        optimiser.zero_grad()
+        network(x, torch.tensor([7]), z_y[:, :1], z_y, plan).merged.sub(x).square().mean().backward()
+        optimiser.step()
+    for stream in (network.upstream, network.downstream):
+        assert stream.final.linear.weight.grad.abs().max() > 0
+        assert stream.embed.project.weight.grad.abs().max() > 0
+
+
 def run_from(network, noisy, z_y, leaves):
     with torch.no_grad():
         return network(noisy, torch.tensor([7]), z_y[:, :1], z_y, network.plan(leaves)).merged
@@ -284,7 +316,8 @@ def test_no_step_of_the_sampler_waits_for_the_device(config, items):
 
 
 @pytest.mark.parametrize("config", [TINY_T, replace(PRESETS["s"], hidden=32, depth=2, heads=2)], ids=["t", "paper"])
-def test_a_step_of_many_windows_does_not_wait_for_the_device(config):
+def test_a_step_of_many_windows_does_not_wait_for_the_device(config, monkeypatch):
+    monkeypatch.setattr(WindowPlan, "ACCELERATED_CHUNK", 64)
     leaves = torch.ones(5, 32, 32, dtype=torch.bool)  # 80 windows: more than are computed at once
     with torch.device("meta"):
         network = TwoStreamDenoiser(config).eval()
@@ -324,6 +357,18 @@ def test_embedding_the_gathered_patches_is_gathering_the_embedded_ones(leaf_mode
     x = torch.randn(3, embed.project.in_channels, 2 * rows, 32, generator=generator)
     plan = WindowPlan.from_mask(torch.rand(3, rows, 16, generator=generator) < 0.05, window=8, leaf_mode=leaf_mode)
     torch.testing.assert_close(embed.at(x, plan.places), plan.gather(embed(x)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("leaf_mode", [True, False])
+def test_images_attended_in_one_go_are_those_attended_one_by_one(leaf_mode):
+    leaves = torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(3)) < 0.1
+    leaves[2] = False
+    plan, rows, _, context = block_inputs(leaves, leaf_mode=leaf_mode)
+    attention = awakened(replace(PRESETS["s"], hidden=32, depth=1, heads=2)).downstream.blocks[0].context_attention
+    with torch.no_grad():
+        known, query = attention.keys_values(context), attention.q(rows)
+        one_by_one, at_once = attention.image_by_image(query, known, plan), attention.all_images(query, known, plan)
+    torch.testing.assert_close(at_once, one_by_one, atol=1e-6, rtol=1e-5)
 
 
 def test_chunks_of_windows_do_not_change_the_answer(monkeypatch):
