@@ -34,7 +34,7 @@ def _at(values: object, t: Tensor, like: Tensor) -> Tensor:
 
 
 def diffuse(schedule: Chain, z_0: Tensor, z_y: Tensor, t: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-    """Add noise as the forward process does (Algorithm 1; ResShift Eq. 2).
+    """Add noise as the forward process does (Algorithm 1; ResShift's marginal).
 
     Args:
         schedule: The schedule.
@@ -54,7 +54,7 @@ def diffuse(schedule: Chain, z_0: Tensor, z_y: Tensor, t: Tensor, mask: Tensor, 
 
 
 def start(schedule: Chain, z_y: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-    """Draw the prior, from which the way back starts (Algorithm 2; ResShift Eq. 3)."""
+    """Draw the prior, from which the way back starts (Algorithm 2; ResShift's prior)."""
     return schedule.start_share * z_y + masked_noise(noise, float(schedule.noise_std[-1]), mask)
 
 
@@ -64,11 +64,11 @@ def scale_input(schedule: Chain, z_t: Tensor, t: Tensor) -> Tensor:
 
 
 def posterior_mean(schedule: Chain, z_t: Tensor, z_0: Tensor, index: int) -> Tensor:
-    """Mean of z_{t-1} given z_t and z_0 (ResShift Eq. 5, 7)."""
+    """Mean of z_{t-1} given z_t and z_0 (ResShift's posterior)."""
     # (eta_{t-1} / eta_t) z_t + (alpha_t / eta_t) z_0
     return float(schedule.kept_share[index]) * z_t + float(schedule.new_share[index]) * z_0
 
 
 def posterior_std(schedule: Chain, index: int) -> float:
-    """Standard deviation sigma_t of z_{t-1} given z_t and z_0 (ResShift Eq. 6)."""
+    """Standard deviation sigma_t of z_{t-1} given z_t and z_0 (ResShift's posterior)."""
     return float(schedule.posterior_std[index])

@@ -2,17 +2,17 @@
 
 The mathematics of residual shifting on one screen, in the paper's letters (arXiv 2503.12015, section 3.1): z_0 is the
 latent of the high-resolution image, z_y that of the upsampled low-resolution one, eta_t the share of z_y - z_0 that is
-present at step t = 1 ... T, kappa the strength of the noise, M the mask of active leaves. "RS" counts the equations of
-ResShift (arXiv 2307.12348), to which the paper adds the mask::
+present at step t = 1 ... T, kappa the strength of the noise, M the mask of active leaves. The chain is that of ResShift
+(arXiv 2307.12348), whose name stands beside what the paper takes from it; the paper adds the mask::
 
-    schedule  sqrt(eta_t) = sqrt(eta_1) b0^beta_t, beta_t = ((t - 1) / (T - 1))^p (T - 1)         Eq. 3; RS 9, 10
-              alpha_t = eta_t - eta_{t-1}                                                         RS 1
-    forward   z_t = z_0 + eta_t (z_y - z_0) + [kappa sqrt(eta_t) M + 1e-7 (1 - M)] noise          Algorithm 1; RS 2
-    prior     z_T = z_y + [kappa sqrt(eta_T) M + 1e-7 (1 - M)] noise                              Algorithm 2; RS 3
+    schedule  sqrt(eta_t) = sqrt(eta_1) b0^beta_t, beta_t = ((t - 1) / (T - 1))^p (T - 1)         Eq. 3; ResShift
+              alpha_t = eta_t - eta_{t-1}                                                         ResShift
+    forward   z_t = z_0 + eta_t (z_y - z_0) + [kappa sqrt(eta_t) M + 1e-7 (1 - M)] noise          Algorithm 1
+    prior     z_T = z_y + [kappa sqrt(eta_T) M + 1e-7 (1 - M)] noise                              Algorithm 2
     network   z_0 = f(z_t / sqrt(eta_t kappa^2 + 1), t, z_y, low-resolution image)
-    back      z_{t-1} = (eta_{t-1} / eta_t) z_t + (alpha_t / eta_t) z_0                           Algorithm 2; RS 5, 7
+    back      z_{t-1} = (eta_{t-1} / eta_t) z_t + (alpha_t / eta_t) z_0                           Algorithm 2; ResShift
                         + [sigma_t M + 1e-7 (1 - M)] noise, which is left out at t = 1
-              sigma_t^2 = kappa^2 (eta_{t-1} / eta_t) alpha_t                                     RS 6
+              sigma_t^2 = kappa^2 (eta_{t-1} / eta_t) alpha_t                                     ResShift
 
 Another chain (:mod:`qdm_med.diffusion.chain`) has other shares in the same places.
 """

@@ -67,7 +67,7 @@ class ResidualShiftSchedule:
 
     @classmethod
     def from_config(cls, config: ScheduleConfig) -> ResidualShiftSchedule:
-        """Compute ``sqrt(eta_t) = b0^beta_t sqrt(eta_1)`` (QDM Eq. 3; ResShift Eq. 9, 10)."""
+        """Compute ``sqrt(eta_t) = b0^beta_t sqrt(eta_1)`` (QDM Eq. 3; ResShift's noise schedule)."""
         last = config.steps - 1
         base = np.exp(np.log(config.sqrt_eta_last / config.sqrt_eta_first) / last)
         beta = np.linspace(0, 1, config.steps) ** config.power * last  # ((t - 1) / (T - 1))^p (T - 1)
@@ -89,7 +89,7 @@ class ResidualShiftSchedule:
 
     @property
     def alpha(self) -> NDArray[np.float64]:
-        """``(T,)`` share that each step adds, ``eta_t - eta_{t-1}`` (ResShift Eq. 1)."""
+        """``(T,)`` share that each step adds, ``eta_t - eta_{t-1}`` (ResShift's transition)."""
         return self.eta - self.eta_prev
 
     @property
@@ -114,17 +114,17 @@ class ResidualShiftSchedule:
 
     @property
     def kept_share(self) -> NDArray[np.float64]:
-        """``(T,)`` factor of ``z_t`` in the mean of q(z_{t-1} | z_t, z_0), ``eta_{t-1} / eta_t`` (ResShift Eq. 5)."""
+        """``(T,)`` factor of ``z_t`` in the mean of q(z_{t-1} | z_t, z_0), ``eta_{t-1} / eta_t`` (ResShift's posterior)."""
         return self.eta_prev / self.eta
 
     @property
     def new_share(self) -> NDArray[np.float64]:
-        """``(T,)`` factor of ``z_0`` in the same mean, ``alpha_t / eta_t`` (ResShift Eq. 5)."""
+        """``(T,)`` factor of ``z_0`` in the same mean, ``alpha_t / eta_t`` (ResShift's posterior)."""
         return self.alpha / self.eta
 
     @property
     def posterior_variance(self) -> NDArray[np.float64]:
-        """``(T,)`` variance ``kappa^2 (eta_{t-1} / eta_t) alpha_t`` of q(z_{t-1} | z_t, z_0) (ResShift Eq. 6); 0 at t = 1."""
+        """``(T,)`` variance ``kappa^2 (eta_{t-1} / eta_t) alpha_t`` of q(z_{t-1} | z_t, z_0) (ResShift's posterior); 0 at t = 1."""
         return self.kappa**2 * self.eta_prev / self.eta * self.alpha
 
     @property
