@@ -60,8 +60,7 @@ class LoopConfig:
         accumulate: Parts in which each process computes its share of a batch, one after the other, where a GPU cannot
             hold it at once; the step is the same, to rounding. A batch of few images has fewer parts.
         precision: ``"bfloat16"`` computes the networks' layers in bfloat16 under :func:`torch.autocast`, with weights,
-            losses and optimiser in float32; ``"mixed"`` does so on CUDA and computes in float32 elsewhere. Neither has been
-            run on CUDA; the CPU path of ``"bfloat16"`` has.
+            losses and optimiser in float32; ``"mixed"`` does so on CUDA and computes in float32 elsewhere.
     """
 
     steps: int = 50_000
