@@ -93,3 +93,8 @@ def reduce_sum(value: torch.Tensor) -> torch.Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total
+
+
+def sum_of(value: float, device: torch.device) -> float:
+    """Sum of a number over all processes, the same in each; ``device`` is this one's."""
+    return value if world_size() == 1 else float(reduce_sum(torch.tensor(value, device=device)))

@@ -154,7 +154,7 @@ class Trainer(Generic[Objective]):
             losses, norms = self._train_step(network)
             self.step += 1
             self.seconds += time.perf_counter() - started
-            self.cpu_seconds += self.of_all_processes(time.process_time() - spent)
+            self.cpu_seconds += distributed.sum_of(time.process_time() - spent, self.device)
             finished = self._is_finished()
             if self.step % self.config.log_every == 0:
                 self._log_losses(losses, norms)
@@ -180,13 +180,6 @@ class Trainer(Generic[Objective]):
     def _is_finished(self) -> bool:
         time_is_up = 0 < self.config.cpu_minutes * 60 <= self.cpu_seconds
         return time_is_up or self.step >= self.config.steps
-
-    def of_all_processes(self, seconds: float) -> float:
-        """Sum a value over all processes, the same in each: they must agree on when the time is up."""
-        if distributed.world_size() == 1:
-            return seconds
-        device = next(self.task.objective.parameters()).device
-        return float(distributed.reduce_sum(torch.tensor(seconds, device=device)))
 
     def _train_step(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Take one step.
@@ -227,8 +220,13 @@ class Trainer(Generic[Objective]):
         (played * (weight * distributed.world_size())).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach().float() * weight for name, value in losses.items()}
 
+    @property
+    def device(self) -> torch.device:
+        """Device of this process."""
+        return next(self.task.objective.parameters()).device
+
     def _precision(self) -> AbstractContextManager[object]:
-        device = next(self.task.objective.parameters()).device.type
+        device = self.device.type
         if self.config.precision == "float32" or (self.config.precision == "mixed" and device != "cuda"):
             return nullcontext()
         return torch.autocast(device, dtype=torch.bfloat16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from qdm_med import distributed
 from qdm_med.training.loop import LoopConfig, Trainer
 from qdm_med.training.task import Objective, Task
 
@@ -24,5 +25,5 @@ def cpu_seconds_per_step(task: Task[Objective], config: LoopConfig) -> float:
     for _ in range(1 + TRIAL_STEPS):
         started = time.process_time()
         trainer.take_step()
-        spent.append(trainer.of_all_processes(time.process_time() - started))
+        spent.append(distributed.sum_of(time.process_time() - started, trainer.device))
     return sum(spent[1:]) / TRIAL_STEPS
