@@ -178,8 +178,7 @@ class Trainer(Generic[Objective]):
         self.step += 1
 
     def _is_finished(self) -> bool:
-        time_is_up = 0 < self.config.cpu_minutes * 60 <= self.cpu_seconds
-        return time_is_up or self.step >= self.config.steps
+        return 0 < self.config.cpu_minutes * 60 <= self.cpu_seconds or self.step >= self.config.steps
 
     def _train_step(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Take one step.
@@ -234,8 +233,7 @@ class Trainer(Generic[Objective]):
     def _log_losses(self, losses: Mapping[str, Tensor], norms: Mapping[str, Tensor]) -> None:
         means = distributed.reduce_sum(torch.stack(list(losses.values()))).tolist()
         if distributed.is_main():
-            rate = self.config.learning_rate_at(self.step - 1)
-            line = self._so_far | {"rate": rate}
+            line = self._so_far | {"rate": self.config.learning_rate_at(self.step - 1)}
             gradients = {_of(name, "grad"): float(norm) for name, norm in norms.items()}
             self._log.write(line | dict(zip(losses, means, strict=True)) | gradients)
             self._losses = ", ".join(f"{name} {mean:.4g}" for name, mean in zip(losses, means, strict=True))
