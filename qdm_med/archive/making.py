@@ -26,8 +26,8 @@ from qdm_med.archive.settings import Settings, machine
 from qdm_med.archive.sources import opened, source_files
 from qdm_med.errors import QdmMedError, SeriesError
 from qdm_med.files import partial_path
-from qdm_med.inference.runs.preflight import look_at
-from qdm_med.inference.runs.series import Progress, UpscaleSummary, name_of, upscale_volume
+from qdm_med.inference.runs.admission import admitted
+from qdm_med.inference.runs.series import Progress, UpscaleSummary, upscale_volume
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import shown
 from qdm_med.io.output.job_folder import os_errors_as_series_errors
@@ -138,12 +138,13 @@ class Maker:
 
     def _upscale(self, volume: Volume, out: Path, progress: Progress) -> UpscaleSummary:
         settings = self.settings
-        if settings.max_memory is not None:
-            shape = volume.geometry.shape[1:]
-            self.upscaler.keep_below(settings.max_memory, shape, uncertainty=settings.uncertainty)
-        seen = look_at(volume, self.upscaler.card)
-        if settings.strict:
-            seen.refuse(name_of(volume))
+        seen = admitted(
+            volume,
+            self.upscaler,
+            strict=settings.strict,
+            max_memory=settings.max_memory,
+            uncertainty=settings.uncertainty,
+        )
         return upscale_volume(
             volume,
             out,

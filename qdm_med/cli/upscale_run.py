@@ -142,22 +142,18 @@ class UpscaleRun:
             raise SeriesError(f"{len(failed)} of {len(found)} series were not super-resolved, first: {failed[0]}")
 
     def _one(self, volume: Volume, target: Path) -> None:
+        from qdm_med.inference.runs.admission import admitted
         from qdm_med.inference.runs.labels import read_labels
-        from qdm_med.inference.runs.preflight import look_at
-        from qdm_med.inference.runs.series import name_of
 
         asked = self._asked
         for labels in asked.also:  # told now rather than after all slices
             read_labels(labels, volume)
         writing = self._with_matrix(volume)
         upscaler = self._upscaler
-        if asked.uncertainty:
-            upscaler.require_samples()
-        seen = look_at(volume, upscaler.card)
-        warn_of(seen, refused_as=name_of(volume) if asked.strict else None)
-        if asked.max_memory is not None:
-            spread = asked.uncertainty or (asked.report is not None and upscaler.samples > 1)
-            upscaler.keep_below(asked.max_memory, volume.geometry.shape[1:], uncertainty=spread)
+        spread = asked.uncertainty or (asked.report is not None and upscaler.samples > 1)
+        seen = admitted(volume, upscaler, strict=asked.strict, max_memory=asked.max_memory, uncertainty=spread)
+        for line in seen.warnings:  # before anything is computed
+            typer.echo(f"warning: {line}", err=True)
         if asked.explain_quadtree is not None:
             from qdm_med.inference.runs.explain import explain_volume
 
@@ -226,11 +222,3 @@ class UpscaleRun:
         place = target.with_name(default_output(labels, self._options.scale).name)
         derivation = replace(derivation_of(self._upscaler), matrix=writing.matrix)
         carry_labels(labels, volume, place, derivation, writing)
-
-
-def warn_of(seen: Preflight, *, refused_as: str | None) -> None:
-    """Print on stderr, before anything is computed, why a run may be a mistake; ``--strict`` makes that an error."""
-    if refused_as is not None:
-        seen.refuse(refused_as)
-    for line in seen.warnings:
-        typer.echo(f"warning: {line}", err=True)

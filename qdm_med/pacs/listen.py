@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from qdm_med.errors import QdmMedError, TransferError
-from qdm_med.inference.runs.preflight import look_at
-from qdm_med.inference.runs.series import UpscaleSummary, name_of, upscale_volume
+from qdm_med.inference.runs.admission import admitted
+from qdm_med.inference.runs.series import UpscaleSummary, upscale_volume
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import quiet
 from qdm_med.io.options import WriterOptions
@@ -107,12 +107,13 @@ class Worker:
     def _super_resolve(self, job: Job) -> UpscaleSummary:
         making = self.making
         volume = read_volume(job.source, exclude=job.derived, **making.reading)
-        if making.max_memory is not None:
-            shape = volume.geometry.shape[1:]
-            self.upscaler.keep_below(making.max_memory, shape, uncertainty=making.uncertainty)
-        seen = look_at(volume, self.upscaler.card)
-        if making.strict:
-            seen.refuse(name_of(volume))
+        seen = admitted(
+            volume,
+            self.upscaler,
+            strict=making.strict,
+            max_memory=making.max_memory,
+            uncertainty=making.uncertainty,
+        )
         return upscale_volume(
             volume,
             job.derived,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -13,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from qdm_med.errors import SeriesError
+from qdm_med.inference.runs.admission import admitted
 from qdm_med.inference.runs.pipeline import overlapped
-from qdm_med.inference.runs.preflight import Preflight, look_at
+from qdm_med.inference.runs.preflight import Preflight
 from qdm_med.inference.runs.watch import Watch, plan_slice
 from qdm_med.inference.upscaler import UpscaledSlice, Upscaler
 from qdm_med.io.derivation import Derivation
-from qdm_med.io.dicom.file import shown
 from qdm_med.io.options import DEFAULTS, WriterOptions
 from qdm_med.io.output.writer import ResumableWriter
 from qdm_med.io.read import read_volume
@@ -138,9 +137,7 @@ def upscale_series(
         QdmMedError: If source, output or options are invalid; nothing is then written.
     """
     volume = read_volume(source, exclude=out)
-    seen = look_at(volume, upscaler.card)
-    if strict:
-        seen.refuse(name_of(volume))
+    seen = admitted(volume, upscaler, strict=strict, uncertainty=uncertainty)
     return upscale_volume(
         volume, out, upscaler, progress=progress, uncertainty=uncertainty, writing=writing, preflight=seen
     )
@@ -169,15 +166,13 @@ def upscale_volume(
         uncertainty: Write the standard deviation of the samples in HU beside ``out``, too.
         writing: Options of the output.
         watch: Keeps slices of this run for a report.
-        preflight: Findings of :func:`qdm_med.inference.runs.preflight.look_at`; ``None``: it is called now.
+        preflight: Findings of :func:`qdm_med.inference.runs.admission.admitted`; ``None``: the volume is looked at now.
 
     Raises:
         QdmMedError: If source, output or options are invalid; nothing is then written.
     """
     started = time.perf_counter()
-    if uncertainty:
-        upscaler.require_samples()
-    seen = look_at(volume, upscaler.card) if preflight is None else preflight
+    seen = admitted(volume, upscaler, uncertainty=uncertainty) if preflight is None else preflight
     warnings = (*volume.provenance.warnings, *seen.warnings)
     derivation = replace(derivation_of(upscaler), matrix=writing.matrix).assuming(
         (*volume.provenance.assumptions, *seen.parameters())
@@ -229,12 +224,6 @@ class _Tally:
         """Share of active leaves, a mean over slices, and of windows that were computed."""
         leaves = float(np.mean(self._leaves)) if self._leaves else 0.0
         return leaves, self._windows / max(1, self._windows_in_all)
-
-
-def name_of(volume: Volume) -> str:
-    """Common folder of a volume's files, to name it in a message."""
-    files = volume.provenance.files
-    return shown(Path(os.path.commonpath(files))) if files else "the volume"
 
 
 def _open_outputs(
