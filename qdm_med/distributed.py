@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import atexit
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from qdm_med.errors import ConfigError, QdmMedError
 
@@ -98,3 +102,31 @@ def reduce_sum(value: torch.Tensor) -> torch.Tensor:
 def sum_of(value: float, device: torch.device) -> float:
     """Sum of a number over all processes, the same in each; ``device`` is this one's."""
     return value if world_size() == 1 else float(reduce_sum(torch.tensor(value, device=device)))
+
+
+def exchanging(network: nn.Module, *, may_skip_parameters: bool) -> nn.Module:
+    """Wrap a network so that processes exchange gradients, if there are several.
+
+    A batch without an active leaf leaves the downstream without a gradient, and so may one process's share of a
+    batch. Searching for such parameters, instead of touching them with a zero, keeps the gradient of those that no
+    process used absent, and Adam leaves them alone, as it does in one process.
+
+    Args:
+        network: The network; its parameters are the same in every process.
+        may_skip_parameters: Whether a step may leave some of them without a gradient.
+    """
+    if world_size() == 1:
+        return network
+    with warnings.catch_warnings():
+        # torch 2.14 renames broadcast_buffers; the old name is the one that all versions know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(
+            network,
+            broadcast_buffers=False,  # position tables and latent statistics do not change
+            find_unused_parameters=may_skip_parameters,
+        )
+
+
+def without_exchange(network: nn.Module) -> AbstractContextManager[object]:
+    """Gather gradients in this process only, until the last share of a step exchanges them all."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from typing import Any, Generic, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from qdm_med import distributed
@@ -146,7 +144,7 @@ class Trainer(Generic[Objective]):
 
     def _run(self) -> dict[str, float]:
         distributed.on_main(lambda: self._log.forget_after(self.step))
-        network = self._distributed(self.task.objective)
+        network = self._of_all_processes()
         figures: dict[str, float] = {}
         finished = self._is_finished()
         while not finished:
@@ -172,9 +170,12 @@ class Trainer(Generic[Objective]):
         until_time_is_up = math.ceil(self.step * self.config.cpu_minutes * 60 / self.cpu_seconds)
         return max(self.step, min(self.config.steps, until_time_is_up))
 
+    def _of_all_processes(self) -> nn.Module:
+        return distributed.exchanging(self.task.objective, may_skip_parameters=self.task.may_skip_parameters)
+
     def take_step(self) -> None:
         """Take one step that is neither timed nor logged nor kept."""
-        self._train_step(self._distributed(self.task.objective))
+        self._train_step(self._of_all_processes())
         self.step += 1
 
     def _is_finished(self) -> bool:
@@ -192,7 +193,7 @@ class Trainer(Generic[Objective]):
         losses: dict[str, Tensor] = {}
         shares = shares_of_process(self.task.size(self.step), self.config.accumulate)
         for share in shares:
-            with nullcontext() if share is shares[-1] else _without_exchange(network):
+            with nullcontext() if share is shares[-1] else distributed.without_exchange(network):
                 for name, value in self._backward(network, share).items():
                     losses[name] = losses[name] + value if name in losses else value
         norms = {name: self._move(name) for name in self.optimisers if name in losses}
@@ -271,30 +272,7 @@ class Trainer(Generic[Objective]):
         self.task.export(self._averaged, self.folder / CHECKPOINT_FILE, training)
         save_state(self.folder / STATE_FILE, *self._state, Progress(self.step, self.seconds, self.cpu_seconds))
 
-    def _distributed(self, objective: nn.Module) -> nn.Module:
-        """Wrap a network so that processes exchange gradients, if there are several.
-
-        A batch without an active leaf leaves the downstream without a gradient, and so may one process's share of a
-        batch. Searching for such parameters, instead of touching them with a zero, keeps the gradient of those that no
-        process used absent, and Adam leaves them alone, as it does in one process.
-        """
-        if distributed.world_size() == 1:
-            return objective
-        with warnings.catch_warnings():
-            # torch 2.14 renames broadcast_buffers; the old name is the one that all versions know.
-            warnings.simplefilter("ignore", FutureWarning)
-            return DistributedDataParallel(
-                objective,
-                broadcast_buffers=False,  # position tables and latent statistics do not change
-                find_unused_parameters=self.task.may_skip_parameters,
-            )
-
 
 def _of(player: str, what: str) -> str:
     """Name of a player's value in log and state; the shipped network's goes without the player."""
     return what if player == "loss" else f"{player}_{what}"
-
-
-def _without_exchange(network: nn.Module) -> AbstractContextManager[object]:
-    """Gather gradients in this process only; the step's last share exchanges them all."""
-    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

@@ -30,7 +30,7 @@ def of_scanner_values():
 
 def test_a_doubtful_source_is_told_of_or_refused_by_name(upscaler, source):
     assert "do not look like HU" in admitted(of_scanner_values(), upscaler).warnings[0]
-    with pytest.raises(SeriesError, match="the volume: .*do without --strict"):
+    with pytest.raises(SeriesError, match=r"the volume: .*do without --strict"):
         admitted(of_scanner_values(), upscaler, strict=True)
     opened = read_volume(source)
     assert admitted(opened, upscaler, strict=True).warnings == ()
