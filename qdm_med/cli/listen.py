@@ -23,6 +23,8 @@ def listen(
         float, typer.Option(min=0, help="Seconds without a new instance after which a series is complete.")
     ] = 5.0,
     scale: opt.Scale = 4,
+    matrix: opt.Matrix = None,
+    spacing: opt.Spacing = None,
     checkpoint: opt.Checkpoint = None,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
@@ -59,7 +61,8 @@ def listen(
 
     What is refused, by --strict or because it cannot be read, is put aside in the spool with the reason.
     """
-    from qdm_med.inference.upscaler import load_upscaler
+    from qdm_med.inference.runs.matrix import Grid
+    from qdm_med.inference.runs.scales import load_upscalers
     from qdm_med.pacs.addresses import parse_caller, parse_destination, require_title
     from qdm_med.pacs.listen import Making, Worker
     from qdm_med.pacs.listen import listen as serve
@@ -67,9 +70,11 @@ def listen(
 
     door = Door(require_title(title), host, port, tuple(map(parse_caller, allow)))
     destination = parse_destination(to)
-    upscaler = load_upscaler(checkpoint, opt.upscale_options(context.params), device=device)
-    if uncertainty:
-        upscaler.require_samples()
+    grid = Grid(matrix, spacing)
+    upscalers = load_upscalers(checkpoint, opt.upscale_options(context.params), device=device, grid=grid)
+    for one in upscalers.all():  # what is wrong is told now rather than of every series
+        if uncertainty:
+            one.require_samples()
     making = Making(
         reading=opt.reading_options(context.params),
         strict=strict,
@@ -82,7 +87,7 @@ def listen(
         spool,
         door,
         lambda held: Worker(
-            held, upscaler, destination, title=door.title, report=_report, making=making, watch=JobLines()
+            held, upscalers, destination, title=door.title, report=_report, making=making, watch=JobLines()
         ),
         report=_report,
         settle=settle,
@@ -95,7 +100,7 @@ class JobLines:
     def __init__(self) -> None:
         self._job, self._lines = 0, Lines("slices")
 
-    def __call__(self, job: int, done: int, total: int) -> None:
+    def __call__(self, job: int, done: float, total: int) -> None:
         """Say how far a job is, if it is time to."""
         if job != self._job:
             self._job, self._lines = job, Lines("slices", lambda line: _report(f"job {job}: {line}"))

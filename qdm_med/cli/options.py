@@ -24,11 +24,16 @@ QUALITY, SOURCE, DICOM, PERFORMANCE = "Quality", "Source and its units", "DICOM 
 """Panels of the help; what has none is for every day."""
 
 
-def _option(*declared: str, panel: str | None = None, told: str) -> Any:
-    return typer.Option(*declared, rich_help_panel=panel, help=told)
+def _option(*declared: str, panel: str | None = None, told: str, smallest: int | None = None) -> Any:
+    return typer.Option(*declared, rich_help_panel=panel, help=told, min=smallest)
 
 
 Scale = Annotated[int, _option(told="Magnification of rows and columns: 4 or 8.")]
+Matrix = Annotated[
+    int | None,
+    _option(told="Pixels along the longer side: super-resolved by 4 or 8, then averaged by area to it.", smallest=1),
+]
+Spacing = Annotated[float | None, _option(told="Pixel spacing in mm, instead of --matrix; met as whole pixels allow.")]
 Checkpoint = Annotated[
     Path | None, _option(told="Trained model: a file, or an embedded one: clinical (default) or benchmark.")
 ]

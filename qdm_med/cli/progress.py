@@ -78,22 +78,17 @@ class CountProgress:
 
 
 class SliceProgress(CountProgress):
-    """Bar of an upscaling, which moves tile by tile and shows the active windows."""
+    """Bar of an upscaling, which shows the active windows of the last slice."""
 
     def __init__(self) -> None:
         super().__init__("slices")
-        self._done, self._total, self._detail = 0, 0, ""
+        self._detail = ""
 
-    def slice_done(self, done: int, total: int, ct_slice: UpscaledSlice | None) -> None:
-        """Move the bar on and show the windows of the last slice."""
-        self._done, self._total = done, total
-        self._detail = f"windows {ct_slice.windows}/{ct_slice.windows_in_all}" if ct_slice else ""
+    def slices(self, done: float, total: int, ct_slice: UpscaledSlice | None) -> None:
+        """Move the bar on; see :class:`qdm_med.inference.runs.by_tile.ByTile`."""
+        if ct_slice:
+            self._detail = f"windows {ct_slice.windows}/{ct_slice.windows_in_all}"
         self.update(done, total, self._detail)
-
-    def tiles_done(self, share: float) -> None:
-        """Move the bar within the slice that is being computed."""
-        if self._total:
-            self.update(min(self._done + share, self._total), self._total, self._detail)
 
 
 @contextmanager
@@ -108,12 +103,12 @@ def stage(what: str) -> Iterator[None]:
         yield
 
 
-def summary_line(summary: UpscaleSummary, scale: int) -> str:
+def summary_line(summary: UpscaleSummary) -> str:
     """Summarise a run in one line, with its warnings in lines of their own before it."""
     resumed = f" ({summary.resumed} of them from an earlier run)" if summary.resumed else ""
     lines = [f"warning: {warning}" for warning in summary.warnings]
     lines.append(
-        f"{summary.slices} slices{resumed} at x{scale} in {summary.seconds:.1f} s, "
+        f"{summary.slices} slices{resumed} {summary.told()}, "
         f"{summary.active_leaves:.0%} of leaves and {summary.active_windows:.0%} of windows active: {summary.out}"
         + (f", uncertainty: {summary.uncertainty}" if summary.uncertainty else "")
     )

@@ -101,7 +101,10 @@ class Lines:
             return
         self._told = now
         self._first = self._first or (now, done)
-        tell(f"{int(done)} of {total} {self._what}{self._left(now, done, total)}{f', {detail}' if detail else ''}")
+        share = f" ({done / total:.0%})" if done % 1 else ""  # within one that takes long, it moves
+        tell(
+            f"{int(done)} of {total} {self._what}{share}{self._left(now, done, total)}{f', {detail}' if detail else ''}"
+        )
 
     def _left(self, now: float, done: float, total: int) -> str:
         since, before = self._first or (now, done)

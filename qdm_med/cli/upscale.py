@@ -21,15 +21,8 @@ def upscale(
         Path | None, typer.Option(help="Folder or file to create. Default: SERIES with -srx4 or -srx8 added.")
     ] = None,
     scale: opt.Scale = 4,
-    matrix: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Pixels along the longer side: super-resolved by 4 or 8, then averaged by area to it."
-        ),
-    ] = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Pixel spacing in mm, instead of --matrix; met as whole pixels allow.")
-    ] = None,
+    matrix: opt.Matrix = None,
+    spacing: opt.Spacing = None,
     also: Annotated[
         list[Path] | None,
         typer.Option(help="Label file on the source's grid to carry along (nearest): OUT-labels beside OUT."),
@@ -123,6 +116,7 @@ def upscale(
         )
         return
     from qdm_med.cli.upscale_run import Asked, Choice, UpscaleRun
+    from qdm_med.inference.runs.matrix import Grid
 
     asked = Asked(
         checkpoint=checkpoint,
@@ -130,8 +124,7 @@ def upscale(
         options=opt.upscale_options(context.params),
         writing=opt.writer_options(context.params),
         reading=opt.reading_options(context.params),
-        matrix=matrix,
-        spacing=spacing,
+        grid=Grid(matrix, spacing),
         uncertainty=uncertainty,
         strict=strict,
         max_memory=opt.memory_limit(max_memory),

@@ -18,7 +18,9 @@ from qdm_med.io.options import WriterOptions
 
 if TYPE_CHECKING:
     from qdm_med.inference.options import UpscaleOptions
+    from qdm_med.inference.runs.matrix import Grid
     from qdm_med.inference.runs.preflight import Preflight
+    from qdm_med.inference.runs.scales import Fitted, Upscalers
     from qdm_med.inference.upscaler import Upscaler
     from qdm_med.io.find import FoundSeries
     from qdm_med.volume import Volume
@@ -41,8 +43,7 @@ class Asked:
     options: UpscaleOptions
     writing: WriterOptions
     reading: Mapping[str, Any]
-    matrix: int | None = None
-    spacing: float | None = None
+    grid: Grid
     uncertainty: bool = False
     strict: bool = False
     max_memory: int | None = None
@@ -58,7 +59,6 @@ class UpscaleRun:
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
-        self._options = asked.options
 
     def run(self, source: Path, out: Path | None, choice: Choice) -> None:
         """Super-resolve a series, or every chosen series of a folder."""
@@ -69,8 +69,8 @@ class UpscaleRun:
             from qdm_med.evaluation.report.of_series import check_report_place
 
             check_report_place(self._asked.report, source, target, overwrite=self._asked.writing.overwrite)
-        if self._asked.matrix is None and self._asked.spacing is None:
-            _ = self._upscaler  # a checkpoint that is invalid is told before a long series is read
+        if self._asked.grid.is_free:
+            self._upscalers.all()  # a checkpoint that is invalid is told before a long series is read
         if choice.number is None and choice.description is None:
             self._what_is_there(source, target, choice.uid)
         else:
@@ -102,11 +102,12 @@ class UpscaleRun:
             self._many(meant, source, target)
 
     @cached_property
-    def _upscaler(self) -> Upscaler:
-        from qdm_med.inference import upscaler
+    def _upscalers(self) -> Upscalers:
+        from qdm_med.inference.runs.scales import load_upscalers
 
+        asked = self._asked
         with stage("loading the model"):
-            return upscaler.load_upscaler(self._asked.checkpoint, self._options, device=self._asked.device)
+            return load_upscalers(asked.checkpoint, asked.options, device=asked.device, grid=asked.grid)
 
     def _read(self, source: Path, target: Path, uid: str | None) -> Volume:
         from qdm_med.io.read import read_volume
@@ -127,7 +128,7 @@ class UpscaleRun:
         failed = [f"{each.path}: {each.refused[0]}" for each in found if each not in todo]
         for line in failed:
             typer.echo(f"left out: {line}", err=True)
-        places = places_for(todo, root, out, self._options.scale)
+        places = places_for(todo, root, out, self._asked.options.scale)
         for number, (each, place) in enumerate(zip(todo, places, strict=True), start=1):
             if place.exists() and not self._asked.writing.overwrite:
                 typer.echo(f"[{number}/{len(todo)}] {place}: is there already", err=True)
@@ -148,8 +149,8 @@ class UpscaleRun:
         asked = self._asked
         for labels in asked.also:  # told now rather than after all slices
             read_labels(labels, volume)
-        writing = self._with_matrix(volume)
-        upscaler = self._upscaler
+        fitted = self._upscalers.fitted(volume.geometry)
+        upscaler = fitted.upscaler
         spread = asked.uncertainty or (asked.report is not None and upscaler.samples > 1)
         seen = admitted(volume, upscaler, strict=asked.strict, max_memory=asked.max_memory, uncertainty=spread)
         for line in seen.warnings:  # before anything is computed
@@ -160,65 +161,51 @@ class UpscaleRun:
             with CountProgress("pictures") as pictures:
                 explain_volume(volume, asked.explain_quadtree, upscaler, progress=pictures.update)
         if asked.dry_run:
-            self._estimate(volume, seen)
+            self._estimate(volume, upscaler, seen)
         else:
-            self._compute(volume, target, writing, seen)
+            self._compute(volume, target, fitted, seen)
 
-    def _with_matrix(self, volume: Volume) -> WriterOptions:
-        """Options for writing on the matrix that was asked for; the magnification becomes the one that reaches it."""
-        from qdm_med.inference.runs.matrix import matrix_for, scale_for
-
-        asked = self._asked
-        if asked.matrix is None and asked.spacing is None:
-            return asked.writing
-        shape, spacing = volume.geometry.shape[1:], volume.geometry.spacing[1:]
-        matrix = matrix_for(shape, spacing, matrix=asked.matrix, spacing=asked.spacing)
-        scale = scale_for(shape, matrix)
-        if scale != self._options.scale:
-            self._options = replace(self._options, scale=scale)
-            self.__dict__.pop("_upscaler", None)
-        return replace(asked.writing, matrix=matrix)
-
-    def _estimate(self, volume: Volume, seen: Preflight) -> None:
+    def _estimate(self, volume: Volume, upscaler: Upscaler, seen: Preflight) -> None:
         from qdm_med.inference.runs.estimate import estimate_volume
 
-        estimate = estimate_volume(volume, self._upscaler, uncertainty=self._asked.uncertainty)
+        estimate = estimate_volume(volume, upscaler, uncertainty=self._asked.uncertainty)
         told = asdict(estimate) | {"warnings": seen.warnings, "measured": seen.parameters()}
         typer.echo(json.dumps(told) if self._asked.as_json else estimate_line(estimate, seen.parameters()))
 
-    def _compute(self, volume: Volume, target: Path, writing: WriterOptions, seen: Preflight) -> None:
+    def _compute(self, volume: Volume, target: Path, fitted: Fitted, seen: Preflight) -> None:
+        from qdm_med.inference.runs.by_tile import ByTile
         from qdm_med.inference.runs.series import upscale_volume
 
         asked, watch = self._asked, None
+        upscaler, writing = fitted.upscaler, replace(self._asked.writing, matrix=fitted.matrix)
         if asked.report is not None:
             from qdm_med.evaluation.report.of_series import report_volume, slices_to_show
 
             watch = slices_to_show(volume)
         with SliceProgress() as progress:
-            self._upscaler.told = progress.tiles_done
             summary = upscale_volume(
                 volume,
                 target,
-                self._upscaler,
-                progress=progress.slice_done,
+                upscaler,
+                progress=ByTile(upscaler, progress.slices),
                 uncertainty=asked.uncertainty,
                 writing=writing,
                 watch=watch,
                 preflight=seen,
             )
         if asked.report is not None and watch is not None:
-            report_volume(volume, asked.report, self._upscaler, summary, watch, options=asdict(asked.options))
+            report_volume(volume, asked.report, upscaler, summary, watch, options=asdict(asked.options))
         for labels in asked.also:
-            self._carry(labels, volume, target, writing)
-        told = summary_line(summary, self._options.scale)
+            self._carry(labels, volume, target, upscaler, writing)
+        told = summary_line(summary)
         TALK.note(told)
         typer.echo(json.dumps(asdict(summary), default=str) if asked.as_json else told)
 
-    def _carry(self, labels: Path, volume: Volume, target: Path, writing: WriterOptions) -> None:
+    def _carry(self, labels: Path, volume: Volume, target: Path, upscaler: Upscaler, writing: WriterOptions) -> None:
         from qdm_med.inference.runs.labels import carry_labels
         from qdm_med.inference.runs.series import derivation_of
         from qdm_med.io.write import default_output
 
-        place = target.with_name(default_output(labels, self._options.scale).name)
-        derivation = replace(derivation_of(self._upscaler), matrix=writing.matrix)
+        place = target.with_name(default_output(labels, upscaler.scale).name)
+        derivation = replace(derivation_of(upscaler), matrix=writing.matrix)
         carry_labels(labels, volume, place, derivation, writing)

@@ -61,7 +61,8 @@ class Upscaler:
         quadtree: Rule for the active leaves.
         spread_calibration: Of the samples' standard deviation, if the model knows how.
         planner: Decides what is computed.
-        told: Hears, tile by tile, which share of the slices that are being computed is done.
+        computed: Slices that were computed, by all calls together.
+        told: Hears, tile by tile, how many slices were computed, a share of those in hand included.
 
     Raises:
         CheckpointError: If the checkpoint has no denoiser or was trained for other scales.
@@ -79,7 +80,8 @@ class Upscaler:
         self._asked_tiling = tiling
         self.planner = SlicePlanner(intensity, self.quadtree, tiling, self.scale, shape, options.seed)
         self._networks = TileNetworks(checkpoint, self.options, device)
-        self.told: Callable[[float], None] = lambda share: None
+        self.computed = 0
+        self.told: Callable[[float], None] = lambda computed: None
         consistency = self.options.consistency_for(self.card)
         self._finisher = SliceFinisher(
             intensity, self.scale, consistency, self.options.fwhm, self.options.fusion_for(self.card)
@@ -153,8 +155,14 @@ class Upscaler:
         """
         if uncertainty:
             self.require_samples()
-            return self._compute_with_uncertainty(plans)
-        self._networks.told = self.told
+        results = self._compute_with_uncertainty(plans) if uncertainty else self._compute(plans)
+        self.computed += len(plans)
+        self.told(self.computed)
+        return results
+
+    def _compute(self, plans: Sequence[SlicePlan]) -> list[UpscaledSlice]:
+        """Compute the mean of all samples, tile by tile."""
+        self._networks.told = partial(self._tell, len(plans))
         fine = self._networks.super_resolve(plans, range(self.samples))
         return [self._finished(plan, own) for plan, own in zip(plans, fine, strict=True)]
 
@@ -163,7 +171,7 @@ class Upscaler:
         totals: list[FineTiles] = [{} for _ in plans]
         spreads = [RunningSpread((rows * self.scale, columns * self.scale)) for rows, columns in _shapes(plans)]
         for number in range(self.samples):
-            self._networks.told = partial(self._tell_sample, number)
+            self._networks.told = partial(self._tell_sample, len(plans), number)
             fine = self._networks.super_resolve(plans, (number,))
             for plan, total, own, spread in zip(plans, totals, fine, spreads, strict=True):
                 if own:
@@ -172,8 +180,12 @@ class Upscaler:
                     total[tile] = total[tile] + image if tile in total else image
         return [self._with_spread(*one) for one in zip(plans, totals, spreads, strict=True)]
 
-    def _tell_sample(self, number: int, share: float) -> None:
-        self.told((number + share) / self.samples)
+    def _tell_sample(self, count: int, number: int, share: float) -> None:
+        self._tell(count, (number + share) / self.samples)
+
+    def _tell(self, count: int, share: float) -> None:
+        """Tell that a share of ``count`` slices is done."""
+        self.told(self.computed + share * count)
 
     def _with_spread(self, plan: SlicePlan, total: FineTiles, spread: RunningSpread) -> UpscaledSlice:
         result = self._finished(plan, {tile: image / self.samples for tile, image in total.items()})

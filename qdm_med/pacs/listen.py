@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from qdm_med.errors import QdmMedError, TransferError
 from qdm_med.inference.runs.admission import admitted
+from qdm_med.inference.runs.by_tile import ByTile
+from qdm_med.inference.runs.scales import Upscalers
 from qdm_med.inference.runs.series import UpscaleSummary, upscale_volume
-from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import quiet
 from qdm_med.io.options import WriterOptions
 from qdm_med.io.read import read_volume
@@ -30,8 +31,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 15.0, 600.0
 
 Report = Callable[[str], None]
 """Takes a line for the operator; no patient data are in it."""
-Watch = Callable[[int, int, int], None]
-"""Told the number of a job, how many of its slices are done, and how many there are."""
+Watch = Callable[[int, float, int], None]
+"""Told, tile by tile, the number of a job, how many of its slices are done, a share included, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Worker:
 
     Attributes:
         spool: Spool with the queue.
-        upscaler: Networks and options.
+        upscalers: Networks, options and the grid of the results.
         destination: Node or web service for the derived series.
         title: Our own application entity title.
         report: Told of every step.
@@ -69,7 +70,7 @@ class Worker:
     """
 
     spool: Spool
-    upscaler: Upscaler
+    upscalers: Upscalers
     destination: Destination
     title: str
     report: Report
@@ -99,17 +100,16 @@ class Worker:
         for warning in summary.warnings:
             self.report(f"job {job.number}: warning: {warning}")
         resumed = f" ({summary.resumed} of them before a restart)" if summary.resumed else ""
-        self.report(
-            f"job {job.number}: {summary.slices} slices{resumed} at x{self.upscaler.scale} in {summary.seconds:.1f} s"
-        )
+        self.report(f"job {job.number}: {summary.slices} slices{resumed} {summary.told()}")
         return True
 
     def _super_resolve(self, job: Job) -> UpscaleSummary:
         making = self.making
         volume = read_volume(job.source, exclude=job.derived, **making.reading)
+        upscaler, matrix = self.upscalers.fitted(volume.geometry)
         seen = admitted(
             volume,
-            self.upscaler,
+            upscaler,
             strict=making.strict,
             max_memory=making.max_memory,
             uncertainty=making.uncertainty,
@@ -117,10 +117,10 @@ class Worker:
         return upscale_volume(
             volume,
             job.derived,
-            self.upscaler,
-            progress=lambda done, total, _: self.watch(job.number, done, total),
+            upscaler,
+            progress=ByTile(upscaler, lambda done, total, _: self.watch(job.number, done, total)),
             uncertainty=making.uncertainty,
-            writing=making.writing,
+            writing=replace(making.writing, matrix=matrix),
             preflight=seen,
         )
 

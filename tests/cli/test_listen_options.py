@@ -15,10 +15,10 @@ from qdm_med.io.options import WriterOptions
 
 FOR_ONE_SOURCE = {
     *("series", "out", "report", "dry_run", "explain_quadtree", "series_uid", "series_number", "description"),
-    *("overwrite", "axis", "as_json", "also", "matrix", "spacing", "hu_offset"),
+    *("overwrite", "axis", "as_json", "also", "hu_offset"),
 }
 """Options that speak of one source or of one output."""
-OF_ARCHIVES = {"rescale_type_is_hu"}
+OF_ARCHIVES = {"rescale_type_is_hu", "matrix", "spacing"}
 """What the settings of an archive do not hold."""
 
 

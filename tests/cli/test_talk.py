@@ -7,7 +7,6 @@ from datetime import datetime
 
 import pytest
 
-from qdm_med.cli.progress import SliceProgress
 from qdm_med.cli.talk import TALK, Lines
 
 STAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d "
@@ -74,15 +73,10 @@ def test_what_is_counted_anew_has_its_own_beginning(monkeypatch):
     assert told == ["0 of 10 steps", "10 of 10 steps", "0 of 10 steps", "5 of 10 steps, about 0 min 20 s left"]
 
 
-def test_the_bar_moves_tile_by_tile_and_never_back():
-    progress, seen = SliceProgress(), []
-    progress.update = lambda done, total, detail="": seen.append((done, total))
-    progress.tiles_done(0.5)  # before anything is known of the series
-    progress.slice_done(3, 10, None)
-    for share in (0.25, 0.5, 1.0):
-        progress.tiles_done(share)
-    progress.slice_done(4, 10, None)
-    assert seen == [(3, 10), (3.25, 10), (3.5, 10), (4.0, 10), (4, 10)]
+def test_a_line_within_a_slice_says_how_much_of_all_is_done():
+    told = []
+    Lines("slices", told.append).update(1.5, 4)
+    assert told == ["1 of 4 slices (38%)"]
 
 
 def test_every_tile_of_every_sample_is_told(checkpoint):

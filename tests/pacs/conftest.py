@@ -19,6 +19,8 @@ from pynetdicom.sop_class import CTImageStorage, ParametricMapStorage
 
 from qdm_med.checkpoints.model import Checkpoint, ModelCard, save_checkpoint
 from qdm_med.inference.options import UpscaleOptions
+from qdm_med.inference.runs.matrix import Grid
+from qdm_med.inference.runs.scales import Upscalers
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.io.dicom.file import quiet
 from qdm_med.models.autoencoder.kl_vae import KlVae
@@ -31,11 +33,19 @@ from tests.shapes import TINY_AUTOENCODER, TINY_DENOISER
 NAME = "SECRET^PATIENT"
 
 
-def write_series(folder: Path, *, slices: int = 3, uid: str = "1.2.3", number: int = 1, **changes: object) -> Path:
-    """The CT slice that pydicom carries, made small and repeated along its normal."""
+def write_series(
+    folder: Path,
+    *,
+    slices: int = 3,
+    uid: str = "1.2.3",
+    number: int = 1,
+    repeated: tuple[int, int] = (1, 1),
+    **changes: object,
+) -> Path:
+    """The CT slice that pydicom carries, made small and repeated along its normal, and within itself."""
     dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
-    plane = np.ascontiguousarray(dataset.pixel_array[40:56, 40:60])
-    dataset.Rows, dataset.Columns, dataset.SeriesInstanceUID, dataset.SeriesNumber = 16, 20, uid, number
+    plane = np.tile(dataset.pixel_array[40:56, 40:60], repeated)
+    (dataset.Rows, dataset.Columns), dataset.SeriesInstanceUID, dataset.SeriesNumber = plane.shape, uid, number
     dataset.PatientName, dataset.PatientID = NAME, "SECRET-ID"
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
@@ -77,12 +87,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def upscaler() -> Upscaler:
+def model() -> Checkpoint:
     torch.manual_seed(0)
     autoencoder, denoiser = TINY_AUTOENCODER, TINY_DENOISER
     networks = KlVae(autoencoder).eval(), TwoStreamDenoiser(denoiser).eval()
-    model = Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)
-    return Upscaler(model, UpscaleOptions(steps=1), device=torch.device("cpu"))
+    return Checkpoint(ModelCard("tiny", autoencoder, denoiser), *networks, sha256="0" * 64)
+
+
+@pytest.fixture(scope="session")
+def upscalers(model: Checkpoint) -> Upscalers:
+    return Upscalers(model, UpscaleOptions(steps=1), device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def upscaler(upscalers: Upscalers) -> Upscaler:
+    """The one that a listener uses for a series of no particular grid."""
+    return upscalers.at(4)
 
 
 @dataclass
@@ -150,18 +170,18 @@ class Listener:
 
 
 @pytest.fixture
-def listener(tmp_path: Path, upscaler: Upscaler):
+def listener(tmp_path: Path, model: Checkpoint, upscalers: Upscalers):
     """Start a listener that lets CT1 in from this machine."""
     running = []
 
-    def start(destination, *, settle: float = 0.0, allow: str = "CT1@127.0.0.1", first_pause: float = 0.2, **options):
+    def start(destination, *, settle: float = 0.0, allow: str = "CT1@127.0.0.1", grid: Grid | None = None, **options):
+        own = Upscalers(model, UpscaleOptions(steps=1), device=torch.device("cpu"), grid=grid) if grid else upscalers
         lines, stop, spool = [], threading.Event(), tmp_path / "spool"
         door = Door("QDM_MED", "127.0.0.1", 0, (parse_caller(allow),))
 
         def worker(held):
-            return Worker(
-                held, upscaler, destination, title="QDM_MED", report=lines.append, first_pause=first_pause, **options
-            )
+            options.setdefault("first_pause", 0.2)
+            return Worker(held, own, destination, title="QDM_MED", report=lines.append, **options)
 
         thread = threading.Thread(
             target=listen, args=(spool, door, worker), kwargs={"report": lines.append, "settle": settle, "stop": stop}

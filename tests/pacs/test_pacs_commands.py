@@ -37,6 +37,9 @@ def test_a_failed_status_is_one_line_and_exit_one(run, archive, series):
     assert "0xA700" in err
 
 
+TO_A = ("--allow", "CT1@127.0.0.1", "--to", "A@127.0.0.1:104")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -45,6 +48,9 @@ def test_a_failed_status_is_one_line_and_exit_one(run, archive, series):
         (("--allow", "CT1@127.0.0.1", "--to", "A@127.0.0.1:104", "--title", "x" * 17), "application entity title"),
         (("--allow", "CT1@127.0.0.1", "--to", "A@127.0.0.1:104", "--scale", 3), "x3"),
         (("--allow", "CT1@127.0.0.1", "--to", "A@127.0.0.1:104", "--host", "192.0.2.1"), "cannot listen there"),
+        ((*TO_A, "--matrix", 1024, "--spacing", 0.4), "either --matrix or --spacing"),
+        ((*TO_A, "--spacing", 0), "more than 0"),
+        ((*TO_A, "--matrix", 1024, "--uncertainty"), "at least 2 samples"),
     ],
 )
 def test_a_listener_that_cannot_start_is_one_line_and_exit_one(run, checkpoint, tmp_path, arguments, told):

@@ -46,8 +46,10 @@ class UpscaleSummary:
         active_leaves: Share of active leaves over the slices of this run; 0 if there were none.
         active_windows: Share of downstream windows that were computed, likewise.
         warnings: Oddities of the source, one line each.
+        scale: Magnification of rows and columns.
         uncertainty: Path of the samples' standard deviation, if it was asked for.
         measured: Noise and point spread of the source, name and value, as far as it shows them.
+        matrix: Rows and columns to which magnified slices were averaged; ``None``: they were not.
     """
 
     out: Path
@@ -57,8 +59,15 @@ class UpscaleSummary:
     active_leaves: float
     active_windows: float
     warnings: tuple[str, ...]
+    scale: int
     uncertainty: Path | None = None
     measured: tuple[tuple[str, str], ...] = ()
+    matrix: tuple[int, int] | None = None
+
+    def told(self) -> str:
+        """What was made and how long it took, in a part of a line."""
+        averaged = f", averaged to {self.matrix[0]}x{self.matrix[1]}," if self.matrix else ""
+        return f"at x{self.scale}{averaged} in {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True)
@@ -184,7 +193,11 @@ def upscale_volume(
         tally = _work_through(volume, upscaler, outputs, watch or Watch(), progress)
         written, spread = outputs.commit()
     seconds = time.perf_counter() - started
-    return UpscaleSummary(written, len(volume), resumed, seconds, *tally.shares(), warnings, spread, seen.parameters())
+    return UpscaleSummary(
+        *(written, len(volume), resumed, seconds, *tally.shares(), warnings, upscaler.scale, spread),
+        measured=seen.parameters(),
+        matrix=writing.matrix,
+    )
 
 
 def _work_through(volume: Volume, upscaler: Upscaler, outputs: Outputs, watch: Watch, progress: Progress) -> _Tally:
