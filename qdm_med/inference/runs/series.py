@@ -65,7 +65,7 @@ class UpscaleSummary:
     matrix: tuple[int, int] | None = None
 
     def told(self) -> str:
-        """What was made and how long it took, in a part of a line."""
+        """Say how slices were made and how long it took, as a part of a line."""
         averaged = f", averaged to {self.matrix[0]}x{self.matrix[1]}," if self.matrix else ""
         return f"at x{self.scale}{averaged} in {self.seconds:.1f} s"
 

@@ -21,8 +21,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def upscaler(tiny_checkpoint):
     upscaler = Upscaler(tiny_checkpoint, UpscaleOptions(steps=1, samples=2, threshold=0.02), device=CPU)
-    compute, upscaler.computed = upscaler.compute, []
-    upscaler.compute = lambda plans, **how: upscaler.computed.extend(plans) or compute(plans, **how)
+    compute, upscaler.plans_computed = upscaler.compute, []
+    upscaler.compute = lambda plans, **how: upscaler.plans_computed.extend(plans) or compute(plans, **how)
     return upscaler
 
 
@@ -50,7 +50,7 @@ def test_what_is_watched_is_read_and_computed_once(volume, upscaler, tmp_path):
     seen = watch.complete(opened, upscaler)
     assert [one.number for one in seen] == [0, 2]
     assert reads == Counter(range(len(opened)))
-    assert len(upscaler.computed) == len(opened)
+    assert len(upscaler.plans_computed) == len(opened)
     assert all(one.result.std_hu is not None for one in seen)  # of two samples, though none was to be written
 
 
