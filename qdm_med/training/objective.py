@@ -21,6 +21,9 @@ from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.training.pairs import PairTrainingConfig
 from qdm_med.training.task import Distance
 
+LPIPS_FLOOR = 0.01
+"""Added to bicubic's LPIPS before another is divided by it: what differs less from the truth is as good as alike."""
+
 
 @dataclass(frozen=True)
 class DenoiserTrainingConfig(PairTrainingConfig):
@@ -38,6 +41,8 @@ class DenoiserTrainingConfig(PairTrainingConfig):
         perceptual_weight: lambda_3 of Eq. 7: weight of the LPIPS of the decoded merged answer (0.1 in the paper); needs
             an LPIPS backbone. 0: none. Leaves without noise take no part in it: the network answers it there with a
             regular pattern (LPIPS falls, and soft tissue is hatched).
+        perceptual_relative: Whether that LPIPS of each image is divided by bicubic's, so that x4, where it is a third of x8's, and
+            quiet images count as much.
         source_weight: Weight of the squared error, in the network's range, of the image decoded from what the encoder of
             the source expects by itself. Where it is the only weight, that encoder alone is trained, which takes a fraction
             of the time; what it has learnt is then there for every step.
@@ -64,6 +69,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     upstream_weight: float = 1.0
     decoded_weight: float = 0.0
     perceptual_weight: float = 0.0
+    perceptual_relative: bool = False
     source_weight: float = 0.0
     keep_source: bool = False
     perceptual_until: float = 1.0
@@ -135,7 +141,7 @@ class DenoiserObjective(nn.Module):
         return losses
 
     def _denoising(self, batch: DenoiserBatch) -> dict[str, Tensor]:
-        high_res, z_0, known, t, noise, cold, own = batch
+        _, z_0, known, t, noise, cold, own = batch
         if cold is not None:
             t = torch.where(cold, len(self.schedule) - 1, t)
         source = self.denoiser.read_source(known.low_res, known.z_y)
@@ -152,9 +158,8 @@ class DenoiserObjective(nn.Module):
             losses["decoded"] = self._error(image, batch)
             loss = loss + self.config.decoded_weight * losses["decoded"]
             if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
-                pixels = on_finer_grid(known.mask, DOWNSAMPLING)
                 counted = t < self.config.perceptual_until * len(self.schedule)
-                losses["perceptual"] = (counted * distance(torch.where(pixels, image, high_res), high_res)).mean()
+                losses["perceptual"] = (counted * self._perceived(distance, image, batch)).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
         return {"loss": loss, **losses}
 
@@ -170,6 +175,17 @@ class DenoiserObjective(nn.Module):
         last = torch.full_like(batch.t, len(self.schedule) - 1)
         prior = start(self.schedule, known.z_y, known.mask, batch.noise.flip(-1))
         return self._answer(prior, last, known, source).merged
+
+    def _perceived(self, distance: Distance, image: Tensor, batch: DenoiserBatch) -> Tensor:
+        """LPIPS of each image, ``(B,)``, what lies in leaves without noise left out."""
+        pixels = on_finer_grid(batch.known.mask, DOWNSAMPLING)
+        found = distance(torch.where(pixels, image, batch.high_res), batch.high_res)
+        if not self.config.perceptual_relative:
+            return found
+        with torch.no_grad():
+            plain = self._decode(batch.known.z_y)
+            bicubic = distance(torch.where(pixels, plain, batch.high_res), batch.high_res)
+        return found / (bicubic + LPIPS_FLOOR)
 
     def _error(self, image: Tensor, batch: DenoiserBatch) -> Tensor:
         """Squared and absolute error of an answer, in the network's range or against bicubic's."""
