@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from distributed import Client
 
-from qdm_med.archive.engine import Engine, Finished, GivenUp, Tell
+from qdm_med.archive.engine import Engine, Finished, GivenUp, Tell, Told
 from qdm_med.errors import ClusterError
 
 Item = TypeVar("Item")
@@ -28,17 +28,19 @@ class Stop:
 
 def in_order(
     client: Client,
-    function: Callable[[Item], Any],
+    function: Callable[[Item, Tell], Any],
     items: Sequence[Item],
     needs: Mapping[str, float],
+    told: Tell = lambda event: None,
 ) -> Iterator[Any]:
     """Yield the result of every item, the first item's first; those that end early wait in memory.
 
     Args:
         client: The cluster.
-        function: Work of a worker on an item; it is called again where a worker was lost.
+        function: Work of a worker on an item, ``function(item, tell)``; it is called again where a worker was lost.
         items: Can be pickled, as the results can.
         needs: Dask resources that an item asks of its worker.
+        told: Hears here what functions tell while they work.
 
     Raises:
         ClusterError: If the scheduler is lost, or no worker survives an item.
@@ -54,6 +56,8 @@ def in_order(
                     raise error
                 case Finished(item=(number, _), result=result):
                     early[number] = result
+                case Told(event=event):
+                    told(event)
                 case GivenUp(item=(number, _), reason=reason):
                     raise ClusterError(f"item {number + 1} of {len(items)}: {reason}; what is finished is kept")
             while due in early:
@@ -65,7 +69,7 @@ def in_order(
 class _Numbered(Generic[Item]):
     """A function of an item as one of a numbered item, which can be sent to a worker."""
 
-    function: Callable[[Item], Any]
+    function: Callable[[Item, Tell], Any]
 
     def __call__(self, numbered: tuple[int, Item], tell: Tell) -> Any:
-        return self.function(numbered[1])
+        return self.function(numbered[1], tell)

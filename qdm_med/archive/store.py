@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,9 @@ import numpy as np
 
 from qdm_med._version import __version__
 from qdm_med.archive.cluster import Wanted, workforce
+from qdm_med.archive.engine import Tell
 from qdm_med.archive.ordered import Stop, in_order
-from qdm_med.data.store.conversion import PARTS, Outcome, Reference, references
+from qdm_med.data.store.conversion import PARTS, Outcome, Reference, Told, references
 from qdm_med.data.store.references import REFERENCE_SIDE, THUMBNAIL_SIDE
 from qdm_med.data.store.sources import LeftOut, SourceSeries
 from qdm_med.errors import ClusterError, QdmMedError
@@ -27,6 +29,9 @@ from qdm_med.files import write_text
 
 PIXEL_BYTES = 2 * REFERENCE_SIDE**2
 THUMBNAIL_BYTES = 4 * THUMBNAIL_SIDE**2
+
+REPORT_SECONDS = 1.0
+"""Shortest time between two reports of a series' progress."""
 
 SERIES_BYTES = 2 * 2**30
 """Memory that converting a series may take: a volume file is read whole, DICOM slice by slice."""
@@ -46,7 +51,7 @@ class ClusterConversion:
     sources: Path
     out: Path
 
-    def __call__(self, series: Sequence[SourceSeries]) -> Iterator[tuple[SourceSeries, Iterable[Outcome]]]:
+    def __call__(self, series: Sequence[SourceSeries], told: Told) -> Iterator[tuple[SourceSeries, Iterable[Outcome]]]:
         """Yield what comes of every series, in their order.
 
         Raises:
@@ -60,7 +65,13 @@ class ClusterConversion:
         asked = replace(self.wanted, memory_bytes=SERIES_BYTES, items=len(series), device="cpu")
         with workforce(asked) as force:
             convert = _Convert(self.sources.resolve(), parts)
-            made = in_order(force.client, convert, series, force.needs(SERIES_BYTES))
+            made = in_order(
+                force.client,
+                convert,
+                series,
+                force.needs(SERIES_BYTES),
+                told=lambda event: told(event["first_file"], event["share"]),
+            )
             for one, name in zip(series, made, strict=True):
                 part = Part(parts, name)
                 yield one, part.outcomes()
@@ -74,14 +85,14 @@ class _Convert:
     sources: Path
     parts: Path
 
-    def __call__(self, series: SourceSeries) -> str | Stop:
+    def __call__(self, series: SourceSeries, tell: Tell) -> str | Stop:
         for folder in (self.sources, self.parts):
             if not folder.is_dir():
                 return Stop(ClusterError(f"{folder}: a worker does not see it; mount it there at the same place"))
         part = Part(self.parts, part_name(series))
         try:
             if not part.is_there:
-                part.write(references(series))
+                part.write(references(series, _throttled(tell)))
         except QdmMedError as error:
             return Stop(error)
         except OSError as error:
@@ -89,6 +100,19 @@ class _Convert:
                 ClusterError(f"{self.parts}: a worker cannot write there ({error.strerror}); make room or rights")
             )
         return part.name
+
+
+def _throttled(tell: Tell) -> Told:
+    """Tell of a series at most once in a while, and of its end."""
+    last = time.monotonic()
+
+    def told(first_file: str, share: float) -> None:
+        nonlocal last
+        if share >= 1 or time.monotonic() - last >= REPORT_SECONDS:
+            last = time.monotonic()
+            tell({"first_file": first_file, "share": share})
+
+    return told
 
 
 def part_name(series: SourceSeries) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from qdm_med.archive.cluster import Wanted, workforce
+from qdm_med.archive.engine import Tell
 from qdm_med.archive.ordered import Stop, in_order
 from qdm_med.checkpoints.model import Checkpoint, load_checkpoint
 from qdm_med.data.store.slices import SliceStore
@@ -114,7 +115,7 @@ class _Score:
 
     job: _Job
 
-    def __call__(self, index: int) -> list[SliceScore] | Stop:
+    def __call__(self, index: int, tell: Tell) -> list[SliceScore] | Stop:
         try:
             return _warm(self.job).score(index, self.job.options)
         except QdmMedError as error:

@@ -23,6 +23,10 @@ from tests.archive.trees import write_series
 CT = {"rows": 512, "columns": 512}
 
 
+def nobody(event):
+    """Hear nothing."""
+
+
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """Series of CT: whole, with a slice that is cut short, small, twice; and a volume of 520 x 520."""
@@ -73,9 +77,26 @@ def test_the_tree_holds_what_a_cluster_could_get_wrong(alone):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_cluster_makes_the_store_that_one_process_makes(sources, alone, tmp_path, workers):
-    out = tmp_path / "store"
+    out, seen = tmp_path / "store", []
     converting = ClusterConversion(Wanted(workers=workers, threads=1), sources, out)
-    assert_same(out, prepare_slices(sources, out, shard_size=3, converting=converting), alone)
+    report = prepare_slices(sources, out, shard_size=3, converting=converting, progress=lambda *now: seen.append(now))
+    assert_same(out, report, alone)
+    counts, totals = [done for done, _, _ in seen], {total for _, total, _ in seen}
+    assert counts == sorted(counts)
+    assert totals == {counts[-1]}
+
+
+def test_a_worker_tells_of_its_slices_but_not_of_each(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr("qdm_med.archive.store.REPORT_SECONDS", 0.0)
+    series = next(one for one in find_sources(sources).series if one.label.endswith("a.nii"))
+    told = []
+    _Convert(sources, tmp_path)(series, told.append)
+    assert told == [{"first_file": series.first_file, "share": share} for share in (0.5, 1.0)]
+    monkeypatch.setattr("qdm_med.archive.store.REPORT_SECONDS", 3600.0)
+    told.clear()
+    Part(tmp_path, part_name(series)).remove()
+    _Convert(sources, tmp_path)(series, told.append)
+    assert told == [{"first_file": series.first_file, "share": 1.0}]
 
 
 @pytest.mark.slow
@@ -103,14 +124,14 @@ def is_worker(pid):
 def through_parts(sources, out, stop_after=99):
     """Convert through parts in this process, as workers do; a client that is killed after so many series."""
 
-    def converting(series):
+    def converting(series, told):
         parts = out / PARTS
         parts.mkdir(exist_ok=True)
         convert = _Convert(sources, parts)
         for number, one in enumerate(series):
             if number == stop_after:
                 raise KeyboardInterrupt
-            yield one, Part(parts, convert(one)).outcomes()
+            yield one, Part(parts, convert(one, nobody)).outcomes()
 
     return converting
 
@@ -148,19 +169,19 @@ def test_a_part_is_there_whole_or_not_at_all(sources, tmp_path):
 
 def test_a_worker_that_lacks_a_folder_or_room_stops_the_run(sources, tmp_path, monkeypatch):
     series = find_sources(sources).series[0]
-    lost = _Convert(tmp_path / "elsewhere", tmp_path)(series)
+    lost = _Convert(tmp_path / "elsewhere", tmp_path)(series, nobody)
     assert isinstance(lost, Stop)
     assert "a worker does not see it; mount it there at the same place" in str(lost.error)
     monkeypatch.setattr(Part, "write", lambda part, outcomes: (_ for _ in ()).throw(OSError(28, "No space left")))
-    full = _Convert(sources, tmp_path)(series)
+    full = _Convert(sources, tmp_path)(series, nobody)
     assert isinstance(full.error, ClusterError)
     assert "a worker cannot write there (No space left)" in str(full.error)
 
 
 def test_what_ends_a_run_alone_ends_it_through_workers(sources, tmp_path, monkeypatch):
-    def damaged(series):
+    def damaged(series, told):
         raise DataError("the list is damaged")
 
     monkeypatch.setattr("qdm_med.archive.store.references", damaged)
-    stopped = _Convert(sources, tmp_path)(find_sources(sources).series[0])
+    stopped = _Convert(sources, tmp_path)(find_sources(sources).series[0], nobody)
     assert isinstance(stopped.error, DataError)

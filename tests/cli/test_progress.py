@@ -63,7 +63,7 @@ def test_preparing_tells_series_and_slices(run, tmp_path, monkeypatch):
     monkeypatch.setattr(CountProgress, "update", lambda self, *state: seen.append(state))
     code, out, _ = run("-v", "prepare", "--sources", tmp_path / "in", "--out", tmp_path / "store")
     assert code == 0
-    assert [done for done, *_ in seen] == [0.0, 0.0, 1.0, 1.0, 2]  # a volume file does not tell its slices before
+    assert [done for done, *_ in seen] == [0, 0.5, 1.0, 1.5, 2.0]  # slices of a volume file, too
     assert {total for _, total, _ in seen} == {2}
     assert seen[-1][2] == "4 slices"
     assert "4 slices of 2 series" in out

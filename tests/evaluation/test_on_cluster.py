@@ -72,7 +72,7 @@ def workers_here(monkeypatch, model, tmp_path):
         function = pickle.dumps(function)
         for item in items:
             with chdir(tmp_path):
-                result = pickle.loads(function)(item)
+                result = pickle.loads(function)(item, print)
             if isinstance(result, Stop):
                 raise result.error
             yield result

@@ -41,17 +41,24 @@ class Reference:
 Outcome = Reference | LeftOut
 """Results of a series, one after the other: its slices, and at last why the rest of it is left out, if it is."""
 
-Converting = Callable[[Sequence[SourceSeries]], Iterator[tuple[SourceSeries, Iterable[Outcome]]]]
+Told = Callable[[str, float], None]
+"""Hears, slice by slice, the first file of a series and which share of the series is converted."""
+
+Converting = Callable[[Sequence[SourceSeries], Told], Iterator[tuple[SourceSeries, Iterable[Outcome]]]]
 """Yields what comes of every series, in their order; an :class:`Outcome` is read before the next series is asked for."""
 
 
-def converted(series: Sequence[SourceSeries]) -> Iterator[tuple[SourceSeries, Iterable[Outcome]]]:
+def converted(series: Sequence[SourceSeries], told: Told) -> Iterator[tuple[SourceSeries, Iterable[Outcome]]]:
     """Convert series in this process, one slice at a time."""
-    return ((one, references(one)) for one in series)
+    return ((one, references(one, told)) for one in series)
 
 
-def references(series: SourceSeries) -> Iterator[Outcome]:
+def references(series: SourceSeries, told: Told = lambda first_file, share: None) -> Iterator[Outcome]:
     """Yield the references of a series; its memory is that of one slice.
+
+    Args:
+        series: The series.
+        told: Told of every slice once the next one is asked for.
 
     Raises:
         DataError: If the process must end.
@@ -65,6 +72,7 @@ def references(series: SourceSeries) -> Iterator[Outcome]:
             return
         for index in range(len(volume)):
             yield _reference(volume.geometry, index, volume.slices[index])
+            told(series.first_file, (index + 1) / len(volume))
     except DataError:
         raise
     except QdmMedError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +21,7 @@ from qdm_med.errors import DataError
 from qdm_med.volume import FloatArray
 
 Progress = Callable[[float, int, str], None]
-"""Told how many series are done, a share of the next one included, how many there are, and what is in the store."""
+"""Told how many series are done, shares of those in hand included, how many there are, and what is in the store."""
 
 _REASONS_SHOWN = 10
 
@@ -138,13 +138,39 @@ def build_store(
     ) as writer:
         filling = _Filling(writer, rule, list(left_out))
         todo = [one for one in series if one.series not in filling.finished]
-        for done, (one, outcomes) in enumerate(converting(todo), start=len(series) - len(todo)):
-            for share in filling.add_series(one, outcomes):
-                progress(done + share, len(series), f"{len(writer)} slices")
-        progress(len(series), len(series), f"{len(writer)} slices")
+        count = _Count(lambda done: progress(done, len(series), f"{len(writer)} slices"), len(series) - len(todo))
+        for one, outcomes in converting(todo, count.told):
+            filling.add_series(one, outcomes)
+            count.told(one.first_file, 1.0)
         filling.check_leaks()
         shutil.rmtree(out / PARTS, ignore_errors=True)
         return filling.report(out)
+
+
+class _Count:
+    """Count of series that are done, with shares of those in hand; it never goes back, whatever is begun again.
+
+    Args:
+        tell: Takes the count.
+        done: Series that an earlier run has finished.
+    """
+
+    def __init__(self, tell: Callable[[float], None], done: int) -> None:
+        self._tell, self._done = tell, done
+        self._shares: dict[str, float] = {}
+        self._finished: set[str] = set()
+        tell(done)
+
+    def told(self, first_file: str, share: float) -> None:
+        """Take the share of a series that is converted."""
+        if first_file in self._finished or share <= self._shares.get(first_file, 0.0):
+            return
+        if share < 1:
+            self._shares[first_file] = share
+        else:
+            self._shares.pop(first_file, None)
+            self._finished.add(first_file)
+        self._tell(self._done + len(self._finished) + sum(self._shares.values()))
 
 
 @dataclass
@@ -168,10 +194,9 @@ class _Filling:
         self._unfinished = kept[-1] if kept else None
         self.finished = set(kept) - {self._unfinished}
 
-    def add_series(self, series: SourceSeries, outcomes: Iterable[Outcome]) -> Iterator[float]:
-        """Add the slices of a series; yields the share of it that is done, as far as its files tell."""
-        for number, one in enumerate(outcomes):
-            yield number / len(series.files) if len(series.files) > 1 else 0.0
+    def add_series(self, series: SourceSeries, outcomes: Iterable[Outcome]) -> None:
+        """Add the slices of a series."""
+        for one in outcomes:
             if isinstance(one, LeftOut):
                 self.left_out.append(one)
             else:

@@ -47,6 +47,11 @@ class SourceSeries:
     kernel: str = ""
     manufacturer: str = ""
 
+    @property
+    def first_file(self) -> str:
+        """Its first file, which no other series has; two grids of one DICOM series share all else."""
+        return str(self.files[0])
+
     def file_of(self, index: int) -> PurePosixPath:
         """The file that slice ``index`` comes from."""
         return self.files[index] if len(self.files) > 1 else self.files[0]

@@ -3,6 +3,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 
+from qdm_med.data.store.conversion import converted
 from qdm_med.data.store.prepare import build_store
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.data.store.sources import LeftOut, SourceSeries
@@ -148,5 +149,22 @@ def test_progress_counts_series_with_the_share_of_the_one_in_hand(tmp_path):
         (0.5, 2, "2 slices"),
         (0.75, 2, "3 slices"),
         (1.0, 2, "4 slices"),
-        (2, 2, "5 slices"),
+        (2.0, 2, "5 slices"),
     ]
+
+
+def test_what_is_converted_elsewhere_counts_before_it_is_added_and_once(tmp_path):
+    found = [series(name, [anatomy(name, n) for n in range(2)]) for name in "abc"]
+    seen = []
+
+    def elsewhere(todo, told):
+        told("b/1/0.dcm", 0.5)
+        told("a/1/0.dcm", 0.5)
+        told("b/1/0.dcm", 1.0)
+        told("a/1/0.dcm", 0.25)  # its worker was lost
+        yield from converted(todo, lambda first_file, share: None)
+        told("a/1/0.dcm", 0.5)
+
+    build_store(found, tmp_path / "store", ByName(), converting=elsewhere, progress=lambda *now: seen.append(now))
+    assert [done for done, _, _ in seen] == [0, 0.5, 1.0, 1.5, 2.0, 3.0]
+    assert [detail for *_, detail in seen] == ["0 slices"] * 4 + ["2 slices", "6 slices"]
