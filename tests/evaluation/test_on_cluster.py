@@ -136,13 +136,13 @@ def test_a_killed_run_is_resumed_elsewhere(evaluate, workers_here, tmp_path):
 def test_workers_that_see_another_model_or_store_or_none_stop_the_run(store, checkpoint, model, tmp_path):
     job = on_cluster._Job(store.path, store_sha256(store), model, load_checkpoint(model).sha256, OPTIONS, None, "cpu")
     (index, *_) = store.indices("val")
-    assert len(_Score(job)(index)) == 2
+    assert len(_Score(job)(index, print)) == 2
     for change, said in (
         ({"store": tmp_path}, "a worker cannot read what is to be scored: .* holds no slice store"),
         ({"model_sha256": "1"}, "a worker finds another one there; give all workers the same"),
         ({"store_sha256": "1"}, "a worker finds another one there; give all workers the same"),
     ):
-        stopped = _Score(replace(job, **change))(index)
+        stopped = _Score(replace(job, **change))(index, print)
         assert isinstance(stopped, Stop)
         assert isinstance(stopped.error, ClusterError)
         assert re.search(said, str(stopped.error))
@@ -151,4 +151,4 @@ def test_workers_that_see_another_model_or_store_or_none_stop_the_run(store, che
 def test_what_ends_a_run_alone_ends_it_on_a_worker(store, checkpoint, model):
     beyond = replace(OPTIONS, steps=(999,))
     job = on_cluster._Job(store.path, store_sha256(store), model, load_checkpoint(model).sha256, beyond, None, "cpu")
-    assert isinstance(_Score(job)(store.indices("val")[0]).error, ConfigError)
+    assert isinstance(_Score(job)(store.indices("val")[0], print).error, ConfigError)
