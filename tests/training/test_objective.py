@@ -61,3 +61,51 @@ def test_cold_items_are_shown_the_start_of_a_chain_without_noise():
     assert t.tolist() == [14, 9]
     torch.testing.assert_close(x_t[0], given.known.z_y[0] / float(SCHEDULE.input_std[-1]))
     assert (x_t[1] - given.known.z_y[1] / float(SCHEDULE.input_std[9])).abs().max() > 0.5
+
+
+def test_own_items_are_mixed_from_the_networks_answer_at_the_last_timestep():
+    """An untrained network answers ``z_y`` plus what its zero layers say: nothing. The mixture then holds no truth."""
+    made = objective()
+    made = DenoiserObjective(made.denoiser, SCHEDULE, DenoiserTrainingConfig(decoded_weight=1.0), decode)
+    shown = []
+    made.denoiser.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[:2]))
+    answers = []
+    made.denoiser.register_forward_hook(lambda module, inputs, said: answers.append(said.merged.detach()))
+    given = batch(made.denoiser)._replace(cold=None, own=torch.tensor([True, False]))
+    made(given)
+    (_, first), (x_t, t) = shown
+    assert first.tolist() == [14, 14]
+    assert t.tolist() == [3, 9]
+    for item, clean in enumerate((answers[0][0], given.z_0[1])):
+        share, noisy = SCHEDULE.eta[t[item]], SCHEDULE.noise_std[t[item]] * given.noise[item]
+        mixed = clean + share * (given.known.z_y[item] - clean) + noisy
+        torch.testing.assert_close(x_t[item] * SCHEDULE.input_std[t[item]], mixed.float(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_noise_of_the_own_answer_is_not_that_of_the_mixture():
+    made = objective()
+    made = DenoiserObjective(made.denoiser, SCHEDULE, DenoiserTrainingConfig(decoded_weight=1.0), decode)
+    shown = []
+    made.denoiser.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]))
+    given = batch(made.denoiser)._replace(cold=None, own=torch.tensor([True, True]))
+    made(given)
+    noise = (shown[0] * SCHEDULE.input_std[14] - given.known.z_y) / SCHEDULE.noise_std[14]
+    assert noise.std() == pytest.approx(1.0, abs=0.05)
+    assert abs(torch.corrcoef(torch.stack([noise.flatten(), given.noise.flatten()]))[0, 1]) < 0.05
+
+
+def distance(image, reference):
+    return (image - reference).square().mean(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_relative_perceptual_distance_counts_images_alike_whatever_their_errors_are(relative):
+    """An untrained network answers as bicubic does; the second image's error is thirty times the first's."""
+    made = objective()
+    config = DenoiserTrainingConfig(perceptual_weight=1.0, perceptual_relative=relative)
+    made = DenoiserObjective(made.denoiser, SCHEDULE, config, decode, distance)
+    given = batch(made.denoiser)
+    errors = distance(decode(given.known.z_y), given.high_res)
+    expected = (errors / (errors + 0.01)).mean() if relative else errors.mean()
+    torch.testing.assert_close(made(given)["perceptual"], expected)
+    assert (errors.max() > 100 * errors.min()) and (float(expected) < 1) == relative
