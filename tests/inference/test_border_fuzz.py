@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.border_fuzz import borders, drawn, is_wrong, scene
+from benchmarks.border_fuzz import AROUND, answers, borders, drawn, is_worse, judged, scene
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscaler import Upscaler
 from qdm_med.volume import CtSlice
@@ -21,8 +21,8 @@ class WholeWindows:
 
     batch_leaves = 0
 
-    def __init__(self, scale):
-        self._scale, self._window = scale, 64 // scale
+    def __init__(self, scale, at_borders=0.0):
+        self._scale, self._window, self._at_borders = scale, 64 // scale, at_borders
         self.told = None
 
     def super_resolve(self, plans, samples):
@@ -33,6 +33,8 @@ class WholeWindows:
         for axis in (1, 2):
             whole = seen.shape[axis] // self._window * self._window
             seen.narrow(axis, whole, seen.shape[axis] - whole).add_(WRONG)
+            for place in (0, whole - 1):
+                seen.narrow(axis, place, 1).add_(self._at_borders)
         rows, columns = tile.size
         return seen[:, :rows, :columns].repeat_interleave(self._scale, 1).repeat_interleave(self._scale, 2)
 
@@ -70,11 +72,39 @@ def test_a_border_that_is_wrong_is_told_where_it_is():
     within = np.full((9, 7), 10.0, dtype=np.float32)
     alone = within.copy()
     alone[:, -1] += 100
-    told = {name for name, three in borders(alone, within).items() if is_wrong(*three)}
+    told = {name for name, three in borders(alone, within).items() if is_worse(*three)}
     assert told == {"right", "top", "bottom"}  # whose corners it is
-    assert not any(is_wrong(*three) for three in borders(1.2 * within, within).values())
-    assert not any(is_wrong(*three) for three in borders(5 * within, within).values())  # all of it, not its borders
+    assert not any(is_worse(*three) for three in borders(1.2 * within, within).values())
+    assert not any(is_worse(*three) for three in borders(5 * within, within).values())  # all of it, not its borders
     assert borders(alone[:3], within[:3])["right"] == (60.0, 10.0, 0.0)
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+@pytest.mark.parametrize(("rows", "columns"), [(15, 45), (1, 40), (48, 32)])
+def test_what_networks_err_by_at_any_border_is_told_from_what_is_done_around_them(
+    tiny_checkpoint, scale, rows, columns
+):
+    hu = np.random.default_rng(0).uniform(-200, 200, (rows + 2 * AROUND, columns + 2 * AROUND)).astype(np.float32)
+    crop = slice(AROUND, AROUND + rows), slice(AROUND, AROUND + columns)
+    options = UpscaleOptions(scale, steps=1, threshold=0.0, quadtree="paper", consistency="off", tile=160)
+    model = Upscaler(tiny_checkpoint, options, device=CPU)
+    model._networks = WholeWindows(scale, at_borders=WRONG)
+    right = answers(model)
+    found = judged(right, right, hu, crop)
+    suspects = {border for border, several in found.items() if len(several) == 4}
+    assert suspects >= {"top", "left"}  # beyond the others they may see what was reflected
+    assert not [found[border] for border in suspects if is_worse(*found[border])]
+
+    def smeared(image):
+        """Leave the last row to chance, as half windows would."""
+        answer = right(image)
+        if image.shape[0] == rows:
+            answer[-1] += 1000
+        return answer
+
+    found = judged(smeared, right, hu, crop)
+    assert is_worse(*found["bottom"])
+    assert len(found["bottom"]) == 4
 
 
 def test_draws_are_the_same_for_a_seed_and_can_be_run(tiny_checkpoint):
