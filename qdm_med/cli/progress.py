@@ -118,8 +118,9 @@ def summary_line(summary: UpscaleSummary) -> str:
 def estimate_line(estimate: Estimate, measured: tuple[tuple[str, str], ...] = ()) -> str:
     """Describe in one line what a run would do, and what was measured in the source."""
     rows, columns = estimate.shape
+    averaged = f" averaged to {estimate.matrix[0]}x{estimate.matrix[1]}" if estimate.matrix else ""
     return (
-        f"{estimate.slices} slices of {rows}x{columns} at x{estimate.scale}, about {estimate.empty_slices} of them empty: "
+        f"{estimate.slices} slices of {rows}x{columns} at x{estimate.scale}{averaged}, about {estimate.empty_slices} of them empty: "
         f"{estimate.active_leaves:.0%} of leaves active, {estimate.windows} of {estimate.windows_in_all} windows, "
         f"about {estimate.seconds:.0f} s, at most {estimate.memory_bytes / 2**30:.1f} GiB of memory, "
         f"{estimate.output_bytes / 2**30:.2f} GiB of pixels; "

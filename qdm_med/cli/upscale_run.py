@@ -161,14 +161,15 @@ class UpscaleRun:
             with CountProgress("pictures") as pictures:
                 explain_volume(volume, asked.explain_quadtree, upscaler, progress=pictures.update)
         if asked.dry_run:
-            self._estimate(volume, upscaler, seen)
+            self._estimate(volume, fitted, seen)
         else:
             self._compute(volume, target, fitted, seen)
 
-    def _estimate(self, volume: Volume, upscaler: Upscaler, seen: Preflight) -> None:
+    def _estimate(self, volume: Volume, fitted: Fitted, seen: Preflight) -> None:
         from qdm_med.inference.runs.estimate import estimate_volume
 
-        estimate = estimate_volume(volume, upscaler, uncertainty=self._asked.uncertainty)
+        upscaler, matrix = fitted
+        estimate = estimate_volume(volume, upscaler, uncertainty=self._asked.uncertainty, matrix=matrix)
         told = asdict(estimate) | {"warnings": seen.warnings, "measured": seen.parameters()}
         typer.echo(json.dumps(told) if self._asked.as_json else estimate_line(estimate, seen.parameters()))
 

@@ -126,6 +126,7 @@ def test_a_matrix_takes_the_magnification_that_reaches_it_and_no_more(run, serie
     good = ("upscale", "--series", series, "--checkpoint", checkpoint)
     assert run(*good, "--out", tmp_path / "out", "--matrix", 200)[0] == 0
     assert "8x8 in-plane" in pydicom.dcmread(next((tmp_path / "out").iterdir())).DerivationDescription
+    assert "at x8 averaged to 160x200, " in run(*good, "--out", tmp_path / "no", "--matrix", 200, "--dry-run")[1]
     for matrix, told in ((321, "ask for at most 320"), (39, "coarser than the source")):
         code, _, err = run(*good, "--out", tmp_path / "no", "--matrix", matrix)
         assert code == 1

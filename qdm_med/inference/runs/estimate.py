@@ -31,6 +31,7 @@ class Estimate:
         seconds: Wall time on this machine, from one tile that was computed for it.
         memory_bytes: Upper bound of the peak memory.
         output_bytes: Pixels of the output, uncompressed.
+        matrix: Rows and columns to which magnified slices will be averaged; ``None``: they will not.
     """
 
     slices: int
@@ -43,15 +44,19 @@ class Estimate:
     seconds: float
     memory_bytes: int
     output_bytes: int
+    matrix: tuple[int, int] | None = None
 
 
-def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = False) -> Estimate:
+def estimate_volume(
+    volume: Volume, upscaler: Upscaler, *, uncertainty: bool = False, matrix: tuple[int, int] | None = None
+) -> Estimate:
     """Look at a volume and time one tile of it; nothing is written.
 
     Args:
         volume: The source.
         upscaler: Networks and options.
         uncertainty: Whether the standard deviation of the samples is to be written, too.
+        matrix: Rows and columns to which magnified slices are to be averaged; ``None``: they are not.
 
     Raises:
         ConfigError: If it is, and there are fewer than two samples.
@@ -64,7 +69,7 @@ def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = F
     plans = [upscaler.plan(volume.slices[index], volume.provenance.series_key) for index in looked_at]
     planning = (time.perf_counter() - started) / len(plans)
     windows = float(np.mean([plan.windows for plan in plans]))
-    pixels = count * rows * columns * upscaler.scale**2
+    pixels = count * int(np.prod(matrix or (rows * upscaler.scale, columns * upscaler.scale)))
     return Estimate(
         slices=count,
         shape=(rows, columns),
@@ -78,6 +83,7 @@ def estimate_volume(volume: Volume, upscaler: Upscaler, *, uncertainty: bool = F
             upscaler.card, (rows, columns), upscaler.tiling, upscaler.scale, uncertainty=uncertainty
         ),
         output_bytes=(6 if uncertainty else 2) * pixels,  # int16, and float32 for the uncertainty
+        matrix=matrix,
     )
 
 

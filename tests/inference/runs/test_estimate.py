@@ -42,6 +42,7 @@ def test_the_work_of_a_series_is_told_before_it_is_done(upscaler):
     assert told.windows_in_all == sum(work.windows_in_all for work in works)
     assert told.active_leaves == pytest.approx(np.mean([work.leaves.mean() for work in works]))
     assert told.output_bytes == 6 * 160 * 160 * 2
+    assert estimate_volume(volume, upscaler, matrix=(100, 90)).output_bytes == 6 * 100 * 90 * 2
     assert told.seconds > 0
 
 
