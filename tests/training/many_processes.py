@@ -1,8 +1,7 @@
 """Program of the tests with many processes: ``torchrun ... many_processes.py PLAN STORE VAE OUT``.
 
-``goes on``: train both networks and an autoencoder with an adversary, this and the denoiser killed once and resumed,
-then fail in what rank 0 does alone.
-``fails in a step``: rank 0 fails in the middle of a step.
+``all in a row``: train the denoiser by the command line, then both networks and an autoencoder with an adversary, this and
+the denoiser killed once and resumed; then fail in what rank 0 does alone, and at last in the middle of a step of rank 0.
 ``waits in step 3``: train the denoiser from the state that is there; every process waits there for the file ``lost``.
 Each process writes down the active leaves of every share of the denoiser's batches that it computes.
 """
@@ -13,6 +12,8 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from qdm_med import distributed
@@ -91,33 +92,54 @@ def note_steps_and_wait(folder, step):
     DenoiserTask.draw = draw
 
 
+def by_command(config, store, vae, out):
+    """Train through the commands, whose entry this program has taken for itself."""
+    wishes = ("--data", store, "--config", config, "--vae", vae, "--out", out, "--device", "cpu")
+    try:
+        COMMANDS(["train", *map(str, wishes)])
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def fail_alone_in_rank_0(train, folder):
+    """Each process writes down what it was told of the failure."""
+    validate, DenoiserTask.validate = DenoiserTask.validate, fail
+    try:
+        train(folder / "failing-alone")
+    except DataError as error:
+        (folder / f"told-{distributed.rank()}").write_text(str(error))
+    DenoiserTask.validate = validate
+
+
 def main(plan, store, vae, out):
     config = load_config(out / "config.yaml")
+    short = replace(config, loop=replace(config.loop, steps=2, validate_every=2))
 
-    def train(folder, *, resume=False):
+    def train(folder, *, resume=False, config=config):
         run_denoiser(config, Start(store, folder, device="cpu", resume=resume), vae)
 
     def train_adversarial(folder, *, resume=False):
         game = load_config(out / "adversarial.yaml")
         run_vae(game, Start(store, folder, device="cpu", resume=resume))
 
-    if plan == "fails in a step":
-        fail_in_rank_0_at(1)
-        train(out / "failing")
-        return
     if plan == "waits in step 3":
         note_steps_and_wait(out, 3)
         train(out / "denoiser", resume=True)
         return
+    by_command(out / "command.yaml", store, vae, out / "command")
     run_vae(config, Start(store, out / "vae", device="cpu"))
     survive(train_adversarial, out / "adversarial", 3)
     usual = DenoiserTask.draw, DenoiserTask.batch
     note_leaves(out)
     survive(train, out / "denoiser", 4)
     DenoiserTask.draw, DenoiserTask.batch = usual
-    DenoiserTask.validate = fail
-    train(out / "failing")
+    fail_alone_in_rank_0(partial(train, config=short), out)
+    fail_in_rank_0_at(1)
+    train(out / "failing", config=short)
 
+
+COMMANDS = app.app
 
 if __name__ == "__main__":
     app.app = lambda: main(sys.argv[1], *map(Path, sys.argv[2:]))  # the command line's way with errors

@@ -95,7 +95,7 @@ def torchrun_once(*arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
         process.terminate()  # unlike a kill, torchrun passes it on to its processes
         process.communicate()
@@ -120,34 +120,31 @@ def assert_same_run(folder, reference):
         torch.testing.assert_close(tensor, others[name], atol=1e-4, rtol=1e-3, msg=lambda text, name=name: name + text)
 
 
-@pytest.mark.slow
-def test_the_command_line_trains_with_two_processes_what_it_trains_with_one(store, alone, tmp_path):
-    save_config(CONFIG, tmp_path / "config.yaml")
-    vae, out = alone / "vae" / CHECKPOINT_FILE, tmp_path / "run"
-    done = torchrun(
-        *("-m", "qdm_med.cli.app", "train", "--data", store, "--config", tmp_path / "config.yaml"),
-        *("--vae", vae, "--out", out, "--device", "cpu"),
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("training shared") == 1  # one process speaks for all
-    assert_same_run(out, alone / "denoiser")
-
-
-@pytest.mark.slow
-def test_two_processes_resume_accumulate_and_stop_together(store, alone, tmp_path):
+@pytest.fixture(scope="module")
+def two(store, alone, tmp_path_factory):
+    """What two processes did, one thing after the other: to start them takes longer than all that they train."""
+    folder = tmp_path_factory.mktemp("two")
+    save_config(replace(CONFIG, name="commanded"), folder / "command.yaml")
     for name, config in (("config", CONFIG), ("adversarial", ADVERSARIAL)):
-        save_config(replace(config, loop=replace(config.loop, accumulate=2)), tmp_path / f"{name}.yaml")
-    vae = alone / "vae" / CHECKPOINT_FILE
-    done = torchrun(PROGRAM, "goes on", store, vae, tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "qdm-med: the store is gone" in done.stderr
-    assert done.stderr.count("Traceback") == 1, done.stderr  # torchrun's own: no process died of a broken connection
-    assert_same_run(tmp_path / "vae", alone / "vae")
-    assert_same_run(tmp_path / "adversarial", alone / "adversarial")
-    assert_same_run(tmp_path / "denoiser", alone / "denoiser")
+        save_config(replace(config, loop=replace(config.loop, accumulate=2)), folder / f"{name}.yaml")
+    return folder, torchrun(PROGRAM, "all in a row", store, alone / "vae" / CHECKPOINT_FILE, folder)
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_with_two_processes_what_it_trains_with_one(two, alone):
+    folder, done = two
+    assert done.stdout.count("training commanded") == 1, done.stderr  # one process speaks for all
+    assert_same_run(folder / "command", alone / "denoiser")
+
+
+@pytest.mark.slow
+def test_two_processes_resume_and_accumulate_together(two, alone):
+    folder, _ = two
+    assert_same_run(folder / "vae", alone / "vae")
+    assert_same_run(folder / "adversarial", alone / "adversarial")
+    assert_same_run(folder / "denoiser", alone / "denoiser")
     notes = [
-        [json.loads(line) for line in (tmp_path / f"leaves-{rank}.jsonl").read_text().split("\n")[:-1]]
-        for rank in (0, 1)
+        [json.loads(line) for line in (folder / f"leaves-{rank}.jsonl").read_text().split("\n")[:-1]] for rank in (0, 1)
     ]
     assert all(Counter(step for step, _ in rank)[0] == 2 for rank in notes)  # parts
     steps = [{step: sum(leaves for other, leaves in rank if other == step) for step, _ in rank} for rank in notes]
@@ -157,11 +154,18 @@ def test_two_processes_resume_accumulate_and_stop_together(store, alone, tmp_pat
 
 
 @pytest.mark.slow
-def test_no_process_waits_for_one_that_failed_in_a_step(store, alone, tmp_path):
-    save_config(CONFIG, tmp_path / "config.yaml")
-    done = torchrun(PROGRAM, "fails in a step", store, alone / "vae" / CHECKPOINT_FILE, tmp_path)
+def test_every_process_is_told_why_what_one_does_alone_has_failed(two):
+    folder, done = two
+    told = {path.name: path.read_text() for path in folder.glob("told-*")}
+    assert told == dict.fromkeys(("told-0", "told-1"), "the store is gone"), done.stderr
+
+
+@pytest.mark.slow
+def test_no_process_waits_for_one_that_failed_in_a_step(two):
+    folder, done = two
     assert done.returncode == 1
     assert "qdm-med: the store is gone" in done.stderr
+    assert [line["step"] for line in log(folder / "failing")] == [1]  # it began, and failed in the second step
 
 
 AGENT = (
