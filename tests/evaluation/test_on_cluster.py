@@ -95,10 +95,9 @@ def assert_same(folder, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_cluster_finds_the_figures_of_one_process(evaluate, model, tmp_path, workers):
+def test_a_cluster_finds_the_figures_of_one_process(evaluate, model, tmp_path):
     evaluate(tmp_path / "alone")
-    scoring = Scoring(elsewhere=ClusterScoring(Wanted(workers=workers, threads=1, device="cpu"), model))
+    scoring = Scoring(elsewhere=ClusterScoring(Wanted(workers=2, threads=1, device="cpu"), model))
     evaluate(tmp_path / "cluster", scoring=scoring)
     assert_same(tmp_path / "cluster", tmp_path / "alone")
 

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -54,6 +55,14 @@ def train(config, store, vae, folder, *, resume=False):
     run_denoiser(config, Start(store, folder, device="cpu", resume=resume, report=lambda line: None), vae)
 
 
+@pytest.fixture(scope="module")
+def whole(store, vae, tmp_path_factory):
+    """The run of ``CONFIG`` that nothing has stopped; only to be read."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(CONFIG, store, vae, folder)
+    return folder
+
+
 def losses(folder):
     lines = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
     return [{name: line[name] for name in line.keys() - {"seconds", "cpu_minutes"}} for line in lines if "loss" in line]
@@ -82,17 +91,15 @@ def kill_at(monkeypatch, step):
 
 
 @pytest.mark.parametrize("killed_at", [2, 4, 5])
-def test_a_killed_and_resumed_denoiser_run_ends_with_the_same_bytes(store, vae, tmp_path, monkeypatch, killed_at):
-    train(CONFIG, store, vae, tmp_path / "whole")
+def test_a_killed_and_resumed_denoiser_run_ends_with_the_same_bytes(
+    store, vae, whole, tmp_path, monkeypatch, killed_at
+):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, killed_at)
-        train(CONFIG, store, vae, tmp_path / "killed")
-    train(CONFIG, store, vae, tmp_path / "killed", resume=True)
-    assert same_weights(tmp_path / "whole" / CHECKPOINT_FILE, tmp_path / "killed" / CHECKPOINT_FILE)
-    logs = [
-        [json.loads(line) for line in (tmp_path / run / LOG_FILE).read_text().splitlines()]
-        for run in ("whole", "killed")
-    ]
+        train(CONFIG, store, vae, tmp_path)
+    train(CONFIG, store, vae, tmp_path, resume=True)
+    assert same_weights(whole / CHECKPOINT_FILE, tmp_path / CHECKPOINT_FILE)
+    logs = [[json.loads(line) for line in (run / LOG_FILE).read_text().splitlines()] for run in (whole, tmp_path)]
     for line in (*logs[0], *logs[1]):
         line.pop("seconds")
         line.pop("cpu_minutes")
@@ -196,16 +203,15 @@ def test_the_autoencoder_learns(store, tmp_path):
     assert np.mean(curve[-5:]) < 0.7 * np.mean(curve[:5])
 
 
-def test_the_run_folder_says_what_was_run(store, vae, tmp_path):
-    train(CONFIG, store, vae, tmp_path)
-    assert load_config(tmp_path / "config.yaml") == CONFIG
-    card = load_checkpoint(tmp_path / CHECKPOINT_FILE).card
+def test_the_run_folder_says_what_was_run(vae, whole):
+    assert load_config(whole / "config.yaml") == CONFIG
+    card = load_checkpoint(whole / CHECKPOINT_FILE).card
     assert card.training["step"] == 6
     assert card.training["patients"] == 3
     assert card.training["patient_keys"] == load_checkpoint(vae).card.training["patient_keys"] == TRAINED
     assert set(card.training["validation"]) == {"psnr_x4", "bicubic_x4", "psnr_x8", "bicubic_x8"}
     assert card.autoencoder == CONFIG.autoencoder
-    assert {path.name for path in tmp_path.glob("*.png")} == {"curves.png", "samples.png"}
+    assert {path.name for path in whole.glob("*.png")} == {"curves.png", "samples.png"}
     assert {path.name for path in vae.parent.glob("*.png")} == {"curves.png"}  # an autoencoder shows no samples
 
 
@@ -218,23 +224,22 @@ def test_patients_that_the_autoencoder_saw_were_seen_by_the_model(store, vae, tm
     assert known == sorted([*TRAINED, "seen before"])
 
 
-def test_a_run_without_matplotlib_is_the_same_run_without_pictures(store, vae, tmp_path, monkeypatch):
-    train(CONFIG, store, vae, tmp_path / "with")
+def test_a_run_without_matplotlib_is_the_same_run_without_pictures(store, vae, whole, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    train(CONFIG, store, vae, tmp_path / "without")
-    assert not list((tmp_path / "without").glob("*.png"))
-    assert losses(tmp_path / "without") == losses(tmp_path / "with")
-    assert same_weights(tmp_path / "without" / CHECKPOINT_FILE, tmp_path / "with" / CHECKPOINT_FILE)
-
-
-def test_a_folder_that_holds_a_run_is_not_overwritten(store, vae, tmp_path):
     train(CONFIG, store, vae, tmp_path)
-    before = (tmp_path / STATE_FILE).read_bytes()
+    assert not list(tmp_path.glob("*.png"))
+    assert losses(tmp_path) == losses(whole)
+    assert same_weights(tmp_path / CHECKPOINT_FILE, whole / CHECKPOINT_FILE)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(store, vae, whole, tmp_path):
+    out = copytree(whole, tmp_path / "run")
+    before = (out / STATE_FILE).read_bytes()
     with pytest.raises(ConfigError, match="--resume"):
-        train(CONFIG, store, vae, tmp_path)
+        train(CONFIG, store, vae, out)
     with pytest.raises(ConfigError, match="differs from the given configuration"):
-        train(replace(CONFIG, name="other"), store, vae, tmp_path, resume=True)
-    assert (tmp_path / STATE_FILE).read_bytes() == before
+        train(replace(CONFIG, name="other"), store, vae, out, resume=True)
+    assert (out / STATE_FILE).read_bytes() == before
 
 
 def test_an_autoencoder_of_another_shape_is_refused(store, vae, tmp_path):
@@ -243,11 +248,11 @@ def test_an_autoencoder_of_another_shape_is_refused(store, vae, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_run_resumes_to_itself(store, vae, tmp_path):
-    train(CONFIG, store, vae, tmp_path)
-    before = (tmp_path / CHECKPOINT_FILE).read_bytes()
-    train(CONFIG, store, vae, tmp_path, resume=True)
-    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
+def test_a_finished_run_resumes_to_itself(store, vae, whole, tmp_path):
+    out = copytree(whole, tmp_path / "run")
+    before = (out / CHECKPOINT_FILE).read_bytes()
+    train(CONFIG, store, vae, out, resume=True)
+    assert (out / CHECKPOINT_FILE).read_bytes() == before
 
 
 def test_configurations_survive_the_way_to_disk_and_back(tmp_path):
@@ -255,29 +260,37 @@ def test_configurations_survive_the_way_to_disk_and_back(tmp_path):
     assert load_config(tmp_path / "config.yaml") == CONFIG
 
 
+WHOLE_BATCH = replace(CONFIG, loop=replace(CONFIG.loop, batch=8))  # two of the larger crop
+
+
+def train_all_networks(config, store, vae, folder):
+    train(config, store, vae, folder / "denoiser")
+    run_vae(config, Start(store, folder / "vae", device="cpu", report=lambda line: None))
+    played = replace(config, vae=adversarial(start=1).vae)
+    run_vae(played, Start(store, folder / "adversarial", device="cpu", report=lambda line: None))
+
+
+@pytest.fixture(scope="module")
+def whole_batch(store, vae, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("batch")
+    train_all_networks(WHOLE_BATCH, store, vae, folder)
+    return folder
+
+
 @pytest.mark.parametrize("parts", [2, 4])
-def test_a_batch_in_parts_trains_as_the_whole_batch_does(store, vae, tmp_path, parts):
-    whole = replace(CONFIG, loop=replace(CONFIG.loop, batch=8))  # two of the larger crop
-    for folder, config in (
-        ("whole", whole),
-        ("parts", replace(whole, loop=replace(whole.loop, accumulate=parts))),
-    ):
-        train(config, store, vae, tmp_path / folder / "denoiser")
-        run_vae(config, Start(store, tmp_path / folder / "vae", device="cpu", report=lambda line: None))
-        played = replace(config, vae=adversarial(start=1).vae)
-        run_vae(played, Start(store, tmp_path / folder / "adversarial", device="cpu", report=lambda line: None))
+def test_a_batch_in_parts_trains_as_the_whole_batch_does(store, vae, whole_batch, tmp_path, parts):
+    config = replace(WHOLE_BATCH, loop=replace(WHOLE_BATCH.loop, accumulate=parts))
+    train_all_networks(config, store, vae, tmp_path)
     for network in ("denoiser", "vae", "adversarial"):
-        for line, other in zip(losses(tmp_path / "whole" / network), losses(tmp_path / "parts" / network), strict=True):
+        for line, other in zip(losses(whole_batch / network), losses(tmp_path / network), strict=True):
             assert line == pytest.approx(other, abs=1e-6, rel=1e-5)  # norms of gradients lie above 1
 
 
-def test_bfloat16_trains_nearly_alike_with_weights_in_float32(store, vae, tmp_path):
-    short = replace(CONFIG, loop=replace(CONFIG.loop, precision="bfloat16"))
-    train(CONFIG, store, vae, tmp_path / "float32")
-    train(short, store, vae, tmp_path / "bfloat16")
-    exact, rounded = losses(tmp_path / "float32"), losses(tmp_path / "bfloat16")
+def test_bfloat16_trains_nearly_alike_with_weights_in_float32(store, vae, whole, tmp_path):
+    train(replace(CONFIG, loop=replace(CONFIG.loop, precision="bfloat16")), store, vae, tmp_path)
+    exact, rounded = losses(whole), losses(tmp_path)
     assert exact != rounded
     for line, other in zip(exact, rounded, strict=True):
         assert line == pytest.approx(other, rel=0.02)
-    state, _ = read_tensors(tmp_path / "bfloat16" / STATE_FILE)
+    state, _ = read_tensors(tmp_path / STATE_FILE)
     assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -74,9 +75,22 @@ def train(store, vae, tmp_path):
     return train
 
 
+@pytest.fixture(scope="module")
+def whole(store, vae, tmp_path_factory):
+    """Checkpoints of runs that nothing has stopped, by model; only to be read."""
+
+    @functools.cache
+    def whole(model):
+        folder = tmp_path_factory.mktemp(model)
+        run_denoiser(CONFIGS[model], Start(store, folder, device="cpu", report=str), vae, model=model)
+        return folder / CHECKPOINT_FILE
+
+    return whole
+
+
 @pytest.mark.parametrize("model", ["resshift", "ldm"])
-def test_it_trains_and_its_checkpoint_is_run_like_any_other(train, vae, model):
-    trained = load_checkpoint(train(CONFIGS[model]))
+def test_it_trains_and_its_checkpoint_is_run_like_any_other(whole, vae, model):
+    trained = load_checkpoint(whole(model))
     assert trained.card.schedule == CONFIGS[model].schedule
     assert trained.card.training["patient_keys"] == ["train"]
     assert trained.shares_autoencoder(load_checkpoint(vae))
@@ -90,10 +104,9 @@ def test_it_trains_and_its_checkpoint_is_run_like_any_other(train, vae, model):
 
 
 @pytest.mark.parametrize("model", ["resshift", "ldm"])
-def test_a_run_that_was_stopped_ends_with_the_same_bytes(train, monkeypatch, model):
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(train, whole, monkeypatch, model):
     from qdm_med.training import loop
 
-    whole = load_checkpoint(train(CONFIGS[model], "whole")).sha256
     original = loop.Trainer._train_step
 
     def dying(self, network):
@@ -104,11 +117,11 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(train, monkeypatch, mod
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop.Trainer, "_train_step", dying)
         train(CONFIGS[model], "stopped")
-    assert load_checkpoint(train(CONFIGS[model], "stopped", resume=True)).sha256 == whole
+    assert load_checkpoint(train(CONFIGS[model], "stopped", resume=True)).sha256 == load_checkpoint(whole(model)).sha256
 
 
-def test_a_run_starts_from_a_network_of_its_shape_only(train):
-    first = train(RESSHIFT)
+def test_a_run_starts_from_a_network_of_its_shape_only(train, whole):
+    first = whole("resshift")
     again = train(replace(RESSHIFT, loop=replace(RESSHIFT.loop, learning_rate=1e-9)), "again", initial=first)
     ours, theirs = (load_checkpoint(path).denoiser.state_dict() for path in (again, first))
     for name, value in theirs.items():

@@ -18,7 +18,7 @@ import pydicom.config
 import pytest
 
 from qdm_med.cli import app
-from qdm_med.inference import upscaler as upscale
+from qdm_med.inference.runs import scales
 
 CHECKER = Path(__file__).resolve().parents[4] / "shared" / "tools" / "check_derived.py"
 SCALE = 4
@@ -80,7 +80,7 @@ class Outcome:
 @pytest.fixture(autouse=True, scope="session")
 def _models_are_loaded_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upscale, "load_upscaler", functools.cache(upscale.load_upscaler))
+        patch.setattr(scales, "load_checkpoint", functools.cache(scales.load_checkpoint))
         yield
 
 

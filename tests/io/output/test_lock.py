@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -25,26 +26,42 @@ from qdm_med.io.write import open_writer
 from tests.io.nifti_files import DERIVATION, repeated, save, values
 
 ROOT = Path(__file__).resolve().parents[3]
-RUN = """
-import sys, time
+RIVALS = """
+import json, os, sys, time, traceback
 from pathlib import Path
 import numpy as np
 from qdm_med.errors import QdmMedError
 from qdm_med.io.derivation import Derivation
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import open_writer
-source, out, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-volume = read_volume(source)
-try:
+source, out, told = map(Path, sys.argv[1:4])
+
+def make(seed):
+    volume = read_volume(source)
     with open_writer(volume, out, Derivation(4, "m", "0" * 64, (("seed", str(seed)),))) as writer:
         for index in range(len(volume)):
             if index not in writer.finished:
                 time.sleep(0.01)
                 writer.write(index, np.full((80, 64), float(seed), dtype=np.float32))
         writer.commit()
-except QdmMedError as error:
-    sys.exit(f"refused: {error}")
+
+def rival(seed):
+    try:
+        make(seed)
+        os._exit(0)
+    except QdmMedError:
+        os._exit(1)
+    except BaseException:
+        (told / f"{seed}.txt").write_text(traceback.format_exc())
+        os._exit(2)
+
+rivals = {seed: os.fork() or rival(seed) for seed in map(int, sys.argv[4:])}
+print(json.dumps(rivals), flush=True)
+sys.stdin.readline()  # until then nobody is waited for, so that the number of one that has ended is no other's
+codes = {seed: os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for seed, process in rivals.items()}
+print(json.dumps(codes))
 """
+"""Runs on one output, each a process of its own; what they import is imported once."""
 
 
 @pytest.mark.parametrize("kind", ["dicom", "nifti", "metaimage"])
@@ -132,23 +149,20 @@ def test_eight_concurrent_runs_that_are_killed_at_random_never_mix_their_slices(
         else save(tmp_path / "ct.nii.gz", np.zeros((16, 20, 12), dtype=np.int16))
     )
     out, chance = tmp_path / ("out" if is_dicom else "out.nii.gz"), random.Random(kind)
-    runs = {
-        seed: subprocess.Popen(
-            [sys.executable, "-c", RUN, str(source), str(out), str(seed)], cwd=ROOT, stderr=subprocess.PIPE
-        )
-        for seed in range(1, 9)
-    }
-    while not (lock_path(out).exists() or out.exists()):  # kills before anything is written try nothing
-        time.sleep(0.005)
-    for seed in chance.sample(sorted(runs), 5):
-        time.sleep(chance.uniform(0.0, 0.2))
-        runs[seed].send_signal(signal.SIGKILL)
-    for run in runs.values():
-        refusal = run.communicate()[1].decode()
-        assert run.returncode in (0, 1, -signal.SIGKILL)
-        assert "Traceback" not in refusal
+    told = tmp_path / "told"
+    told.mkdir()
+    with rivals(source, out, told, *range(1, 9)) as (launcher, processes):
+        wait_for_any(lock_path(out), out)  # kills before anything is written try nothing
+        for process in chance.sample(processes, 5):
+            time.sleep(chance.uniform(0.0, 0.2))
+            os.kill(process, signal.SIGKILL)
+        codes = json.loads(launcher.communicate("\n")[0])
+    assert [path.read_text() for path in told.iterdir()] == []
+    assert len(codes) == 8
+    assert set(codes.values()) <= {0, 1, -signal.SIGKILL}
     if not out.exists():
-        subprocess.run([sys.executable, "-c", RUN, str(source), str(out), "9"], cwd=ROOT, check=True)
+        with rivals(source, out, told, 9) as (launcher, _):
+            assert json.loads(launcher.communicate("\n")[0]) == {"9": 0}
     volume = read_volume(out, force=True)
     found = {float(value) for each in volume.slices for value in np.unique(each.hu)}
     assert len(volume) == 12
@@ -161,6 +175,21 @@ def test_eight_concurrent_runs_that_are_killed_at_random_never_mix_their_slices(
         assert seed.encode() in bytes(nibabel.load(out).header.extensions[0].get_content())
     left = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
     assert not {name for name in left if name.endswith(".lock")} or is_free(out)
+
+
+@contextmanager
+def rivals(*given: object):
+    """Start them; gives the process that will tell their exit codes, and theirs."""
+    command = [sys.executable, "-c", RIVALS, *map(str, given)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as launcher:
+        yield launcher, list(json.loads(launcher.stdout.readline()).values())
+
+
+def wait_for_any(*paths: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not any(path.exists() for path in paths):
+        assert time.monotonic() < deadline, "nothing was written"
+        time.sleep(0.005)
 
 
 def is_free(out: Path) -> bool:
