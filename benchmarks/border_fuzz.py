@@ -163,7 +163,7 @@ def answers(model: Upscaler) -> Answer:
 def main() -> None:
     """Draw, measure, print, write."""
     given = arguments(__doc__, draws=24, largest=300, model="clinical", seed=0)
-    told, wrong, theirs, worst = {}, 0, 0, 0.0
+    told, thin, wrong, theirs, worst = {}, 0, 0, 0, 0.0
     for case in drawn(given.draws, given.largest, given.seed):
         whole = -(-(max(case.rows, case.columns) + 2 * AROUND) // WHOLE) * WHOLE
         of_one_tile = replace(case.options, fusion="gaussian", tile=whole)
@@ -180,12 +180,14 @@ def main() -> None:
             for border, several in found.items()
             for where, error in zip(("alone", "within", "inside", "at any border"), several, strict=False)
         }
+        thin += min(case.rows, case.columns) <= 2 * DEPTH
         suspects = [several for several in found.values() if len(several) == 4]
         wrong += sum(is_worse(*several) for several in suspects)
         theirs += sum(not is_worse(*several) for several in suspects)
         worst = max(worst, *(alone / (max(others) + SLACK_HU) for alone, *others in found.values()))
     told["all"] = {
         "draws": given.draws,
+        "slices too thin to have an inside": thin,
         "borders that are wrong": wrong,
         "borders where the networks err at any border": theirs,
         "largest ratio with 5 HU more": worst,
