@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,14 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path, *, module_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text())
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def imports(path: Path, *, module_level_only: bool = False) -> frozenset[str]:
+    tree = parsed(path)
     nodes = tree.body if module_level_only else list(ast.walk(tree))
     found = set()
     for node in nodes:
@@ -42,7 +49,7 @@ def imports(path: Path, *, module_level_only: bool = False) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -102,7 +109,7 @@ def test_no_file_holds_two_jobs():
 
 def first_words(path: Path) -> dict[str, str]:
     """First word of every docstring, by what it belongs to."""
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, DESCRIBED)]
+    nodes = [node for node in ast.walk(parsed(path)) if isinstance(node, DESCRIBED)]
     described = [(getattr(node, "name", "the module"), ast.get_docstring(node)) for node in nodes]
     return {name: words.split()[0] for name, words in described if words}
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_file
 
+from tests.scripts import run_here
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def run(name, *arguments):
+def run_apart(name, *arguments):
     done = subprocess.run(
         [sys.executable, EXAMPLES / name, *map(str, arguments)], capture_output=True, text=True, check=False
     )
@@ -33,24 +35,26 @@ def test_every_example_is_run_here():
 
 def test_read_and_inspect(tmp_path):
     shutil.copy(get_testdata_file("CT_small.dcm", download=False), tmp_path / "slice.dcm")
-    told = run("read_and_inspect.py", tmp_path)
+    told = run_apart("read_and_inspect.py", tmp_path)
     assert "1 slices of 128 x 128" in told
     assert "0.661 x 0.661 mm" in told
 
 
 @pytest.mark.slow
-def test_upscale_from_python():
-    assert "(48, 64) -> (384, 512), pixel 0.1 mm" in run("upscale_from_python.py")
+def test_upscale_from_python(capsys):
+    run_here(EXAMPLES / "upscale_from_python.py")
+    assert "(48, 64) -> (384, 512), pixel 0.1 mm" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_train_tiny(tmp_path):
-    assert "model tiny for x(4, 8)" in run("train_tiny.py", tmp_path)
+def test_train_tiny(tmp_path, capsys):
+    run_here(EXAMPLES / "train_tiny.py", tmp_path)
+    assert "model tiny for x(4, 8)" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_demo(tmp_path):
-    run("demo.py", tmp_path / "demo")
+    run_apart("demo.py", tmp_path / "demo")
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert report["output_shape"] == [512, 512]
     assert 0 < report["active_leaves"] < 1

@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import runpy
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from qdm_med.checkpoints.model import load_checkpoint, save_checkpoint
 from qdm_med.data.store.slices import anonymous_key
+from tests.scripts import run_here
 from tests.stores import write_store
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def run_here(monkeypatch):
-    """Run a script as ``python SCRIPT ...`` would, in this process, which has PyTorch and MONAI loaded already."""
-    threads = torch.get_num_threads()
-
-    def run_here(script, *arguments):
-        monkeypatch.syspath_prepend(str(script.parent))
-        monkeypatch.setattr(sys, "argv", list(map(str, (script, *arguments))))
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")  # as in a process of its own
-            runpy.run_path(str(script), run_name="__main__")
-
-    yield run_here
-    torch.set_num_threads(threads)
 
 
 def run_apart(script, *arguments):
@@ -52,16 +34,11 @@ def written(run, name, out, *arguments):
     return told
 
 
-@pytest.fixture
-def figures(run_here):
+def figures(name, out, *arguments):
     """What a script writes that measures with ``timing``."""
-
-    def figures(name, out, *arguments):
-        told = written(run_here, name, out, *arguments, "--threads", 1)["figures"]
-        assert told
-        return told
-
-    return figures
+    told = written(run_here, name, out, *arguments, "--threads", 1)["figures"]
+    assert told
+    return told
 
 
 def all_finite(told):
@@ -83,28 +60,28 @@ def saved(checkpoint, tmp_path):
     return path
 
 
-def test_a_step_by_active_windows(figures, tmp_path):
+def test_a_step_by_active_windows(tmp_path):
     told = figures("benchmarks/network_step.py", tmp_path / "out.json", "--preset", "t", "--repeats", 1)
     assert all_finite(told)
     assert told["t: 64 windows, full"]["of 64 windows, full"] == 1
     assert {"t: 0 windows, real", "t: upstream alone", "t: 10% of leaves"} <= told.keys()
 
 
-def test_what_the_quadtree_saves(figures, tmp_path, store_folder, saved):
+def test_what_the_quadtree_saves(tmp_path, store_folder, saved):
     told = figures("benchmarks/sparsity.py", tmp_path / "out.json", store_folder, "--checkpoint", saved, "--slices", 1)
     assert all_finite(told)
     assert told["x4 slice: dense"]["leaves"] == 1
     assert {"x4 downstream, s = 0.15", "x4 source", "x4 slice: adaptive", "x4 one thread"} <= told.keys()
 
 
-def test_whole_series(figures, tmp_path):
+def test_whole_series(tmp_path):
     small = ("--side", 16, "--large", 16, "--slices", "1,2", "--repeats", 1)
     told = figures("benchmarks/whole_series.py", tmp_path / "out.json", *small)
     assert all_finite(told)
     assert {"2 slices of 16", "line through the seconds", "one slice 16 -> 128"} <= told.keys()
 
 
-def test_the_calibration_of_samples(figures, tmp_path, store_folder, saved):
+def test_the_calibration_of_samples(tmp_path, store_folder, saved):
     calibrated = tmp_path / "calibrated.safetensors"
     given = (saved, store_folder, calibrated, "--samples", 2)
     told = figures("tools/calibrate_uncertainty.py", tmp_path / "out.json", *given)
@@ -116,6 +93,6 @@ def test_the_cost_of_reading_and_writing(tmp_path):
     written(run_apart, "benchmarks/io_cost.py", tmp_path / "out.json", "--slices", 1, "--repeats", 1)
 
 
-def test_the_speed_of_degradations(figures, tmp_path):
+def test_the_speed_of_degradations(tmp_path):
     told = figures("benchmarks/degradation_speed.py", tmp_path / "out.json", "--side", 64, "--batch", 1, "--repeats", 1)
     assert all_finite(told)
