@@ -18,6 +18,7 @@ OF_OTHERS = {
     "--user",
     "--index-url",
     "--repeats",
+    "--largest",
     "--rows",
     "--x",
     "--rdzv-conf",
