@@ -90,7 +90,7 @@ def test_killed_workers_and_a_killed_client_change_no_byte(
 ):
     out = tmp_path / "out"
     draw = random.Random(0)
-    arguments = ("archive", "run", big_tree, "--out", out, "--workers", 2, "--threads", 1, "--device", "cpu")
+    arguments = ("archive", "run", big_tree, "--out", out, "--workers", 3, "--threads", 1, "--device", "cpu")
     client = start("-m", "qdm_med.cli.app", *arguments, "--steps", 1, "--checkpoint", checkpoint)
     wait_for(lambda: ended(out), seconds=300)  # workers start, on a busy machine too
     for _ in range(2):
