@@ -109,7 +109,7 @@ class Trainer(Generic[Objective]):
         self.task, self.config, self.folder = task, config, folder
         self._draw = Ahead(task, config.accumulate, workers)
         averaging = warm_average if config.ema_warmup else fixed_average
-        self.average = AveragedModel(task.objective, avg_fn=averaging(config.ema))
+        self.average = AveragedModel(task.objective, multi_avg_fn=averaging(config.ema))
         self.optimisers = {
             name: torch.optim.Adam(player.parameters(), lr=config.learning_rate)
             for name, player in task.players.items()
