@@ -133,14 +133,21 @@ class DenoiserObjective(nn.Module):
 
     def forward(self, batch: DenoiserBatch) -> dict[str, Tensor]:
         """Compute Eq. 6, Eq. 7's term on the decoded image and the source's own answer, where they have a weight."""
-        losses = self._denoising(batch) if self.config.trains_denoiser else {}
+        plain = self._interpolated(batch)
+        losses = self._denoising(batch, plain) if self.config.trains_denoiser else {}
         if self.config.source_weight:
             image = self._decode(self.denoiser.expect(batch.known.low_res, batch.known.z_y))
-            losses["source"] = self._error(image, batch)
+            losses["source"] = self._error(image, batch.high_res, plain)
             losses["loss"] = losses.get("loss", 0.0) + self.config.source_weight * losses["source"]
         return losses
 
-    def _denoising(self, batch: DenoiserBatch) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def _interpolated(self, batch: DenoiserBatch) -> Tensor | None:
+        """Bicubic's image, ``(B, 1, H, W)``, where a loss is relative to its errors."""
+        relative = self.config.relative_floor or (self.config.perceptual_weight and self.config.perceptual_relative)
+        return self._decode(batch.known.z_y) if relative else None
+
+    def _denoising(self, batch: DenoiserBatch, plain: Tensor | None) -> dict[str, Tensor]:
         _, z_0, known, t, noise, cold, own = batch
         if cold is not None:
             t = torch.where(cold, len(self.schedule) - 1, t)
@@ -155,11 +162,11 @@ class DenoiserObjective(nn.Module):
         losses = {"merged": merged, "upstream": upstream}
         if self.config.decoded_weight or self.config.perceptual_weight:
             image = self._decode(said.merged)
-            losses["decoded"] = self._error(image, batch)
+            losses["decoded"] = self._error(image, batch.high_res, plain)
             loss = loss + self.config.decoded_weight * losses["decoded"]
             if self.config.perceptual_weight and (distance := self._perceptual[0]) is not None:
                 counted = t < self.config.perceptual_until * len(self.schedule)
-                losses["perceptual"] = (counted * self._perceived(distance, image, batch)).mean()
+                losses["perceptual"] = (counted * self._perceived(distance, image, batch, plain)).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
         return {"loss": loss, **losses}
 
@@ -176,25 +183,23 @@ class DenoiserObjective(nn.Module):
         prior = start(self.schedule, known.z_y, known.mask, batch.noise.flip(-1))
         return self._answer(prior, last, known, source).merged
 
-    def _perceived(self, distance: Distance, image: Tensor, batch: DenoiserBatch) -> Tensor:
+    def _perceived(self, distance: Distance, image: Tensor, batch: DenoiserBatch, plain: Tensor | None) -> Tensor:
         """LPIPS of each image, ``(B,)``, what lies in leaves without noise left out."""
         pixels = on_finer_grid(batch.known.mask, DOWNSAMPLING)
         found = distance(torch.where(pixels, image, batch.high_res), batch.high_res)
-        if not self.config.perceptual_relative:
+        if not self.config.perceptual_relative or plain is None:
             return found
         with torch.no_grad():
-            plain = self._decode(batch.known.z_y)
             bicubic = distance(torch.where(pixels, plain, batch.high_res), batch.high_res)
         return found / (bicubic + LPIPS_FLOOR)
 
-    def _error(self, image: Tensor, batch: DenoiserBatch) -> Tensor:
+    def _error(self, image: Tensor, reference: Tensor, plain: Tensor | None) -> Tensor:
         """Squared and absolute error of an answer, in the network's range or against bicubic's."""
-        squared, absolute = _errors(image, batch.high_res)
-        if self.config.relative_floor:
-            with torch.no_grad():
-                plain = _errors(self._decode(batch.known.z_y), batch.high_res)
-            squared = squared / (plain[0] + self.config.relative_floor**2)
-            absolute = absolute / (plain[1] + self.config.relative_floor)
+        squared, absolute = _errors(image, reference)
+        if self.config.relative_floor and plain is not None:
+            known = _errors(plain, reference)
+            squared = squared / (known[0] + self.config.relative_floor**2)
+            absolute = absolute / (known[1] + self.config.relative_floor)
         return (squared + self.config.l1_weight * absolute).mean() if self.config.l1_weight else squared.mean()
 
 
