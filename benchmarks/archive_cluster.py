@@ -45,7 +45,8 @@ from qdm_med.archive.folder import NAME, ArchiveFolder
 from qdm_med.archive.making import Maker
 from qdm_med.archive.manifest import PlannedSeries
 from qdm_med.archive.receipt import SUFFIX
-from qdm_med.archive.run import Request, plan_only, run_archive
+from qdm_med.archive.request import Request
+from qdm_med.archive.run import plan_only, run_archive
 from qdm_med.archive.work import Job
 from qdm_med.checkpoints.model import ModelCard, default_checkpoint, save_checkpoint
 from qdm_med.inference.options import UpscaleOptions
@@ -76,7 +77,7 @@ def tiny_model(folder: Path) -> Path:
 def make_all(request: Request) -> None:
     """Make an archive in this process, one series after the other, as workers do."""
     manifest = ArchiveFolder(request.out).planned()
-    maker = Maker(request.tree, ArchiveFolder(request.out), request.settings, request.upscaler())
+    maker = Maker(request.tree, ArchiveFolder(request.out), request.settings, request.upscalers())
     for series in manifest.accepted:
         maker.make(series, lambda done, total, ct_slice: None)
 

@@ -7,6 +7,7 @@ ours.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -27,14 +28,17 @@ from qdm_med.archive.sources import opened, source_files
 from qdm_med.errors import QdmMedError, SeriesError
 from qdm_med.files import partial_path
 from qdm_med.inference.runs.admission import admitted
-from qdm_med.inference.runs.series import Progress, UpscaleSummary, upscale_volume
-from qdm_med.inference.upscaler import Upscaler
+from qdm_med.inference.runs.by_tile import ByTile
+from qdm_med.inference.runs.by_tile import Tell as Progress
+from qdm_med.inference.runs.scales import Fitted, Upscalers
+from qdm_med.inference.runs.series import UpscaleSummary, upscale_volume
 from qdm_med.io.dicom.file import shown
 from qdm_med.io.output.job_folder import os_errors_as_series_errors
 from qdm_med.io.output.lock import OutputLock, lock_path
 from qdm_med.io.pixel_digest import pixel_digests
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import uncertainty_output
+from qdm_med.serialise import to_mapping
 from qdm_med.volume import Volume
 
 PATIENCE_SECONDS = 24 * 3600.0
@@ -66,16 +70,16 @@ class Maker:
         tree: The input, absolute.
         folder: The output.
         settings: Settings of every series.
-        upscaler: The model, warm; tiles are its own for each series.
+        upscalers: The model, warm, and the grid of the outputs; tiles are its own for each series.
     """
 
     tree: Path
     folder: ArchiveFolder
     settings: Settings
-    upscaler: Upscaler
+    upscalers: Upscalers
 
     def make(self, series: PlannedSeries, progress: Progress) -> Made:
-        """Make a series, or find that it is already made.
+        """Make a series, or find that it is already made; ``progress`` is told of every tile.
 
         Raises:
             QdmMedError: If it cannot be made; nothing of it is then left.
@@ -94,16 +98,21 @@ class Maker:
         inputs = hashed_inputs(source_files(series, self.tree, volume.provenance.files), self.tree)
         if receipt:
             return Made(_unchanged(receipt, inputs, out), now=False)
-        summary = None
-        if not self._begin(series, out, inputs):
+        summary, fitted = None, self._fitted(volume)
+        if not self._begin(series, out, inputs, fitted):
             try:
-                summary = self._upscale(volume, out, progress)
+                summary = self._upscale(volume, out, fitted, progress)
             except QdmMedError:
                 self._ticket(series).unlink(missing_ok=True)
                 raise
-        made = Made(write_receipt(out, self._record(series, inputs, summary, started)), now=True)
+        made = Made(write_receipt(out, self._record(series, inputs, fitted, summary, started)), now=True)
         self._ticket(series).unlink(missing_ok=True)
         return made
+
+    def _fitted(self, volume: Volume) -> Fitted:
+        """Copy the model at the magnification of a series, so that a memory limit may change the tiles for this one."""
+        upscaler, matrix = self.upscalers.fitted(volume.geometry)
+        return Fitted(copy.copy(upscaler), matrix)
 
     def _own_receipt(self, out: Path) -> Receipt | None:
         receipt = read_receipt(out)
@@ -116,7 +125,7 @@ class Maker:
     def _ticket(self, series: PlannedSeries) -> Path:
         return self.folder.tickets / f"{series.id}.json"
 
-    def _begin(self, series: PlannedSeries, out: Path, inputs: Sequence[InputFile]) -> bool:
+    def _begin(self, series: PlannedSeries, out: Path, inputs: Sequence[InputFile], fitted: Fitted) -> bool:
         """Write the ticket; True if a killed worker had finished everything but the receipt."""
         ticket = {"settings_key": self.settings.key, "inputs": [asdict(one) for one in inputs]}
         path = self._ticket(series)
@@ -129,18 +138,18 @@ class Maker:
             _clear(out)
             return True
         # Batches of a GPU are cut anew where a series is resumed, and their rounding would show.
-        if earlier is not None and (earlier != ticket or self.upscaler.batch_leaves):
+        if earlier is not None and (earlier != ticket or fitted.upscaler.batch_leaves):
             _clear(out)
         with os_errors_as_series_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, ticket)
         return False
 
-    def _upscale(self, volume: Volume, out: Path, progress: Progress) -> UpscaleSummary:
-        settings = self.settings
+    def _upscale(self, volume: Volume, out: Path, fitted: Fitted, progress: Progress) -> UpscaleSummary:
+        settings, upscaler = self.settings, fitted.upscaler
         seen = admitted(
             volume,
-            self.upscaler,
+            upscaler,
             strict=settings.strict,
             max_memory=settings.max_memory,
             uncertainty=settings.uncertainty,
@@ -148,27 +157,37 @@ class Maker:
         return upscale_volume(
             volume,
             out,
-            self.upscaler,
-            progress=progress,
+            upscaler,
+            progress=ByTile(upscaler, progress),
             uncertainty=settings.uncertainty,
             preflight=seen,
-            writing=replace(settings.writing, overwrite=True),  # nothing foreign is there: see _begin
+            writing=replace(
+                settings.writing, overwrite=True, matrix=fitted.matrix
+            ),  # nothing foreign is there: see _begin
         )
 
     def _record(
-        self, series: PlannedSeries, inputs: Sequence[InputFile], summary: UpscaleSummary | None, started: float
+        self,
+        series: PlannedSeries,
+        inputs: Sequence[InputFile],
+        fitted: Fitted,
+        summary: UpscaleSummary | None,
+        started: float,
     ) -> dict[str, Any]:
         """The receipt; without a summary of an output whose worker was killed before it could write one."""
         places = [place for place in _places(self.folder.out / series.out) if place.exists()]
         made = asdict(summary) if summary else {}
+        scale = fitted.upscaler.scale
         return {
             "format": FORMAT,
             "series": series.id,
             "source": series.source,
             "out": series.out,
             "settings_key": self.settings.key,
-            "settings": self.settings.stated,
-            "tiles": self.upscaler.tiling.tile,
+            "settings": {**self.settings.stated, **to_mapping(self.upscalers.at(scale).options)},
+            "scale": scale,
+            "matrix": to_mapping(fitted.matrix),
+            "tiles": fitted.upscaler.tiling.tile,
             "machine": {**machine(), "device": _device_name(self.settings.device)},
             "started": _iso(started),
             "finished": _iso(time.time()),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class PlannedSeries:
         slices: Slices.
         shape: Rows and columns.
         spacing_mm: Distance between rows and between columns.
+        matrix: Rows and columns that it is averaged to; ``None``: it stays as it is magnified.
         input_files: Files that it is read from.
         input_bytes: Their bytes.
         newest_ns: When the last of them was changed, in ns since 1970.
@@ -45,6 +46,7 @@ class PlannedSeries:
     slices: int = 0
     shape: tuple[int, int] = (0, 0)
     spacing_mm: tuple[float, float] = (0.0, 0.0)
+    matrix: tuple[int, int] | None = None
     input_files: int = 0
     input_bytes: int = 0
     newest_ns: int = 0
@@ -62,20 +64,27 @@ class Manifest:
         tree: The tree, absolute.
         scanned: When, in ISO 8601.
         series: All series, refused ones too.
+        asked: Settings that it depends on, by name; none in plans of earlier versions.
     """
 
     tree: Path
     scanned: str
     series: tuple[PlannedSeries, ...]
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def accepted(self) -> tuple[PlannedSeries, ...]:
         """Series that can be super-resolved, in their order."""
         return tuple(one for one in self.series if not one.refused)
 
+    def is_asked_with(self, planning: Mapping[str, Any]) -> bool:
+        """Whether it was made with these settings, as far as it says."""
+        return not self.asked or dict(self.asked) == dict(planning)
+
     def write(self, path: Path) -> None:
         """Write the manifest to ``path``, whole or not at all."""
-        head = {"format": FORMAT, "tree": str(self.tree), "scanned": self.scanned, "series": len(self.series)}
+        about = {"tree": str(self.tree), "scanned": self.scanned, "asked": dict(self.asked)}
+        head = {"format": FORMAT, "series": len(self.series), **about}
         lines = (json.dumps(record) + "\n" for record in (head, *map(_without_defaults, self.series)))
         write_whole(path, lambda file: file.writelines(line.encode() for line in lines))
 
@@ -96,7 +105,7 @@ class Manifest:
             raise DataError(f"{path}: no manifest ({error}); make it again with `qdm-med archive plan`") from None
         if head.get("format") != FORMAT or head.get("series") != len(series):
             raise DataError(f"{path}: no whole manifest of format {FORMAT}; make it again with `qdm-med archive plan`")
-        return cls(Path(head["tree"]), head["scanned"], series)
+        return cls(Path(head["tree"]), head["scanned"], series, head.get("asked", {}))
 
 
 def _series(lines: Iterable[str]) -> Iterator[PlannedSeries]:
@@ -105,6 +114,6 @@ def _series(lines: Iterable[str]) -> Iterator[PlannedSeries]:
 
 def _without_defaults(series: PlannedSeries) -> dict[str, Any]:
     """Leave out fields that have their default: a manifest may have a million lines."""
-    defaults = {field.name: field.default for field in fields(series)}
-    record = {field.name: getattr(series, field.name) for field in fields(series)}
+    defaults = {one.name: one.default for one in fields(series)}
+    record = {one.name: getattr(series, one.name) for one in fields(series)}
     return {name: to_mapping(value) for name, value in record.items() if value != defaults[name]}

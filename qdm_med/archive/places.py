@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -15,7 +15,7 @@ WRITTEN_AS = {".nhdr": ".nrrd", ".mhd": ".mha"}
 
 
 def with_places(
-    found: Sequence[PlannedSeries], tree_name: str, scale: int, earlier: Mapping[str, str]
+    found: Sequence[PlannedSeries], tree_name: str, scale: Callable[[PlannedSeries], int], earlier: Mapping[str, str]
 ) -> list[PlannedSeries]:
     """Give every accepted series its place in the output.
 
@@ -25,10 +25,10 @@ def with_places(
     Args:
         found: Series without places.
         tree_name: Name of the tree, for series that lie in it directly.
-        scale: Magnification, part of every name.
+        scale: Magnification of a series, part of its name.
         earlier: Places that an earlier scan gave, by the series' digest.
     """
-    wanted = {one.id: _name(one, tree_name, scale) for one in found if not one.refused and one.id not in earlier}
+    wanted = {one.id: _name(one, tree_name, scale(one)) for one in found if not one.refused and one.id not in earlier}
     often = Counter(place.lower() for place in wanted.values())
     often.update(place.lower() for place in earlier.values())
     places = {**wanted, **earlier}

@@ -15,61 +15,17 @@ from qdm_med.archive.folder import ArchiveFolder, require_apart
 from qdm_med.archive.manifest import Manifest, PlannedSeries
 from qdm_med.archive.plan import plan_archive
 from qdm_med.archive.receipt import read_receipt, write_json
+from qdm_med.archive.request import Request
 from qdm_med.archive.settings import Settings
 from qdm_med.archive.tally import Snapshot, Tally
 from qdm_med.archive.work import Job, Outcome, super_resolve
-from qdm_med.checkpoints.model import read_card
-from qdm_med.device import pick_device
-from qdm_med.errors import ClusterError, ConfigError, DataError
-from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscaler import Upscaler, load_upscaler
+from qdm_med.errors import ClusterError, DataError
 
 STATUS_SECONDS = 1.0
 """Time between two snapshots on disk."""
 
 Watch = Callable[[Snapshot], None]
 """Told where the run is, about once a second."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Everything that a run is asked for.
-
-    Attributes:
-        tree: Folder with CT series at any depth.
-        out: Root of the outputs.
-        checkpoint: The model.
-        device: Device of the workers, as for ``--device``.
-        settings: Settings of every series; the device is found out from the workers.
-    """
-
-    tree: Path
-    out: Path
-    checkpoint: Path
-    device: str
-    settings: Settings
-
-    @classmethod
-    def of(
-        cls, tree: Path, out: Path, checkpoint: Path, options: UpscaleOptions, device: str = "auto", **others: Any
-    ) -> Request:
-        """Build a request from options; ``others`` are fields of :class:`Settings`.
-
-        Raises:
-            CheckpointError: If the model cannot be read or was not trained for the scale.
-            ConfigError: If an option does not fit the model.
-        """
-        card, sha256 = read_card(checkpoint)
-        settings = Settings(options.settled_for(card), card.name, sha256, device="", **others)
-        return cls(tree.resolve(), out.resolve(), checkpoint.resolve(), device, settings)
-
-    def upscaler(self) -> Upscaler:
-        """Load the model here, for estimates: on the CPU, where this machine lacks the workers' device."""
-        try:
-            pick_device(self.device)
-        except ConfigError:
-            return load_upscaler(self.checkpoint, self.settings.options, device="cpu")
-        return load_upscaler(self.checkpoint, self.settings.options, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -127,7 +83,7 @@ def run_archive(
     folder = ArchiveFolder(request.out)
     with folder.owned():
         _require_same_but_device(folder, request.settings)
-        manifest = folder.planned() if _has_open_plan(folder, request.tree, rescan) else _plan(request, folder)
+        manifest = folder.planned() if _has_open_plan(folder, request, rescan) else _plan(request, folder)
         run = _Run(request, folder, manifest, EventLog(folder.events), watch)
         try:
             run.go(wanted)
@@ -138,7 +94,7 @@ def run_archive(
 
 
 def _plan(request: Request, folder: ArchiveFolder) -> Manifest:
-    return plan_archive(request.tree, folder, request.upscaler(), request.settings)
+    return plan_archive(request.tree, folder, request.upscalers(), request.settings)
 
 
 def _require_same_but_device(folder: ArchiveFolder, settings: Settings) -> None:
@@ -147,13 +103,15 @@ def _require_same_but_device(folder: ArchiveFolder, settings: Settings) -> None:
         folder.require_settings(replace(settings, device=str(earlier.get("device"))))
 
 
-def _has_open_plan(folder: ArchiveFolder, tree: Path, rescan: bool | None) -> bool:
-    """Whether the plan that is there is to be followed."""
+def _has_open_plan(folder: ArchiveFolder, request: Request, rescan: bool | None) -> bool:
+    """Whether the plan that is there is to be followed: for the same tree and grid, and not yet carried out."""
     if rescan or not folder.manifest.exists():
         return False
     manifest = folder.planned()
-    if manifest.tree != tree:
+    if manifest.tree != request.tree:
         raise DataError(f"{folder.out}: holds the series of {manifest.tree}; choose another --out")
+    if not manifest.is_asked_with(request.settings.planning):
+        return False
     ended = {event.get("scanned") for event in read_events(folder.events) if event["event"] == "end"}
     return rescan is False or manifest.scanned not in ended
 

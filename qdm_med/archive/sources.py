@@ -34,7 +34,7 @@ def series_under(tree: Path, scratch: Path, *, exclude: Path, reading: Mapping[s
     Raises:
         SeriesError: If a folder or file below the tree may not be read.
     """
-    seen = look(tree, exclude=(exclude,))
+    seen = look(tree, exclude=(exclude,), rescale_type_is_hu=reading.get("rescale_type_is_hu", False))
     found = [_planned(one, tree, reading) for one in seen.series]
     for path in seen.archives:
         found += _in_zip(path, tree, scratch, reading)
@@ -130,7 +130,8 @@ def _in_zip(path: Path, tree: Path, scratch: Path, reading: Mapping[str, Any]) -
     try:
         with TemporaryDirectory(dir=scratch, prefix="look-") as folder:
             unpack(path, inside := Path(folder) / "files")
-            found = [_planned(one, inside, reading) for one in find_series(inside)]
+            seen = find_series(inside, rescale_type_is_hu=reading.get("rescale_type_is_hu", False))
+            found = [_planned(one, inside, reading) for one in seen]
     except QdmMedError as error:
         return [_with_files(PlannedSeries(digest(place), place, refused=str(error)), [path])]
     if not found:

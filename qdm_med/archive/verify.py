@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,20 +16,17 @@ from qdm_med.archive.books import entries
 from qdm_med.archive.folder import ArchiveFolder
 from qdm_med.archive.manifest import PlannedSeries
 from qdm_med.archive.receipt import Receipt, hashed_inputs
-from qdm_med.archive.settings import changes, versions
+from qdm_med.archive.settings import Settings, changes, versions
 from qdm_med.archive.sources import opened, source_files
 from qdm_med.device import pick_device
 from qdm_med.errors import CheckpointError, ConfigError, DataError, QdmMedError
-from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.runs.series import derivation_of
-from qdm_med.inference.upscaler import Upscaler, load_upscaler
-from qdm_med.io.options import WriterOptions
+from qdm_med.inference.runs.scales import Upscalers, load_upscalers
+from qdm_med.inference.runs.series import Outputs, derivation_of
 from qdm_med.io.pixel_digest import pixel_digests
 from qdm_med.io.raster.base import RasterWriter
 from qdm_med.io.read import read_volume
 from qdm_med.io.write import open_writer
 from qdm_med.keys import keyed
-from qdm_med.serialise import from_mapping
 from qdm_med.volume import FloatArray, Volume
 
 GPU_TOLERANCE_HU = 1.0
@@ -75,29 +72,28 @@ def verify_archive(folder: ArchiveFolder, checkpoint: Path, *, slices: int, seed
     done = [(one.planned, one.receipt) for one in entries(folder) if one.receipt is not None]
     if not done:
         raise DataError(f"{folder.out}: no series is finished; run `qdm-med archive run` first")
-    stated = folder.settings() or {}
-    check = _Check(folder, stated, _same_model(stated, checkpoint, device), _tolerance(stated, device))
+    settings = Settings.of_stated(folder.settings() or done[0][1].record["settings"])
+    check = _Check(folder, settings, _same_model(settings, checkpoint, device), _tolerance(settings, device))
     chosen = _chosen([receipt.slices for _, receipt in done], slices, seed)
     differences = [line for number, indices in chosen.items() for line in check.differences(*done[number], indices)]
     return Verification(seed, len(chosen), sum(map(len, chosen.values())), check.tolerance, tuple(differences))
 
 
-def _same_model(stated: Mapping[str, Any], checkpoint: Path, device: str) -> Upscaler:
-    if changed := changes(stated["versions"], versions()):
+def _same_model(settings: Settings, checkpoint: Path, device: str) -> Upscalers:
+    if changed := changes(settings.versions, versions()):
         raise ConfigError(
             f"the archive was made with other versions ({'; '.join(changed)}); install those to verify it"
         )
-    own = {field.name: stated[field.name] for field in fields(UpscaleOptions)}
-    upscaler = load_upscaler(checkpoint, from_mapping(UpscaleOptions, own), device=device)
-    if upscaler.sha256 != stated["model_sha256"]:
+    upscalers = load_upscalers(checkpoint, settings.options, device=device, grid=settings.grid)
+    if upscalers.sha256 != settings.model_sha256:
         raise CheckpointError(
-            f"{checkpoint}: is not the model {stated['model']} that the archive was made with; give it as --checkpoint"
+            f"{checkpoint}: is not the model {settings.model} that the archive was made with; give it as --checkpoint"
         )
-    return upscaler
+    return upscalers
 
 
-def _tolerance(stated: Mapping[str, Any], device: str) -> float:
-    return 0.0 if stated["device"] == "cpu" == pick_device(device).type else GPU_TOLERANCE_HU
+def _tolerance(settings: Settings, device: str) -> float:
+    return 0.0 if settings.device == "cpu" == pick_device(device).type else GPU_TOLERANCE_HU
 
 
 def _chosen(counts: Sequence[int], slices: int, seed: int) -> dict[int, list[int]]:
@@ -116,8 +112,8 @@ class _Check:
     """Compares series with their receipts."""
 
     folder: ArchiveFolder
-    stated: Mapping[str, Any]
-    upscaler: Upscaler
+    settings: Settings
+    upscalers: Upscalers
     tolerance: float
 
     def differences(self, series: PlannedSeries, receipt: Receipt, indices: Sequence[int]) -> Iterator[str]:
@@ -126,7 +122,7 @@ class _Check:
         try:
             yield from self._damage(series, receipt)
             with opened(series, tree, self.folder.unpacked) as (source, options):
-                volume = read_volume(source, **self._reading(), **options)
+                volume = read_volume(source, **self.settings.reading, **options)
                 inputs = hashed_inputs(source_files(series, tree, volume.provenance.files), tree)
                 if {one.sha256 for one in inputs} != {one.sha256 for one in receipt.inputs}:
                     yield f"{series.source}: the source is not what {series.out} was made from"
@@ -134,9 +130,6 @@ class _Check:
                 yield from self._recomputed(series, volume, indices)
         except QdmMedError as error:
             yield f"{series.out}: cannot be verified: {error}"
-
-    def _reading(self) -> dict[str, Any]:
-        return {name: self.stated[name] for name in ("force", "skip_bad")}
 
     def _damage(self, series: PlannedSeries, receipt: Receipt) -> Iterator[str]:
         """Outputs whose bytes are no longer those that were written."""
@@ -149,16 +142,17 @@ class _Check:
 
     def _recomputed(self, series: PlannedSeries, volume: Volume, indices: Sequence[int]) -> Iterator[str]:
         """Slices that come out differently when computed again."""
-        upscaler, out = copy.copy(self.upscaler), self.folder.out / series.out
-        if (limit := self.stated["max_memory"]) is not None:
-            upscaler.keep_below(limit, volume.geometry.shape[1:], uncertainty=self.stated["uncertainty"])
-        writing = from_mapping(WriterOptions, {one.name: self.stated[one.name] for one in fields(WriterOptions)})
+        upscaler, matrix = self.upscalers.fitted(volume.geometry)
+        upscaler, out = copy.copy(upscaler), self.folder.out / series.out
+        if (limit := self.settings.max_memory) is not None:
+            upscaler.keep_below(limit, volume.geometry.shape[1:], uncertainty=self.settings.uncertainty)
+        derivation = replace(derivation_of(upscaler), matrix=matrix)
         with TemporaryDirectory() as place:
-            writer = open_writer(volume, Path(place) / out.name, derivation_of(upscaler), writing)
+            writer = open_writer(volume, Path(place) / out.name, derivation, self.settings.writing)
             with writer:
                 for index in indices:
                     result = upscaler.upscale_slice(volume.slices[index], volume.provenance.series_key)
-                    writer.write(index, result.hu)
+                    Outputs(writer, matrix=matrix).write(index, result)
                     again, there = _hu_of_slice(writer, index), _hu_of_output(out, index)
                     apart = np.abs(again - there)
                     if (wrong := int((apart > self.tolerance).sum())) or again.shape != there.shape:

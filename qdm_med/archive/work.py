@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 import traceback
@@ -19,8 +18,10 @@ from qdm_med.archive.settings import Settings, versions
 from qdm_med.device import pick_device
 from qdm_med.errors import ClusterError, NoSpaceError, QdmMedError
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.runs.series import Progress
-from qdm_med.inference.upscaler import UpscaledSlice, Upscaler, load_upscaler
+from qdm_med.inference.runs.by_tile import Tell as Progress
+from qdm_med.inference.runs.matrix import Grid
+from qdm_med.inference.runs.scales import Upscalers, load_upscalers
+from qdm_med.inference.upscaler import UpscaledSlice
 
 REPORT_SECONDS = 1.0
 """Shortest time between two reports of a series' progress."""
@@ -80,7 +81,7 @@ def super_resolve(job: Job, series: PlannedSeries, tell: Tell = lambda event: No
     started = time.perf_counter()
     try:
         tell({"event": "started", "id": series.id, "slices": series.slices})
-        maker = Maker(job.tree, ArchiveFolder(job.out), job.settings, _own_tiles(job))
+        maker = Maker(job.tree, ArchiveFolder(job.out), job.settings, _model(job))
         made = maker.make(series, _throttled(series, tell))
     except (ClusterError, NoSpaceError) as error:
         return Outcome(series.id, "stop", str(error))
@@ -108,34 +109,34 @@ def _unexpected(error: Exception) -> str:
     return f"unexpected {type(error).__name__} at {where}; please report it with what `qdm-med info` says of the source"
 
 
-def _own_tiles(job: Job) -> Upscaler:
-    """Copy the warm model, so that a memory limit may change the tiles for one series."""
+def _model(job: Job) -> Upscalers:
     if (here := versions()) != dict(job.settings.versions):
         raise ClusterError(f"a worker has versions {here}, the run {dict(job.settings.versions)}; install the same")
-    return copy.copy(_warm(job.checkpoint, job.settings.model_sha256, job.settings.options, job.device))
+    settings = job.settings
+    return _warm(job.checkpoint, settings.model_sha256, settings.options, job.device, settings.grid)
 
 
 @lru_cache(maxsize=1)
-def _warm(checkpoint: Path, sha256: str, options: UpscaleOptions, device: str) -> Upscaler:
+def _warm(checkpoint: Path, sha256: str, options: UpscaleOptions, device: str, grid: Grid) -> Upscalers:
     try:
-        upscaler = load_upscaler(checkpoint, options, device=device)
+        upscalers = load_upscalers(checkpoint, options, device=device, grid=grid)
+        upscalers.all()
     except QdmMedError as error:
         raise ClusterError(f"a worker cannot load the model: {error}") from None
-    if upscaler.sha256 != sha256:
+    if upscalers.sha256 != sha256:
         raise ClusterError(f"{checkpoint}: a worker finds another model there; give all workers the same file")
-    return upscaler
+    return upscalers
 
 
 def _throttled(series: PlannedSeries, tell: Tell) -> Progress:
     last = time.monotonic()
 
-    def progress(done: int, total: int, ct_slice: UpscaledSlice | None) -> None:
+    def progress(done: float, total: int, ct_slice: UpscaledSlice | None) -> None:
         nonlocal last
         now = time.monotonic()
         if done < total and now - last >= REPORT_SECONDS:
             last = now
-            leaves = float(ct_slice.leaves.mean()) if ct_slice else 0.0
-            tell({"event": "slices", "id": series.id, "done": done, "total": total, "active_leaves": leaves})
+            tell({"event": "slices", "id": series.id, "done": done, "total": total})
 
     return progress
 

@@ -15,7 +15,7 @@ from qdm_med.cli import options as opt
 from qdm_med.cli.cluster import CLUSTER_HELP, CLUSTER_PANEL, Slurm, Threads, Workers, wanted_cluster
 
 if TYPE_CHECKING:
-    from qdm_med.archive.run import Request
+    from qdm_med.archive.request import Request
 
 app = typer.Typer(help="Super-resolve every CT series of a tree, on this machine or on many.", no_args_is_help=True)
 
@@ -31,6 +31,8 @@ def plan(
     tree: Tree,
     out: Out,
     scale: opt.Scale = 4,
+    matrix: opt.Matrix = None,
+    spacing: opt.Spacing = None,
     checkpoint: opt.Checkpoint = None,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
@@ -50,6 +52,7 @@ def plan(
     max_memory: opt.MaxMemory = None,
     strict: opt.Strict = False,
     skip_bad: opt.SkipBad = False,
+    rescale_type_is_hu: opt.RescaleTypeIsHu = False,
     force: opt.Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -81,6 +84,8 @@ def run(
         typer.Option(help="Look at TREE again. Default: unless a plan is there that no run has come to the end of."),
     ] = None,
     scale: opt.Scale = 4,
+    matrix: opt.Matrix = None,
+    spacing: opt.Spacing = None,
     checkpoint: opt.Checkpoint = None,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
@@ -100,6 +105,7 @@ def run(
     max_memory: opt.MaxMemory = None,
     strict: opt.Strict = False,
     skip_bad: opt.SkipBad = False,
+    rescale_type_is_hu: opt.RescaleTypeIsHu = False,
     force: opt.Force = False,
     private: opt.Private = "keep",
     equipment: opt.Equipment = "keep",
@@ -197,8 +203,9 @@ def verify(
 
 
 def _request(tree: Path, out: Path, checkpoint: Path | None, given: Mapping[str, Any]) -> Request:
-    from qdm_med.archive.run import Request
+    from qdm_med.archive.request import Request
     from qdm_med.checkpoints.model import find_checkpoint
+    from qdm_med.inference.runs.matrix import Grid
 
     return Request.of(
         tree,
@@ -206,7 +213,8 @@ def _request(tree: Path, out: Path, checkpoint: Path | None, given: Mapping[str,
         find_checkpoint(checkpoint),
         opt.upscale_options(given),
         given["device"],
+        grid=Grid(given["matrix"], given["spacing"]),
         max_memory=opt.memory_limit(given["max_memory"]),
         writing=opt.writer_options(given),
-        **{name: given[name] for name in ("uncertainty", "strict", "skip_bad", "force")},
+        **{name: given[name] for name in ("uncertainty", "strict", "skip_bad", "force", "rescale_type_is_hu")},
     )

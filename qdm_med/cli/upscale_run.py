@@ -82,7 +82,7 @@ class UpscaleRun:
         try:
             volume = self._read(source, target, uid)
         except (SeveralSeriesError, NoSeriesError):
-            several = [] if uid else list(find_series(source, exclude=(target,)))
+            several = [] if uid else list(find_series(source, exclude=(target,), **self._finding))
             if all(each.refused for each in several):
                 raise
             self._many(several, source, target)
@@ -92,7 +92,7 @@ class UpscaleRun:
     def _what_is_meant(self, source: Path, target: Path, choice: Choice) -> None:
         from qdm_med.io.find import chosen_series, find_series
 
-        meant = chosen_series(list(find_series(source, exclude=(target,))), **choice._asdict())
+        meant = chosen_series(list(find_series(source, exclude=(target,), **self._finding)), **choice._asdict())
         if not meant:
             told = ", ".join(f"{name} {value}" for name, value in choice._asdict().items() if value is not None)
             raise SeriesError(f"{source}: holds no series with {told}; see qdm-med info {source}")
@@ -100,6 +100,11 @@ class UpscaleRun:
             self._one(self._read(meant[0].path, target, meant[0].series_uid or None), target)
         else:
             self._many(meant, source, target)
+
+    @property
+    def _finding(self) -> dict[str, Any]:
+        """Options of reading that decide already which series can be read."""
+        return {"rescale_type_is_hu": self._asked.reading["rescale_type_is_hu"]}
 
     @cached_property
     def _upscalers(self) -> Upscalers:

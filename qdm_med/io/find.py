@@ -11,6 +11,7 @@ from qdm_med.errors import SeriesError
 from qdm_med.io.dicom.checks import refusals
 from qdm_med.io.dicom.file import Content, shown, shown_value
 from qdm_med.io.dicom.header import SliceHeader
+from qdm_med.io.dicom.mending import Mending
 from qdm_med.io.dicom.series import Scan, scan
 from qdm_med.io.read import VOLUME_SUFFIXES
 
@@ -65,12 +66,13 @@ class Found:
     archives: tuple[Path, ...]
 
 
-def look(root: Path, *, exclude: Collection[Path] = ()) -> Found:
+def look(root: Path, *, exclude: Collection[Path] = (), rescale_type_is_hu: bool = False) -> Found:
     """Walk a folder once and read the header of every DICOM file in it.
 
     Args:
         root: Folder, searched to any depth, or one file.
         exclude: Folders to pass over.
+        rescale_type_is_hu: Values are HU, whatever RescaleType says: no reason to refuse a series.
 
     Raises:
         SeriesError: If there is nothing at ``root``, or a folder or file below it may not be read.
@@ -80,15 +82,18 @@ def look(root: Path, *, exclude: Collection[Path] = ()) -> Found:
     found = scan(root, exclude=exclude)
     volumes = (FoundSeries(path) for path in found.others.get(Content.OTHER, ()) if is_volume_name(path))
     series = sorted(
-        (*_dicom_series(found), *volumes), key=lambda each: (str(each.path), each.number or 0, each.series_uid)
+        (*_dicom_series(found, Mending(rescale_type_is_hu=rescale_type_is_hu)), *volumes),
+        key=lambda each: (str(each.path), each.number or 0, each.series_uid),
     )
     damaged = (FoundSeries(root, refused=(reason,)) for reason in found.damaged)
     return Found((*series, *damaged), tuple(found.others.get(Content.ARCHIVE, ())))
 
 
-def find_series(root: Path, *, exclude: Collection[Path] = ()) -> tuple[FoundSeries, ...]:
+def find_series(
+    root: Path, *, exclude: Collection[Path] = (), rescale_type_is_hu: bool = False
+) -> tuple[FoundSeries, ...]:
     """Find every CT series and volume file below a folder; see :func:`look`."""
-    return look(root, exclude=exclude).series
+    return look(root, exclude=exclude, rescale_type_is_hu=rescale_type_is_hu).series
 
 
 def is_volume_name(path: Path) -> bool:
@@ -96,14 +101,14 @@ def is_volume_name(path: Path) -> bool:
     return path.name.lower().endswith(VOLUME_SUFFIXES)
 
 
-def _dicom_series(found: Scan) -> Iterator[FoundSeries]:
+def _dicom_series(found: Scan, mending: Mending) -> Iterator[FoundSeries]:
     for (_, series_uid), headers in found.ct_series().items():
         ours = any(header.derived_by_us for header in headers)
         yield FoundSeries(
             path=_folder_of([header.path for header in headers]),
             series_uid=series_uid,
             headers=tuple(headers),
-            refused=(*refusals(headers), *((MADE_BY_US,) if ours else ())),
+            refused=(*refusals([mending.applied(one) for one in headers]), *((MADE_BY_US,) if ours else ())),
             made_by_us=ours,
         )
 

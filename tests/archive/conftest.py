@@ -15,10 +15,10 @@ import torch
 
 from qdm_med.archive.folder import ArchiveFolder
 from qdm_med.archive.making import Maker
-from qdm_med.archive.run import Request
+from qdm_med.archive.request import Request
 from qdm_med.checkpoints.model import ModelCard, save_checkpoint
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.upscaler import load_upscaler
+from qdm_med.inference.runs.scales import load_upscalers
 from qdm_med.models.autoencoder.kl_vae import KlVae
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from tests.archive.trees import write_tree
@@ -40,8 +40,8 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def upscaler(checkpoint):
-    return load_upscaler(checkpoint, OPTIONS, device="cpu")
+def upscalers(checkpoint):
+    return load_upscalers(checkpoint, OPTIONS, device="cpu")
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def request_for(checkpoint):
 
 
 @pytest.fixture
-def maker(tree, tmp_path, request_for, upscaler):
+def maker(tree, tmp_path, request_for, upscalers):
     """What a worker makes series of ``tree`` with."""
     request = request_for(tree, tmp_path / "out")
     folder = ArchiveFolder(tmp_path / "out")
     folder.state.mkdir(parents=True)
-    return Maker(tree.resolve(), folder, request.settings, upscaler)
+    return Maker(tree.resolve(), folder, request.settings, upscalers)
 
 
 @pytest.fixture

@@ -128,8 +128,8 @@ def test_verification_needs_the_model_and_versions_of_the_archive(done, checkpoi
 
 
 def test_changed_settings_are_told_by_name(done, maker, request_for, tmp_path):
-    others = request_for(maker.tree, done.out, uncertainty=True, max_memory=2**30).settings
-    with pytest.raises(ConfigError, match=r"max_memory was None, is 1073741824; uncertainty was False, is True"):
+    others = request_for(maker.tree, done.out, strict=True, max_memory=2**30).settings
+    with pytest.raises(ConfigError, match=r"max_memory was None, is 1073741824; strict was False, is True"):
         done.require_settings(others)
     assert changes({"a": 1}, {"b": 1}) == ["a was 1, is None", "b was None, is 1"]
 

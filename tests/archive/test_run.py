@@ -36,14 +36,14 @@ def big_tree(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def never_killed(big_tree, tmp_path_factory, checkpoint, upscaler):
+def never_killed(big_tree, tmp_path_factory, checkpoint, upscalers):
     """Pixels of the same archive, made one series after the other in one process."""
-    from qdm_med.archive.run import Request
+    from qdm_med.archive.request import Request
     from tests.archive.conftest import OPTIONS
 
     out = tmp_path_factory.mktemp("whole") / "out"
     request = Request.of(big_tree, out, checkpoint, OPTIONS, "cpu")
-    maker = Maker(request.tree, ArchiveFolder(out), request.settings, upscaler)
+    maker = Maker(request.tree, ArchiveFolder(out), request.settings, upscalers)
     for one in plan_only(request).accepted:
         maker.make(one, lambda done, total, ct_slice: None)
     return stored(out)
@@ -112,8 +112,8 @@ def test_killed_workers_and_a_killed_client_change_no_byte(
     assert read_status(ArchiveFolder(out)).state == "ended"
     again = run_archive(request_for(big_tree, out), ONE_WORKER)
     assert (again.made, again.already) == (0, COUNT)
-    with pytest.raises(ConfigError, match=r"was begun with other settings .*uncertainty was False, is True"):
-        run_archive(request_for(big_tree, out, uncertainty=True), ONE_WORKER)
+    with pytest.raises(ConfigError, match=r"was begun with other settings .*strict was False, is True"):
+        run_archive(request_for(big_tree, out, strict=True), ONE_WORKER)
     assert_whole(out, never_killed)
 
 

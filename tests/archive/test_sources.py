@@ -129,7 +129,7 @@ def series(identity, source, **fields):
 
 
 def places(found, earlier=None):
-    return {one.id: one.out for one in with_places(found, "tree", 4, earlier or {})}
+    return {one.id: one.out for one in with_places(found, "tree", lambda one: 4, earlier or {})}
 
 
 def test_outputs_mirror_the_tree_and_none_lies_in_another():

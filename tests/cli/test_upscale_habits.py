@@ -50,6 +50,20 @@ def test_a_folder_of_series_gives_a_folder_for_each_and_says_which_it_left_out(r
     assert (code, told, err.count("is there already")) == (0, "", 2)
 
 
+def test_of_several_series_none_is_left_out_for_a_rescale_type_that_the_user_says_is_hu(
+    run, many, checkpoint, tmp_path
+):
+    (many / "c" / "0.dcm").unlink()
+    path = many / "a" / "ct" / "0.dcm"
+    dataset = pydicom.dcmread(path)
+    dataset.RescaleType = "US"
+    dataset.save_as(path)
+    asked = ("upscale", "--series", many, "--out", tmp_path / "out", "--checkpoint", checkpoint, "--rescale-type-is-hu")
+    code, _, err = run(*asked)
+    assert (code, "left out" in err) == (0, False)
+    assert (tmp_path / "out" / "a" / "ct" / "00001.dcm").exists()
+
+
 def test_series_are_chosen_by_number_and_by_description(run, many, checkpoint, tmp_path):
     for name, option in (("number", ("--series-number", 2)), ("description", ("--description", "LUNG 2"))):
         out = tmp_path / name

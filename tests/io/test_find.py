@@ -60,3 +60,11 @@ def test_what_is_excluded_is_not_found(tree):
 def test_nothing_there_is_an_error(tmp_path):
     with pytest.raises(SeriesError, match="absent"):
         list(find_series(tmp_path / "absent"))
+
+
+def test_another_rescale_type_is_no_reason_where_the_user_says_that_values_are_hu(phantom, tmp_path):
+    phantom("tree/ct", series=7).write(lambda ds, index: setattr(ds, "RescaleType", "US"))
+    (found,) = find_series(tmp_path / "tree")
+    assert "RescaleType US" in found.refused[0]
+    (found,) = find_series(tmp_path / "tree", rescale_type_is_hu=True)
+    assert found.refused == ()

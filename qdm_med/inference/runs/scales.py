@@ -48,6 +48,11 @@ class Upscalers:
         self._checkpoint, self._options, self._device = checkpoint, options, device
         self._by_scale: dict[int, Upscaler] = {}
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the networks' weights."""
+        return self._checkpoint.sha256
+
     def at(self, scale: int) -> Upscaler:
         """The upscaler of a magnification.
 
