@@ -75,7 +75,7 @@ def _refusals(found: list[PlannedSeries]) -> str:
 
 @dataclass(frozen=True)
 class _Planner:
-    """What becomes of a series, and at what cost."""
+    """Planner of series: what each becomes, and at what cost."""
 
     tree: Path
     folder: ArchiveFolder

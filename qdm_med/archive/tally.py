@@ -19,7 +19,7 @@ class Running:
         id: Its digest.
         source: Its folder or file below the tree.
         worker: Address of the worker.
-        done: Slices that are finished.
+        done: Slices that are computed, a share of the next one included.
         total: Slices in all.
         since: When it was begun, in s since 1970.
     """
@@ -27,7 +27,7 @@ class Running:
     id: str
     source: str
     worker: str
-    done: int
+    done: float
     total: int
     since: float
 
@@ -97,7 +97,7 @@ class Tally:
         earlier = self._running.get(series.id)
         started = event["event"] == "started"
         since = time.time() if started or earlier is None else earlier.since
-        done = 0 if started else int(event["done"])
+        done = 0.0 if started else round(float(event["done"]), 3)
         self._running[series.id] = Running(series.id, series.source, event["worker"], done, series.slices, since)
 
     def ended(self, outcome: Outcome) -> None:
@@ -130,7 +130,7 @@ class Tally:
             done=len(self.done),
             failed=len(self.failed),
             slices=all_slices,
-            slices_done=finished,
+            slices_done=int(finished),
             slices_per_second=round(rate, 3),
             active_leaves=round(self._leaves / self._slices, 4) if self._slices else 0.0,
             seconds_left=round(left / rate, 1) if rate else None,

@@ -66,7 +66,8 @@ def status_table(now: Snapshot) -> Table:
         table.add_column(name)
     for one in now.running:
         minutes = f"{(now.updated - one.since) / 60:.1f}"
-        table.add_row(one.source, f"{one.done}/{one.total}", minutes, one.worker)
+        share = one.done / max(1, one.total)
+        table.add_row(one.source, f"{int(one.done)}/{one.total} ({share:.0%})", minutes, one.worker)
     return table
 
 
