@@ -101,7 +101,9 @@ def workforce(wanted: Wanted) -> Iterator[Workforce]:
         ClusterError: If it cannot be reached or started, or a worker has other versions or another kind of device.
         ConfigError: If an option is unknown or an extra is missing.
     """
-    with dask.config.set(_CONFIG), _silenced(), _cluster(wanted) as target:
+    # Nobody looks at the stacks that workers take of themselves, a hundred a second, without a dashboard.
+    profile = {"distributed.worker.profile.enabled": wanted.dashboard is not None}
+    with dask.config.set({**_CONFIG, **profile}), _silenced(), _cluster(wanted) as target:
         patience = START_SECONDS if wanted.cluster == "local" else QUEUE_SECONDS
         with _client(target, wanted.cluster) as client:
             client.wait_for_workers(1, timeout=patience)

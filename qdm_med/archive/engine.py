@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from distributed import Client, Future, KilledWorker, get_worker
 
+from qdm_med.archive.allocator import keep_freed_memory
 from qdm_med.errors import ClusterError
 
 Item = TypeVar("Item")
@@ -228,6 +229,7 @@ def _call(work: bytes, topic: str, key: str) -> None:
 
     Function and item are unpickled here: where Dask does it a worker that lacks a module ends without a word.
     """
+    keep_freed_memory()
     function, item = pickle.loads(work)
     result = function(item, partial(_tell, topic))
     get_worker().log_event(topic, {"key": key, _RESULT: pickle.dumps(result)})

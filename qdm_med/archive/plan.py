@@ -25,6 +25,9 @@ from qdm_med.io.dicom.file import shown
 from qdm_med.io.read import read_volume
 from qdm_med.volume import Geometry
 
+DASK_BYTES = 128 * 2**20
+"""Memory of a worker besides the run's: Dask, and freed blocks that wait for the next tensor."""
+
 TRIED = 3
 """Series that are opened until one can be timed."""
 
@@ -117,7 +120,7 @@ class _Planner:
         return replace(
             one,
             output_bytes=fine * (6 if spread else 2),  # int16, and float32 for the uncertainty
-            memory_bytes=needed if limit is None else min(needed, limit),
+            memory_bytes=DASK_BYTES + (needed if limit is None else min(needed, limit)),
             seconds=round(one.slices * rows * columns * rate, 3),
         )
 

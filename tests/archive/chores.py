@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -18,3 +19,12 @@ def noted(item, tell):
     if name == "poison" or (name == "unlucky" and begun == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     return name.upper()
+
+
+def page_faults(item, tell):
+    """Count the pages that the system gives for blocks of 2 MiB, taken and freed one after the other."""
+    block = b"x" * 2**21
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(item):
+        bytearray(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
 import sys
 import types
 
 import dask
 import pytest
 
+from qdm_med.archive.allocator import DASKS
 from qdm_med.archive.cluster import Wanted, local_cluster, size, workforce
 from qdm_med.archive.engine import RETRIES, Engine, Finished, GivenUp, Retried, Told
 from qdm_med.errors import ClusterError, ConfigError
-from tests.archive.chores import noted
+from tests.archive.chores import noted, page_faults
 from tests.archive.conftest import ROOT, members, wait_for
 
 pytest.importorskip("distributed")
@@ -47,6 +50,21 @@ def test_an_item_that_no_worker_survives_ends_alone(client, tmp_path):
     assert "every worker that had it was lost" in given_up.reason
     assert len((tmp_path / "poison").read_text().splitlines()) == RETRIES + 1
     assert [one.result for one in happened if isinstance(one, Finished)] == ["ITEM"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is freed is given back by glibc")
+def test_a_worker_keeps_what_a_tensor_leaves_for_the_next_one(client):
+    asked = "from tests.archive.chores import page_faults as count; print(count(50, None)); "
+    asked += "from qdm_med.archive.allocator import keep_freed_memory as keep; print(keep()); print(count(50, None))"
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": DASKS}
+    told = subprocess.run([sys.executable, "-c", asked], env=environment, cwd=ROOT, capture_output=True, text=True)
+    before, kept, after = told.stdout.split()
+    assert kept == "True"
+    assert int(before) > 50 * 500  # of 512 pages each
+    assert int(after) < 5 * 512
+    (ended,) = (one for one in Engine(client, page_faults).work_through([50]) if isinstance(one, Finished))
+    assert ended.result < 5 * 512
+    assert set(client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_").values()) == {DASKS}  # that of Dask, not of a user
 
 
 def test_what_is_left_undone_is_cancelled(client, tmp_path):
