@@ -52,7 +52,7 @@ class RunSummary:
 
 
 def plan_only(request: Request) -> Manifest:
-    """Scan a tree and write the plan of its archive.
+    """Scan a tree and write the plan of its archive; of one that is begun, with its settings alone.
 
     Raises:
         QdmMedError: As for :func:`run_archive`.
@@ -60,6 +60,10 @@ def plan_only(request: Request) -> Manifest:
     require_apart(request.tree, request.out)
     folder = ArchiveFolder(request.out)
     with folder.owned():
+        settings = request.settings
+        if (earlier := folder.settings()) is not None:  # a plan is not asked how files are written
+            settings = replace(settings, writing=Settings.of_stated(earlier).writing)
+        _require_same_but_device(folder, settings)
         return _plan(request, folder)
 
 

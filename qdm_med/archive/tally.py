@@ -66,6 +66,11 @@ class Snapshot:
     workers: int
     running: tuple[Running, ...] = ()
 
+    @property
+    def series_done(self) -> float:
+        """Finished series, shares of those under way included."""
+        return self.done + sum(one.done / max(1, one.total) for one in self.running)
+
 
 @dataclass
 class Tally:

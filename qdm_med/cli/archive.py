@@ -16,6 +16,7 @@ from qdm_med.cli.cluster import CLUSTER_HELP, CLUSTER_PANEL, Slurm, Threads, Wor
 
 if TYPE_CHECKING:
     from qdm_med.archive.request import Request
+    from qdm_med.archive.tally import Snapshot
 
 app = typer.Typer(help="Super-resolve every CT series of a tree, on this machine or on many.", no_args_is_help=True)
 
@@ -118,12 +119,19 @@ def run(
     from qdm_med.cli.progress import CountProgress
 
     wanted = wanted_cluster(cluster, workers, threads, slurm, dashboard=dashboard)
+    furthest = 0.0
+
+    def watch(now: Snapshot) -> None:
+        nonlocal furthest
+        furthest = max(furthest, now.series_done)  # a worker that is lost takes its share with it
+        progress.update(furthest, now.series, f"{now.slices_per_second:.2f} slices/s")
+
     with CountProgress("series", before=f"looking at every file of {tree}") as progress:
         summary = run_archive(
             _request(tree, out, checkpoint, context.params),
             wanted,
             rescan=rescan,
-            watch=lambda now: progress.update(now.done, now.series, f"{now.slices_per_second:.2f} slices/s"),
+            watch=watch,
         )
     typer.echo(json.dumps(asdict(summary), default=str) if as_json else run_lines(summary))
     if summary.failed:

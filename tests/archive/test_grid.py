@@ -166,8 +166,14 @@ def test_a_plan_of_another_grid_is_made_anew_by_the_run(tree, tmp_path, request_
     summary = run_archive(request_for(tree, out, grid=Grid(matrix=80)), Wanted(workers=1, threads=1))
     assert (summary.made, summary.refused, summary.failed) == (3, 0, {})
     assert {path.name for path in out.glob("*-srx?")} == {"coarse-srx4", "fine-srx4", "tiny-srx8"}
-    with pytest.raises(ConfigError, match=r"matrix was 80, is None; spacing was None, is 0\.5\)"):
-        run_archive(request_for(tree, out, grid=Grid(spacing=0.5)), Wanted(workers=1, threads=1))
+    other = request_for(tree, out, grid=Grid(spacing=0.5))
+    refused = pytest.raises(ConfigError, match=r"matrix was 80, is None; spacing was None, is 0\.5\)")
+    with refused:
+        run_archive(other, Wanted(workers=1, threads=1))
+    with refused:
+        plan_only(other)
+    again = request_for(tree, out, grid=Grid(matrix=80), writing=WriterOptions(transfer_syntax="rle"))
+    assert len(plan_only(again).accepted) == 3  # a plan is not asked how files are written
 
 
 def test_a_plan_that_does_not_say_what_it_was_asked_is_followed(tree, tmp_path, request_for):

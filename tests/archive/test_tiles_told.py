@@ -43,6 +43,7 @@ def test_a_worker_tells_of_every_tile_of_a_slice_and_the_table_shows_it(wide, mo
     now = tally.snapshot()
     assert now.running[0].done == pytest.approx((tiles - 1) / tiles, abs=1e-3)
     assert (now.slices_done, now.slices) == (0, 1)  # whole ones
+    assert now.series_done == now.running[0].done
     assert now.seconds_left == pytest.approx(10 / (tiles - 1), abs=0.2)
     console = Console(width=100, file=io.StringIO())
     console.print(status_table(now))
