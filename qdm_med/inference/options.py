@@ -83,9 +83,6 @@ _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 DEFAULT_FUSION: Mapping[Purpose, FusionName] = MappingProxyType({"benchmark": "gaussian", "clinical": "halo"})
 
-HALO_LATENTS = 288
-"""Side of a tile with ``"halo"`` in latent pixels: a 512 x 512 slice has four tiles at x4 and sixteen at x8."""
-
 LARGEST_FWHM = 5.0
 """Source pixels beyond which no scanner's point spread reaches."""
 
@@ -121,11 +118,10 @@ class UpscaleOptions:
             quadtree's; 0 refines everything.
         noise_factor: Adaptive only: multiple of the range expected of noise alone; ``None``: the quadtree's default.
         tile: Largest side of a tile in source pixels; ``None``: what makes latents of the trained size, 128 at x4 and 64 at
-            x8, or, with ``"halo"``, 288 and 144.
+            x8: the upstream attends to a whole tile, and one larger than any it was trained on comes out blurred.
             Slices that fit into one tile do not depend on it.
-        fusion: Layout and fusion of tiles: ``"gaussian"`` (as in the paper) or ``"halo"`` (few, large ones with a short fade,
-            for networks whose answer hardly depends on what is further away); ``None``: the default of models for such
-            slices.
+        fusion: Layout and fusion of tiles: ``"gaussian"`` (as in the paper) or ``"halo"`` (starts on whole windows, tiles as
+            equal as that allows, with a short fade); ``None``: the default of models for such slices.
         precision: ``"bfloat16"`` computes the networks' layers in bfloat16 (:func:`torch.autocast`): faster on GPUs,
             much slower on CPUs, and HU differ a little.
         batch_leaves: Active leaves that are computed together, over tiles and slices; ``None``: what suits the device, on
@@ -220,11 +216,11 @@ class UpscaleOptions:
         Raises:
             ConfigError: If the side of a tile is out of range.
         """
-        if self.fusion_for(card) == "halo":
-            align = max(1, card.require_denoiser().window_size * DOWNSAMPLING // self.scale)
-            return HaloTiling(self.tile or HALO_LATENTS * DOWNSAMPLING // self.scale, align)
         trained = card.require_denoiser().trained_size * DOWNSAMPLING // self.scale
-        return Tiling.of(max(2 * OVERLAP, trained) if self.tile is None else self.tile)
+        tile = max(2 * OVERLAP, trained) if self.tile is None else self.tile
+        if self.fusion_for(card) == "gaussian":
+            return Tiling.of(tile)
+        return HaloTiling(tile, max(1, card.require_denoiser().window_size * DOWNSAMPLING // self.scale))
 
     def sampling_for(self, card: ModelCard) -> Sampling:
         """Steps, samples and temperature for a model.

@@ -1,4 +1,4 @@
-"""Tiling of a large slice: with the paper's overlap, or with as few tiles as the network's reach allows."""
+"""Tiling of a large slice: with the paper's overlap and fusion, or with windows that are those of the slice and a short fade."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ class Tiling:
 
 @dataclass(frozen=True)
 class HaloTiling:
-    """Few, large tiles, for networks whose answer hardly depends on anything beyond a short halo.
+    """Tiles that start on whole windows, so that the windows of a tile are those of the slice, as equal as that allows.
 
-    Tiles start on whole windows, so that the windows of a tile are those of the slice, and are as equal as that allows. They
-    are fused by :func:`qdm_med.inference.fusion.halo_profile`.
+    What lies near a tile's border is seen by the next one further inside: a short fade between them,
+    :func:`qdm_med.inference.fusion.halo_profile`, is enough.
 
     Attributes:
         tile: Largest side of a tile in source pixels, a multiple of ``align``.
         align: Source pixels of which starts are multiples: the side of a window.
     """
 
-    tile: int = 288
+    tile: int = 128
     align: int = 16
 
     def __post_init__(self) -> None:
