@@ -278,11 +278,11 @@ def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
     """Whether weights of one shape can start another.
 
     Where there is noise can be learnt anew, and an encoder of the source can be added or made deeper: the wanted network
-    then starts with the answers of the initial one. With another ``streams_alone`` or
-    ``upstream_outside`` it starts with its weights, but other answers.
+    then starts with the answers of the initial one. With another ``streams_alone``, ``upstream_outside`` or ``reach`` it
+    starts with its weights, but other answers.
     """
     if isinstance(initial, DenoiserConfig) and isinstance(wanted, DenoiserConfig):
-        free = ("noise_everywhere", "streams_alone", "upstream_outside")
+        free = ("noise_everywhere", "streams_alone", "upstream_outside", "reach")
         wanted = replace(wanted, **{name: getattr(initial, name) for name in free})
         if not initial.source_channels:
             wanted = replace(wanted, source_channels=0, source_blocks=0)

@@ -110,3 +110,25 @@ def test_relative_perceptual_distance_counts_images_alike_whatever_their_errors_
     torch.testing.assert_close(made(given)["perceptual"], expected)
     assert errors.max() > 100 * errors.min()
     assert (float(expected) < 1) == relative
+
+
+def test_the_answers_of_active_and_of_all_leaves_are_drawn_together_and_agree_where_all_are_active():
+    torch.manual_seed(0)
+    config = DenoiserTrainingConfig(downstream_weight=0, upstream_weight=0, decoded_weight=1.0, agreement_weight=2.0)
+    made = DenoiserObjective(TwoStreamDenoiser(SHAPE), SCHEDULE, config, decode)
+    with torch.no_grad():
+        for parameter in made.denoiser.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    dense = batch(made.denoiser)
+    losses = made(dense)
+    assert float(losses["agreement"].detach()) == 0.0
+    leaves = dense.known.leaves.clone()
+    leaves[:, :4] = False
+    sparse = dense._replace(known=replace(dense.known, leaves=leaves, plan=made.denoiser.plan(leaves)))
+    answers = []
+    made.denoiser.register_forward_hook(lambda module, inputs, said: answers.append(decode(said.merged)))
+    losses = made(sparse)
+    torch.testing.assert_close(losses["agreement"], (answers[0] - answers[1]).square().mean())
+    torch.testing.assert_close(losses["loss"], losses["decoded"] + 2.0 * losses["agreement"])
+    losses["loss"].backward()
+    assert made.denoiser.upstream.final.linear.weight.grad.abs().sum() > 0

@@ -49,6 +49,9 @@ class DenoiserConfig:
         attend_to_active_only: Whether tokens of inactive leaves are hidden from the attention inside a window, so that
             only active leaves need to be computed.
         rescale_positions: Whether positions of other sizes are rescaled to the trained extent.
+        reach: Upstream tokens around a window to which its tokens attend, in both streams; 0: all of the map, as in the paper. With
+            a reach the answer follows from its surroundings alone: places are those around a window and within it (learned
+            summands of the scores, as in Swin, arXiv 2103.14030), not those of the map, so that it is the same in any tile.
         upstream: Whether there is an upstream. Without it (the paper's Table 7) the downstream answers everywhere, every leaf
             active, and attends to one learned token in place of the upstream's.
     """
@@ -77,6 +80,7 @@ class DenoiserConfig:
     noise_everywhere: bool = False
     attend_to_active_only: bool = False
     rescale_positions: bool = True
+    reach: int = 0
     upstream: bool = True
 
     needs_monai: ClassVar[bool] = False
@@ -106,6 +110,8 @@ class DenoiserConfig:
             and not self.trunk_channels,
             "without upstream every leaf is the downstream's; set noise_everywhere": not self.upstream
             and not self.noise_everywhere,
+            f"reach must be at least 0, got {self.reach}": self.reach < 0,
+            "reach needs an upstream to attend to": self.reach and not self.upstream,
             "see_shift needs predict_shift": self.see_shift and not self.predict_shift,
             f"source_sees must be latent or contrast, got {self.source_sees!r}": self.source_sees
             not in ("latent", "contrast"),

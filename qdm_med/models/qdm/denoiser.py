@@ -82,12 +82,15 @@ class TwoStreamDenoiser(nn.Module):
             depth=config.depth,
             heads=config.heads,
             mlp_ratio=config.mlp_ratio,
+            window=config.window_size // config.upstream_patch,
+            reach=config.reach,
         )
+        fine = replace(coarse, patch=config.downstream_patch, window=config.window)
         width = config.trunk_channels
         self.upstream: Upstream | NoUpstream = NoUpstream(width or latent, config.hidden)
         if config.upstream:
             self.upstream = Upstream(width or seen, width or latent, coarse)
-        self.downstream = Downstream(width or seen, width or latent, replace(coarse, patch=config.downstream_patch))
+        self.downstream = Downstream(width or seen, width or latent, fine, coarse.window)
         if width:
             self.time = TimestepEmbedder(config.hidden)
             self.stem = nn.Conv2d(seen, width, 3, padding=1)
@@ -189,7 +192,7 @@ class TwoStreamDenoiser(nn.Module):
             source = self.read_source(low_res, z_y) if source is None else source
             upstream, downstream = self._with_trunk(seen, source, step, plan)
         else:
-            upstream, context = self.upstream(seen, step.upstream)  # (B, C, h', w'), (B, L, hidden)
+            upstream, context = self.upstream(seen, step.upstream)  # (B, C, h', w'), (B, rows, columns, hidden)
             downstream = self.downstream(seen, step.downstream, context, plan) if plan.window_count else upstream
         # M downstream + (1 - M) upstream, (B, C, h', w'); with a trunk they meet before the head.
         merged = downstream if self.config.trunk_channels else torch.where(mask, downstream, upstream)
@@ -208,7 +211,9 @@ class TwoStreamDenoiser(nn.Module):
             features = features.add_(source.features)
         for block, modulation in zip(self.trunk, step.trunk, strict=True):
             features = block(features, modulation)
-        coarse, context = self.upstream(features, step.upstream)  # (B, trunk_channels, h', w'), (B, L, hidden)
+        coarse, context = self.upstream(
+            features, step.upstream
+        )  # (B, trunk_channels, h', w'), (B, rows, columns, hidden)
         # What the head sees beside the streams' answers; with ``streams_alone`` it learns of the noisy latent from them only.
         beside = source.features if self.config.streams_alone and source is not None else features
         if self.config.upstream_outside:

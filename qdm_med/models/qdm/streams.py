@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -11,7 +11,18 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from qdm_med.models.qdm.blocks import NORM_EPS, CrossAttentionBlock, DiTBlock, FinalLayer, Modulated, modulations
+from qdm_med.models.qdm.blocks import (
+    NORM_EPS,
+    CrossAttention,
+    CrossAttentionBlock,
+    DiTBlock,
+    FinalLayer,
+    Modulated,
+    NearbyCrossAttention,
+    NearbySelfAttention,
+    SelfAttention,
+    modulations,
+)
 from qdm_med.models.qdm.embeddings import TimestepEmbedder, sincos_positions
 from qdm_med.models.qdm.windows import WindowPlan
 
@@ -29,6 +40,8 @@ class StreamShape:
         depth: Number of blocks.
         heads: Attention heads.
         mlp_ratio: Width of an MLP in units of ``hidden``.
+        window: Side of a downstream window in patches of this stream.
+        reach: Upstream tokens around a window that are attended to; 0: all of the map.
     """
 
     patch: int
@@ -38,10 +51,12 @@ class StreamShape:
     depth: int
     heads: int
     mlp_ratio: int
+    window: int
+    reach: int = 0
 
 
 class PatchEmbedding(nn.Module):
-    """Embedding of square patches of a map, each with its position.
+    """Embedding of square patches of a map, each with its position; with a reach with its place in the window alone.
 
     Args:
         channels: Channels of the map.
@@ -54,6 +69,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, channels: int, shape: StreamShape, *, normalise: bool) -> None:
         super().__init__()
         self.patch, self.rescale = shape.patch, shape.rescale
+        self.window = shape.window if shape.reach else 0
         self.trained = shape.trained_size // shape.patch
         self.project = nn.Conv2d(channels, shape.hidden, shape.patch, stride=shape.patch)
         self.norm = nn.LayerNorm(shape.hidden, eps=NORM_EPS) if normalise else nn.Identity()
@@ -63,6 +79,9 @@ class PatchEmbedding(nn.Module):
 
     def positions_for(self, rows: int, columns: int) -> Tensor:
         """Positions of a grid of any size, ``(rows, columns, hidden)``."""
+        if self.window:
+            own = self.positions[: self.window, : self.window]
+            return own.repeat(-(-rows // self.window), -(-columns // self.window), 1)[:rows, :columns]
         if (rows, columns) == (self.trained, self.trained):
             return self.positions
         step = (self.trained / rows, self.trained / columns) if self.rescale else (1.0, 1.0)
@@ -115,17 +134,23 @@ class Stream(nn.Module):
         channels_in: Channels of the map.
         channels_out: Channels of the answer.
         shape: Shape of the stream.
-        block: Kind of its blocks.
+        block: Builder of a block.
         normalise: Whether embedded patches are normalised.
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, shape: StreamShape, block: type[Modulated], *, normalise: bool
+        self,
+        channels_in: int,
+        channels_out: int,
+        shape: StreamShape,
+        block: Callable[[], Modulated],
+        *,
+        normalise: bool,
     ) -> None:
         super().__init__()
         self.embed = PatchEmbedding(channels_in, shape, normalise=normalise)
         self.time = TimestepEmbedder(shape.hidden)
-        self.blocks = nn.ModuleList(block(shape.hidden, shape.heads, shape.mlp_ratio) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(block() for _ in range(shape.depth))
         self.final = FinalLayer(shape.hidden, shape.patch, channels_out)
 
     def read_step(self, t: Tensor) -> StreamModulation:
@@ -138,7 +163,13 @@ class Upstream(Stream):
     """DiT over coarse patches of the whole map: a coarse answer everywhere, and the context for the downstream."""
 
     def __init__(self, channels_in: int, channels_out: int, shape: StreamShape) -> None:
-        super().__init__(channels_in, channels_out, shape, DiTBlock, normalise=False)
+        def block() -> DiTBlock:
+            attention = SelfAttention(shape.hidden, shape.heads)
+            if shape.reach:
+                attention = NearbySelfAttention(shape.hidden, shape.heads, shape.window, shape.reach)
+            return DiTBlock(shape.hidden, shape.heads, shape.mlp_ratio, attention)
+
+        super().__init__(channels_in, channels_out, shape, block, normalise=False)
 
     def forward(self, x: Tensor, step: StreamModulation) -> tuple[Tensor, Tensor]:
         """Answer coarsely over the whole map.
@@ -148,14 +179,12 @@ class Upstream(Stream):
             step: From :meth:`read_step`.
 
         Returns:
-            The coarse answer ``(B, C_out, H, W)`` and the context tokens ``(B, L, hidden)``.
+            The coarse answer ``(B, C_out, H, W)`` and the context tokens ``(B, H / patch, W / patch, hidden)``.
         """
-        grid = self.embed(x)  # (B, H / patch, W / patch, hidden)
-        tokens = rearrange(grid, "b y x d -> b (y x) d")  # (B, L, hidden)
+        tokens = self.embed(x)  # (B, H / patch, W / patch, hidden)
         for block, modulation in zip(self.blocks, step.blocks, strict=True):
             tokens = block(tokens, modulation)
-        patches = self.final(tokens, step.final[:, None]).reshape(*grid.shape[:3], -1)
-        return unpatch(patches, self.embed.patch), tokens  # (B, C_out, H, W), (B, L, hidden)
+        return unpatch(self.final(tokens, step.final[:, None, None]), self.embed.patch), tokens
 
 
 class NoUpstream(nn.Module):
@@ -179,14 +208,29 @@ class NoUpstream(nn.Module):
         """Give zeros ``(B, C_out, H, W)`` and the token of each image; arguments as for :meth:`Upstream.forward`."""
         nothing = x.new_zeros(len(x), self._channels, *x.shape[-2:])
         # A sum and no view: counters of operations follow what modules return, and a view of a weight has no history.
-        return nothing, self.context + x.new_zeros(len(x), 1, 1)
+        return nothing, self.context[:, None] + x.new_zeros(len(x), 1, 1, 1)
 
 
 class Downstream(Stream):
-    """Cross-attention blocks over fine patches, in windows, only where the quadtree is active."""
+    """Cross-attention blocks over fine patches, in windows, only where the quadtree is active.
 
-    def __init__(self, channels_in: int, channels_out: int, shape: StreamShape) -> None:
-        super().__init__(channels_in, channels_out, shape, CrossAttentionBlock, normalise=True)
+    Args:
+        channels_in: Channels of the map.
+        channels_out: Channels of the answer.
+        shape: Shape of the stream.
+        upstream_window: Side of a window in upstream tokens.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, shape: StreamShape, upstream_window: int) -> None:
+        def block() -> CrossAttentionBlock:
+            to_context = CrossAttention(shape.hidden, shape.heads)
+            if shape.reach:
+                to_context = NearbyCrossAttention(
+                    shape.hidden, shape.heads, shape.window**2, upstream_window, shape.reach
+                )
+            return CrossAttentionBlock(shape.hidden, shape.heads, shape.mlp_ratio, to_context)
+
+        super().__init__(channels_in, channels_out, shape, block, normalise=True)
 
     def forward(self, x: Tensor, step: StreamModulation, context: Tensor, plan: WindowPlan) -> Tensor:
         """Refine the active windows.
@@ -194,7 +238,7 @@ class Downstream(Stream):
         Args:
             x: ``(B, C_in, H, W)``, sides multiples of patch times window.
             step: From :meth:`read_step`.
-            context: ``(B, L, hidden)`` upstream tokens.
+            context: ``(B, rows, columns, hidden)`` upstream tokens.
             plan: The windows to compute.
 
         Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,40 @@ from torch import Tensor
 def to_windows(grid: Tensor, window: int) -> Tensor:
     """``(B, H, W, ...)`` -> ``(B, windows, window * window, ...)``, windows and tokens counted row by row."""
     return rearrange(grid, "b (y wy) (x wx) ... -> b (y x) (wy wx) ...", wy=window, wx=window)
+
+
+class Nearby(NamedTuple):
+    """Coarse tokens in and around some windows.
+
+    Attributes:
+        tokens: ``(N, K, D)``, those of each window, row by row.
+        inside: ``(N, K)`` bool, which of them lie on the map.
+    """
+
+    tokens: Tensor
+    inside: Tensor
+
+
+def nearby(grid: Tensor, side: int, reach: int, windows: Tensor | None = None) -> Nearby:
+    """Collect the tokens of windows and those up to ``reach`` tokens around them.
+
+    Args:
+        grid: ``(B, rows, columns, D)``, whole windows.
+        side: Tokens along the side of a window.
+        reach: Tokens on every side of it.
+        windows: ``(N,)`` int64 numbers of the windows, counted image by image and row by row; ``None``: all.
+    """
+    images, rows, columns = grid.shape[:3]
+    across, down = columns // side, rows // side
+    chosen = torch.arange(images * down * across, device=grid.device) if windows is None else windows
+    step = torch.arange(-reach, side + reach, device=grid.device)
+    row = (chosen // across % down * side)[:, None, None] + step[:, None]  # (N, side + 2 reach, 1)
+    column = (chosen % across * side)[:, None, None] + step  # (N, 1, side + 2 reach)
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)  # (N, side + 2 reach, side + 2 reach)
+    place = (chosen // (across * down))[:, None, None] * rows + row.clamp(0, rows - 1)
+    place = (place * columns + column.clamp(0, columns - 1)).flatten(1)  # (N, K)
+    tokens = grid.reshape(-1, grid.shape[-1]).index_select(0, place.flatten())
+    return Nearby(tokens.reshape(*place.shape, -1), inside.flatten(1))
 
 
 @dataclass(frozen=True)
