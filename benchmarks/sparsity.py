@@ -63,7 +63,8 @@ def parts(model: Checkpoint, pair: SlicePair) -> Times:
         leaves = active_leaves(low_res, PaperQuadtree(threshold), grid)
         known = condition(model.autoencoder, model.denoiser, low_res, leaves, scale=scale)
         features = torch.zeros(1, model.denoiser.config.trunk_channels, *known.z_y.shape[-2:])
-        context = torch.zeros(1, 256, model.denoiser.config.hidden)
+        across = known.z_y.shape[-1] // model.denoiser.config.upstream_patch
+        context = torch.zeros(1, across, across, model.denoiser.config.hidden)
         ways[f"downstream, {name}"] = lambda k=known, f=features, c=context: model.denoiser.downstream(
             f, step.downstream, c, k.plan
         )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qdm_med.inference.tiling import OVERLAP
+from qdm_med.inference.tiling import HALO_OVERLAP
 
 
 def gaussian_profile(length: int) -> Tensor:
@@ -25,7 +25,7 @@ def gaussian_profile(length: int) -> Tensor:
     return torch.from_numpy((kernel / kernel.sum())[odd - length :])
 
 
-HALO = 4
+HALO = 8
 """Outermost source pixels of a tile that miss their surroundings: they do not count where another tile has a say."""
 
 NEXT_TO_NOTHING = 1e-9
@@ -35,7 +35,7 @@ NEXT_TO_NOTHING = 1e-9
 def halo_profile(length: int, *, scale: int) -> Tensor:
     """Weights along one side of a tile, ``(length,)`` float64: 1, next to nothing on the halo, and a fade between.
 
-    Two tiles that share :data:`~qdm_med.inference.tiling.OVERLAP` source pixels fade into one another in the middle of them.
+    Two tiles that share :data:`~qdm_med.inference.tiling.HALO_OVERLAP` source pixels fade into one another in the middle of them.
     At the border of the slice no other tile has a say, and the fade is without effect: weights are relative.
 
     Args:
@@ -44,7 +44,7 @@ def halo_profile(length: int, *, scale: int) -> Tensor:
     """
     pixel = torch.arange(length, dtype=torch.float64) + 0.5
     from_end = torch.minimum(pixel, length - pixel) / scale
-    return ((from_end - HALO) / (OVERLAP - 2 * HALO)).clamp(NEXT_TO_NOTHING, 1.0)
+    return ((from_end - HALO) / (HALO_OVERLAP - 2 * HALO)).clamp(NEXT_TO_NOTHING, 1.0)
 
 
 class TileFusion:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import ConfigError
-from qdm_med.inference.tiling import OVERLAP, AnyTiling
+from qdm_med.inference.tiling import AnyTiling
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
 from qdm_med.models.network import LatentNetworkConfig
 
@@ -62,10 +62,10 @@ def tile_within(
     Raises:
         ConfigError: If even the smallest tiles need more.
     """
-    for tile in range(tiling.tile, 2 * OVERLAP - 1, -TILE_STEP):
+    for tile in range(tiling.tile, tiling.LEAST - 1, -TILE_STEP):
         if peak_bytes(card, shape, smaller := tiling.of_side(tile), scale, uncertainty=uncertainty) <= limit:
             return smaller
-    least = peak_bytes(card, shape, tiling.of_side(2 * OVERLAP), scale, uncertainty=uncertainty)
+    least = peak_bytes(card, shape, tiling.of_side(tiling.LEAST), scale, uncertainty=uncertainty)
     raise ConfigError(
         f"slices of {shape[0]}x{shape[1]} at x{scale} need {least / 2**30:.2f} GiB, the limit is {limit / 2**30:.2f}; "
         "raise --max-memory"

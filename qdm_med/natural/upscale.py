@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qdm_med.device import pick_device
 from qdm_med.errors import CheckpointError, ConfigError
-from qdm_med.inference.tiling import OVERLAP, Tiling
+from qdm_med.inference.tiling import Tiling
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.natural.band_fusion import BandFusion
 from qdm_med.natural.checkpoint import NaturalCheckpoint, load_natural
@@ -108,7 +108,7 @@ class PhotoUpscaler:
                 f"model {checkpoint.card.name} is a VQGAN without a denoiser; train one with `qdm-med train`"
             )
         self.card, self.sha256, self.options = checkpoint.card, checkpoint.sha256, options
-        trained = max(2 * OVERLAP, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // self.card.scale)
+        trained = max(Tiling.LEAST, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // self.card.scale)
         self.tiling = Tiling.of(trained if options.tile is None else options.tile)
         self.model = TileModel(
             checkpoint.autoencoder.to(device),

@@ -74,6 +74,13 @@ def test_what_the_quadtree_saves(tmp_path, store_folder, saved):
     assert {"x4 downstream, s = 0.15", "x4 source", "x4 slice: adaptive", "x4 one thread"} <= told.keys()
 
 
+def test_how_far_an_answer_depends_on_tiles_and_quadtree(tmp_path, store_folder):
+    told = figures("benchmarks/clinical_slices.py", tmp_path / "out.json", store_folder, "--slices", 1, "--scales", "8")
+    assert all_finite(told)
+    assert told["x8 default"] == {**told["x8 default"], "of default": 1.0, "HU RMS apart": 0.0}
+    assert told["x8 every leaf"]["HU RMS apart"] > 0
+
+
 def test_whole_series(tmp_path):
     small = ("--side", 16, "--large", 16, "--slices", "1,2", "--repeats", 1)
     told = figures("benchmarks/whole_series.py", tmp_path / "out.json", *small)

@@ -54,6 +54,7 @@ class LatentUnetConfig:
     noise_everywhere: ClassVar[bool] = True
     """There is no mask that could keep noise out."""
     has_mask: ClassVar[bool] = False
+    sees_nearby_only: ClassVar[bool] = False
     needs_monai: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

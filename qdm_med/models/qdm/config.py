@@ -126,6 +126,11 @@ class DenoiserConfig:
         return self.upstream
 
     @property
+    def sees_nearby_only(self) -> bool:
+        """Whether an answer follows from its surroundings alone, whatever the size of the map."""
+        return self.reach > 0
+
+    @property
     def window_size(self) -> int:
         """Side of a downstream window in latent pixels."""
         return self.window * self.downstream_patch
@@ -171,6 +176,7 @@ PRESETS: Mapping[str, DenoiserConfig] = MappingProxyType(
             noise_everywhere=True,
             attend_to_active_only=True,
             rescale_positions=False,
+            reach=1,
         ),
         "s": DenoiserConfig(condition_channels=3, hidden=384, depth=6, heads=6),
         "b": DenoiserConfig(condition_channels=3, hidden=768, depth=6, heads=12),

@@ -107,6 +107,8 @@ class PatchEmbedding(nn.Module):
         row, column = places // columns % rows, places % columns
         patches = cut[places // (rows * columns), row, :, column].flatten(-3)  # (..., patch * patch * C)
         tokens = F.linear(patches, rearrange(self.project.weight, "d c py px -> d (py px c)"), self.project.bias)
+        if self.window:  # their few places: a table of the whole map would take longer than the patches
+            return self.norm(tokens) + self.positions[row % self.window, column % self.window]
         return self.norm(tokens) + self.positions_for(rows, columns)[row, column]
 
 
