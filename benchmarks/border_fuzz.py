@@ -27,7 +27,7 @@ from benchmarks.timing import arguments, tell
 from qdm_med.data.synthetic import SyntheticConfig, synthetic_slice
 from qdm_med.inference.names import ConsistencyName, FusionName
 from qdm_med.inference.options import UpscaleOptions
-from qdm_med.inference.tiling import HaloTiling, Tiling
+from qdm_med.inference.tiling import HALO_OVERLAP, Tiling
 from qdm_med.inference.upscaler import Upscaler, load_upscaler
 from qdm_med.keys import keyed
 from qdm_med.resample import block_mean
@@ -74,9 +74,9 @@ def drawn(count: int, largest: int, seed: int) -> Iterator[Drawn]:
         scale = int(rng.choice([4, 8]))
         rows, columns = (int(np.exp(rng.uniform(0, np.log(largest + 1)))) for _ in range(2))
         fusion: FusionName = "halo" if rng.random() < 0.5 else "gaussian"
-        side = int(rng.integers(Tiling.LEAST, 128 if scale == 4 else 64))
+        side = int(rng.integers(Tiling.least, 128 if scale == 4 else 64))
         step = 64 // scale  # halo tiles are whole windows
-        tile = max(HaloTiling.LEAST, side // step * step) if fusion == "halo" else side
+        tile = max(2 * HALO_OVERLAP, side // step * step) if fusion == "halo" else side
         consistency: ConsistencyName | None = "off" if rng.random() < 0.5 else None
         yield Drawn(rows, columns, UpscaleOptions(scale, fusion=fusion, tile=tile, consistency=consistency), number)
 

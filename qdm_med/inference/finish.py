@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from qdm_med.inference.consistency import back_projected
-from qdm_med.inference.fusion import TileFusion, fade_in, gaussian_profile, halo_profile
-from qdm_med.inference.names import ConsistencyName, FusionName
+from qdm_med.inference.fusion import Profile, TileFusion, fade_in, gaussian_anywhere, halo_profile
+from qdm_med.inference.names import ConsistencyName
 from qdm_med.inference.plan import MARGIN, Region, SlicePlan, Tile
+from qdm_med.inference.tiling import AnyTiling, HaloTiling, Tiling
 from qdm_med.intensity import IntensityMap
 from qdm_med.resample import upsample
 from qdm_med.volume import FloatArray
@@ -27,14 +28,14 @@ class SliceFinisher:
         scale: Magnification.
         consistency: Agreement of the slice with its source.
         fwhm: Of the source's point spread in its pixels, if it is known.
-        fusion: Fusion of the tiles.
+        tiling: Tiles that are fused; their side does not matter.
     """
 
     intensity: IntensityMap
     scale: int
     consistency: ConsistencyName
     fwhm: float | None = None
-    fusion: FusionName = "gaussian"
+    tiling: AnyTiling = Tiling()
 
     def finish(self, plan: SlicePlan, fine: Mapping[Tile, Tensor]) -> FloatArray:
         """Make ``(scale rows, scale columns)`` float32 HU of a slice.
@@ -66,7 +67,9 @@ class SliceFinisher:
 
     def _fuse_tiles(self, plan: SlicePlan, fine: Mapping[Tile, Tensor], plain: Tensor) -> Tensor:
         """Fuse the tiles of the box, ``(h, w)`` float64; tiles without an active leaf are taken from ``plain``."""
-        profile = gaussian_profile if self.fusion == "gaussian" else partial(halo_profile, scale=self.scale)
+        profile: Profile = gaussian_anywhere
+        if isinstance(self.tiling, HaloTiling):
+            profile = partial(halo_profile, scale=self.scale, overlap=self.tiling.overlap)
         fusion = TileFusion((1, *((side.stop - side.start) * self.scale for side in plan.box)), profile)
         for tile in plan.tiles:
             top, left = (side.start - start.start for side, start in zip(tile.region, plan.box, strict=True))

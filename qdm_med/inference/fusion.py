@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qdm_med.inference.tiling import HALO_OVERLAP
-
 
 def gaussian_profile(length: int) -> Tensor:
     """Weights along one side of a tile, ``(length,)`` float64.
@@ -25,26 +23,35 @@ def gaussian_profile(length: int) -> Tensor:
     return torch.from_numpy((kernel / kernel.sum())[odd - length :])
 
 
-HALO = 8
-"""Outermost source pixels of a tile that miss their surroundings: they do not count where another tile has a say."""
+def gaussian_anywhere(length: int, before: bool, after: bool) -> Tensor:
+    """Weights of :func:`gaussian_profile`, which are the same at the border of a slice."""
+    return gaussian_profile(length)
+
+
+Profile = Callable[[int, bool, bool], Tensor]
+"""Weights along a side of a tile by its length in output pixels, and whether other tiles lie before and after it."""
 
 NEXT_TO_NOTHING = 1e-9
-"""Weight of these pixels."""
+"""Weight of pixels that do not count where another tile has a say."""
 
 
-def halo_profile(length: int, *, scale: int) -> Tensor:
+def halo_profile(length: int, before: bool, after: bool, *, scale: int, overlap: int) -> Tensor:
     """Weights along one side of a tile, ``(length,)`` float64: 1, next to nothing on the halo, and a fade between.
 
-    Two tiles that share :data:`~qdm_med.inference.tiling.HALO_OVERLAP` source pixels fade into one another in the middle of them.
-    At the border of the slice no other tile has a say, and the fade is without effect: weights are relative.
+    The halo, the outermost quarter of the overlap, misses its surroundings: it does not count where another tile has a say.
+    Two tiles fade into one another in the middle half of what they share. At the border of the slice there is no other tile.
 
     Args:
         length: Output pixels.
+        before: Whether another tile lies before the first pixel.
+        after: Whether another tile lies after the last pixel.
         scale: Output pixels a source pixel.
+        overlap: Source pixels that neighbouring tiles share.
     """
-    pixel = torch.arange(length, dtype=torch.float64) + 0.5
-    from_end = torch.minimum(pixel, length - pixel) / scale
-    return ((from_end - HALO) / (HALO_OVERLAP - 2 * HALO)).clamp(NEXT_TO_NOTHING, 1.0)
+    pixel = (torch.arange(length, dtype=torch.float64) + 0.5) / scale
+    beyond = torch.full_like(pixel, overlap)  # farther from another tile than anything that fades
+    from_end = torch.minimum(pixel if before else beyond, pixel.flip(0) if after else beyond)
+    return ((from_end - overlap / 4) / (overlap / 2)).clamp(NEXT_TO_NOTHING, 1.0)
 
 
 class TileFusion:
@@ -52,10 +59,11 @@ class TileFusion:
 
     Args:
         shape: ``(C, H, W)`` of the fused image.
-        profile: Weights along a side of a tile by its length; those of both sides are multiplied.
+        profile: Weights along a side of a tile by its length and by whether other tiles lie before and after it; those of both
+            sides are multiplied.
     """
 
-    def __init__(self, shape: tuple[int, int, int], profile: Callable[[int], Tensor] = gaussian_profile) -> None:
+    def __init__(self, shape: tuple[int, int, int], profile: Profile = gaussian_anywhere) -> None:
         self._profile = profile
         self._sum = torch.zeros(shape, dtype=torch.float64)
         self._weight = torch.zeros(shape[-2:], dtype=torch.float64)
@@ -63,7 +71,8 @@ class TileFusion:
     def add(self, tile: Tensor, row: int, column: int) -> None:
         """Add a tile, ``(C, h, w)``, whose first pixel belongs at (``row``, ``column``)."""
         height, width = tile.shape[-2:]
-        weight = torch.outer(self._profile(height), self._profile(width))
+        sides = zip((row, column), (height, width), self._weight.shape, strict=True)
+        weight = torch.outer(*(self._profile(side, at > 0, at + side < whole) for at, side, whole in sides))
         region = (..., slice(row, row + height), slice(column, column + width))
         self._sum[region] += tile.to("cpu", torch.float64) * weight
         self._weight[region] += weight

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from qdm_med.checkpoints.model import ModelCard
 from qdm_med.errors import ConfigError
-from qdm_med.inference.tiling import AnyTiling
+from qdm_med.inference.tiling import AnyTiling, Tiling
 from qdm_med.models.autoencoder.kl_vae import AutoencoderConfig
 from qdm_med.models.network import LatentNetworkConfig
 
@@ -22,9 +22,6 @@ SLICE_BYTES = 64
 
 UNCERTAINTY_BYTES = 64
 """Further bytes an output pixel where the spread of the samples is wanted: its sums, a sample, and the map being written."""
-
-TILE_STEP = 16
-"""Source pixels by which a tile is made smaller: a window at x4, two at x8."""
 
 
 def activations(autoencoder: AutoencoderConfig, network: LatentNetworkConfig | None) -> int:
@@ -47,7 +44,7 @@ def peak_bytes(
     """Largest memory of a run over slices of ``shape`` source pixels."""
     rows, columns = shape
     # What the networks see is rounded up to whole windows, of 16 source pixels at most.
-    tile_rows, tile_columns = (-(-min(tiling.tile, side) // TILE_STEP) * TILE_STEP for side in (rows, columns))
+    tile_rows, tile_columns = (-(-min(tiling.tile, side) // Tiling.step) * Tiling.step for side in (rows, columns))
     tile = tile_rows * tile_columns * scale**2
     program = PROGRAM + (MONAI if card.denoiser and card.denoiser.needs_monai else 0)
     a_pixel = SLICE_BYTES + (UNCERTAINTY_BYTES if uncertainty else 0)
@@ -62,10 +59,10 @@ def tile_within(
     Raises:
         ConfigError: If even the smallest tiles need more.
     """
-    for tile in range(tiling.tile, tiling.LEAST - 1, -TILE_STEP):
+    for tile in (*range(tiling.tile, tiling.least, -tiling.step), tiling.least):
         if peak_bytes(card, shape, smaller := tiling.of_side(tile), scale, uncertainty=uncertainty) <= limit:
             return smaller
-    least = peak_bytes(card, shape, tiling.of_side(tiling.LEAST), scale, uncertainty=uncertainty)
+    least = peak_bytes(card, shape, tiling.of_side(tiling.least), scale, uncertainty=uncertainty)
     raise ConfigError(
         f"slices of {shape[0]}x{shape[1]} at x{scale} need {least / 2**30:.2f} GiB, the limit is {limit / 2**30:.2f}; "
         "raise --max-memory"

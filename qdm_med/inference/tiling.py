@@ -12,7 +12,8 @@ OVERLAP = 16
 """Low-resolution pixels that neighbouring tiles of the paper share."""
 
 HALO_OVERLAP = 32
-"""The same of tiles with a halo. With 16 tiles of other sizes moved slices of 512 x 512 by 1.3 to 2.5 HU RMS, with 32 by less than 1."""
+"""The same of tiles with a halo, of a network that sees nearby tokens only. Sharing 16 pixels, other sizes of the tiles moved slices of 512 x 512 by
+1.3 to 2.5 HU RMS; sharing 32, by less than 1."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Tiling:
     The paper's are 128 and 112, and 64 and 48 for a model trained on 64 -> 512: both overlap by 16.
 
     Attributes:
-        LEAST: Smallest side that is used.
+        step: Source pixels by which tiles are made smaller: a window at x4, two at x8.
+        least: Smallest side that is used.
         tile: Side of a tile.
         stride: Distance between the starts of neighbouring tiles; at most ``tile``.
     """
 
-    LEAST: ClassVar[int] = 2 * OVERLAP
+    step: ClassVar[int] = 16
+    least: ClassVar[int] = 2 * OVERLAP
 
     tile: int = 128
     stride: int = 112
@@ -44,8 +47,8 @@ class Tiling:
         >>> Tiling.of(128), Tiling.of(64)
         (Tiling(tile=128, stride=112), Tiling(tile=64, stride=48))
         """
-        if tile < cls.LEAST:
-            raise ConfigError(f"tile must be at least {cls.LEAST} source pixels, got {tile}")
+        if tile < cls.least:
+            raise ConfigError(f"tile must be at least {cls.least} source pixels, got {tile}")
         return cls(tile, tile - OVERLAP)
 
     def of_side(self, tile: int) -> Tiling:
@@ -78,26 +81,35 @@ class HaloTiling:
     :func:`qdm_med.inference.fusion.halo_profile`, is enough.
 
     Attributes:
-        LEAST: Smallest side that is used.
         tile: Largest side of a tile in source pixels, a multiple of ``align``.
         align: Source pixels of which starts are multiples: the side of a window.
+        overlap: Source pixels that neighbouring tiles share, at least.
     """
-
-    LEAST: ClassVar[int] = 2 * HALO_OVERLAP
 
     tile: int = 128
     align: int = 16
+    overlap: int = HALO_OVERLAP
+
+    @property
+    def step(self) -> int:
+        """Source pixels by which tiles are made smaller."""
+        return max(Tiling.step, self.align)
+
+    @property
+    def least(self) -> int:
+        """Smallest side that is used."""
+        return -(-2 * self.overlap // self.align) * self.align
 
     def __post_init__(self) -> None:
         """Reject tiles that overlap along their whole side."""
-        if self.tile < self.LEAST or self.tile % self.align:
+        if self.tile < self.least or self.tile % self.align:
             raise ConfigError(
-                f"tile must be at least {self.LEAST} source pixels and a multiple of {self.align}, got {self.tile}"
+                f"tile must be at least {self.least} source pixels and a multiple of {self.align}, got {self.tile}"
             )
 
     def of_side(self, tile: int) -> HaloTiling:
         """Tiles of another side."""
-        return HaloTiling(tile, self.align)
+        return HaloTiling(tile, self.align, self.overlap)
 
     def side_for(self, length: int) -> int:
         """Side of the tiles that cover ``[0, length)``: as few tiles as possible, and none larger than so few need.
@@ -107,8 +119,8 @@ class HaloTiling:
         """
         if length <= self.tile:
             return length
-        count = -(-(length - HALO_OVERLAP) // (self.tile - HALO_OVERLAP))
-        even = -(-(length + (count - 1) * HALO_OVERLAP) // count)
+        count = -(-(length - self.overlap) // (self.tile - self.overlap))
+        even = -(-(length + (count - 1) * self.overlap) // count)
         return min(self.tile, -(-even // self.align) * self.align)
 
     def starts(self, length: int) -> list[int]:
@@ -118,8 +130,8 @@ class HaloTiling:
         ([0], [0, 240], [0, 96, 192, 288, 384])
         """
         side = self.side_for(length)
-        stride = (side - HALO_OVERLAP) // self.align * self.align
-        return list(range(0, max(1, length - HALO_OVERLAP), stride)) if side < length else [0]
+        stride = (side - self.overlap) // self.align * self.align
+        return list(range(0, max(1, length - self.overlap), stride)) if side < length else [0]
 
     def regions(self, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
         """Row and column ranges of every tile, row by row."""

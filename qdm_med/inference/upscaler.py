@@ -83,9 +83,7 @@ class Upscaler:
         self.computed = 0
         self.told: Callable[[float], None] = lambda computed: None
         consistency = self.options.consistency_for(self.card)
-        self._finisher = SliceFinisher(
-            intensity, self.scale, consistency, self.options.fwhm, self.options.fusion_for(self.card)
-        )
+        self._finisher = SliceFinisher(intensity, self.scale, consistency, self.options.fwhm, tiling)
 
     @property
     def scale(self) -> int:

@@ -108,7 +108,7 @@ class PhotoUpscaler:
                 f"model {checkpoint.card.name} is a VQGAN without a denoiser; train one with `qdm-med train`"
             )
         self.card, self.sha256, self.options = checkpoint.card, checkpoint.sha256, options
-        trained = max(Tiling.LEAST, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // self.card.scale)
+        trained = max(Tiling.least, checkpoint.denoiser.config.trained_size * DOWNSAMPLING // self.card.scale)
         self.tiling = Tiling.of(trained if options.tile is None else options.tile)
         self.model = TileModel(
             checkpoint.autoencoder.to(device),

@@ -282,7 +282,9 @@ def _serves(initial: LatentNetworkConfig, wanted: LatentNetworkConfig) -> bool:
     starts with its weights, but other answers.
     """
     if isinstance(initial, DenoiserConfig) and isinstance(wanted, DenoiserConfig):
-        free = ("noise_everywhere", "streams_alone", "upstream_outside", "reach")
+        free = ["noise_everywhere", "streams_alone", "upstream_outside"]
+        if not initial.reach:  # what places mean is then learnt from nothing; of another reach it would not fit
+            free.append("reach")
         wanted = replace(wanted, **{name: getattr(initial, name) for name in free})
         if not initial.source_channels:
             wanted = replace(wanted, source_channels=0, source_blocks=0)

@@ -59,8 +59,8 @@ class DenoiserTrainingConfig(PairTrainingConfig):
         last_timestep_share: Share of the items trained at the last timestep, where every chain starts and a chain of
             one step also ends; the others are drawn evenly from all timesteps.
         agreement_weight: Weight of the difference, measured as the error of the image is, between the decoded answer and that of a
-            quadtree whose leaves are all active: what is left out then changes little, and a dense run tells the same HU.
-            A step takes half as long again.
+            quadtree whose leaves are all active: leaving leaves out then changes little. The clinical stages take half as
+            long again with it. Needs a loss against the truth beside it, and a network with noise everywhere.
         own_share: Share of the items that are mixed from the network's own answer at the last timestep instead of the truth,
             which is what a later step of a chain is shown: trained on the truth alone, it trusts the mixture too much.
     """
@@ -87,7 +87,11 @@ class DenoiserTrainingConfig(PairTrainingConfig):
         """Check the shares, and that there is a loss to minimise."""
         super().__post_init__()
         if not self.trains_denoiser and not self.source_weight:
-            raise ConfigError("all weights of the objective are 0; give at least one of them a value")
+            raise ConfigError(
+                "no weight of the objective compares with the truth; give at least one such weight a value"
+            )
+        if self.agreement_weight and not self.trains_denoiser:
+            raise ConfigError("agreement_weight compares the streams' answers; give decoded_weight a value, too")
 
     @property
     def trains_denoiser(self) -> bool:
@@ -131,6 +135,8 @@ class DenoiserObjective(nn.Module):
         super().__init__()
         if config.perceptual_weight and perceptual is None:
             raise ConfigError("perceptual_weight needs an LPIPS backbone; give --lpips-backbone or set it to 0")
+        if config.agreement_weight and not denoiser.config.noise_everywhere:
+            raise ConfigError("agreement_weight needs noise_everywhere: else a dense run starts from other noise")
         self.denoiser = denoiser
         self.schedule, self.config = schedule, config
         self._decode, self._perceptual = decode, (perceptual,)  # a tuple: its weights are not ours to train or save
@@ -173,11 +179,18 @@ class DenoiserObjective(nn.Module):
                 losses["perceptual"] = (counted * self._perceived(distance, image, batch, plain)).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
             if self.config.agreement_weight:
-                known = replace(known, plan=self.denoiser.plan(torch.ones_like(known.leaves)))
-                dense = self._decode(self._answer(z_t, t, known, source).merged)
-                losses["agreement"] = self._error(image, dense, plain, batch.high_res)
+                losses["agreement"] = self._error(
+                    image, self._dense(image, z_t, t, known, source), plain, batch.high_res
+                )
                 loss = loss + self.config.agreement_weight * losses["agreement"]
         return {"loss": loss, **losses}
+
+    def _dense(self, image: Tensor, z_t: Tensor, t: Tensor, known: Conditioning, source: Source | None) -> Tensor:
+        """The decoded answer of a quadtree whose leaves are all active; ``image``, where they are."""
+        if sum(known.plan.leaves_in) == known.leaves.numel():
+            return image
+        everywhere = replace(known, plan=self.denoiser.plan(torch.ones_like(known.leaves)))
+        return self._decode(self._answer(z_t, t, everywhere, source).merged)
 
     def _answer(self, z_t: Tensor, t: Tensor, known: Conditioning, source: Source | None) -> Prediction:
         shown = scale_input(self.schedule, z_t - known.z_y if self.denoiser.config.see_shift else z_t, t)

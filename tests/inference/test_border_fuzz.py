@@ -55,7 +55,7 @@ def test_every_pixel_of_every_size_is_the_networks_answer_there(tiny_checkpoint,
     rng = np.random.default_rng(scale)
     content = rng.uniform(-200, 200, (300, 300)).astype(np.float32)
     content[::7] += 300
-    fusions = (("gaussian", 33), ("gaussian", None), ("halo", 48), ("halo", None))
+    fusions = (("gaussian", 33), ("gaussian", None), ("halo", 80), ("halo", None))
     for length in range(1, 301):
         other = int(rng.integers(1, 20))
         shape = (length, other) if length % 2 else (other, length)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from qdm_med.diffusion.schedule import ResidualShiftSchedule, ScheduleConfig
+from qdm_med.errors import ConfigError
 from qdm_med.models.conditioning import Conditioning
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.training.objective import DenoiserBatch, DenoiserObjective, DenoiserTrainingConfig
@@ -112,23 +113,52 @@ def test_relative_perceptual_distance_counts_images_alike_whatever_their_errors_
     assert (float(expected) < 1) == relative
 
 
-def test_the_answers_of_active_and_of_all_leaves_are_drawn_together_and_agree_where_all_are_active():
+def agreeing(**weights):
+    """An objective whose network answers differently where leaves are active, and a batch with half of them."""
     torch.manual_seed(0)
-    config = DenoiserTrainingConfig(downstream_weight=0, upstream_weight=0, decoded_weight=1.0, agreement_weight=2.0)
-    made = DenoiserObjective(TwoStreamDenoiser(SHAPE), SCHEDULE, config, decode)
+    config = DenoiserTrainingConfig(downstream_weight=0, upstream_weight=0, decoded_weight=1.0, **weights)
+    network = TwoStreamDenoiser(replace(SHAPE, noise_everywhere=True))
+    made = DenoiserObjective(network, SCHEDULE, config, decode)
     with torch.no_grad():
-        for parameter in made.denoiser.parameters():
+        for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    dense = batch(made.denoiser)
-    losses = made(dense)
-    assert float(losses["agreement"].detach()) == 0.0
+    dense = batch(network)
     leaves = dense.known.leaves.clone()
     leaves[:, :4] = False
-    sparse = dense._replace(known=replace(dense.known, leaves=leaves, plan=made.denoiser.plan(leaves)))
+    return made, dense, dense._replace(known=replace(dense.known, leaves=leaves, plan=network.plan(leaves)))
+
+
+def test_the_answers_of_active_and_of_all_leaves_are_drawn_together():
+    made, _, sparse = agreeing(agreement_weight=2.0)
+    answers = []
+    made.denoiser.register_forward_hook(lambda module, inputs, said: answers.append(said.merged))
+    losses = made(sparse)
+    torch.testing.assert_close(losses["agreement"], (decode(answers[0]) - decode(answers[1])).square().mean())
+    torch.testing.assert_close(losses["loss"], losses["decoded"] + 2.0 * losses["agreement"])
+    first, second = torch.autograd.grad(losses["agreement"], answers)
+    torch.testing.assert_close(first, -second)
+    assert first.abs().sum() > 0
+
+
+def test_where_all_leaves_are_active_they_agree_and_nothing_is_computed_twice():
+    made, dense, _ = agreeing(agreement_weight=2.0)
+    asked = []
+    made.denoiser.register_forward_hook(lambda *_: asked.append(1))
+    assert float(made(dense)["agreement"].detach()) == 0.0
+    assert len(asked) == 1
+
+
+def test_agreement_is_relative_to_the_error_of_bicubic_where_errors_are():
+    made, _, sparse = agreeing(agreement_weight=2.0, relative_floor=0.1)
     answers = []
     made.denoiser.register_forward_hook(lambda module, inputs, said: answers.append(decode(said.merged)))
-    losses = made(sparse)
-    torch.testing.assert_close(losses["agreement"], (answers[0] - answers[1]).square().mean())
-    torch.testing.assert_close(losses["loss"], losses["decoded"] + 2.0 * losses["agreement"])
-    losses["loss"].backward()
-    assert made.denoiser.upstream.final.linear.weight.grad.abs().sum() > 0
+    found = made(sparse)["agreement"]
+    apart = (answers[0] - answers[1]).square().mean(dim=(1, 2, 3))
+    bicubic = (decode(sparse.known.z_y) - sparse.high_res).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(found, (apart / (bicubic + 0.1**2)).mean())
+
+
+def test_agreement_needs_the_same_noise_in_both_answers():
+    config = DenoiserTrainingConfig(agreement_weight=1.0)
+    with pytest.raises(ConfigError, match="agreement_weight needs noise_everywhere"):
+        DenoiserObjective(TwoStreamDenoiser(SHAPE), SCHEDULE, config, decode)

@@ -149,6 +149,18 @@ def test_a_start_may_add_an_encoder_of_the_source_and_answers_as_before(store, t
         task(store, trained, trained, shape=plain)
 
 
+def test_a_start_may_come_from_a_network_that_attends_to_the_whole_map_but_of_no_other_reach(store, trained):
+    near = replace(SHAPE, reach=1)
+    started = task(store, trained, trained, shape=near).objective.denoiser.state_dict()
+    for name, value in trained.denoiser.state_dict().items():
+        torch.testing.assert_close(started[name], value)
+    initial = replace(trained, card=replace(trained.card, denoiser=near), denoiser=TwoStreamDenoiser(near))
+    task(store, trained, initial, shape=near)
+    for other in (0, 2):
+        with pytest.raises(ConfigError, match="no denoiser of the configured shape"):
+            task(store, trained, initial, shape=replace(SHAPE, reach=other))
+
+
 def test_a_start_may_make_the_encoder_of_the_source_deeper_and_answers_as_before(store, trained):
     deeper = replace(SHAPE, source_blocks=SHAPE.source_blocks + 2)
     torch.manual_seed(4)
@@ -215,8 +227,12 @@ def test_without_an_encoder_of_the_source_it_cannot_be_trained(store, trained):
 
 
 def test_an_objective_that_asks_for_nothing_is_refused():
-    with pytest.raises(ConfigError, match="all weights of the objective are 0"):
+    with pytest.raises(ConfigError, match="no weight of the objective compares with the truth"):
         DenoiserTrainingConfig(downstream_weight=0.0, upstream_weight=0.0)
+    with pytest.raises(ConfigError, match="no weight of the objective compares with the truth"):
+        DenoiserTrainingConfig(downstream_weight=0.0, upstream_weight=0.0, agreement_weight=1.0)
+    with pytest.raises(ConfigError, match="agreement_weight compares the streams' answers"):
+        DenoiserTrainingConfig(downstream_weight=0.0, upstream_weight=0.0, source_weight=1.0, agreement_weight=1.0)
 
 
 @pytest.mark.parametrize(("until", "share"), [(1.0, 1.0), (0.4, 0.5), (0.0, 0.0)])

@@ -1,4 +1,4 @@
-"""The two streams of QDM (arXiv 2503.12015, section 3.3): Upstream sees everything coarsely, Downstream the active leaves finely."""
+"""The two streams of QDM (arXiv 2503.12015, section 3.3): Upstream answers everywhere from coarse tokens, Downstream in active leaves from fine ones."""
 
 from __future__ import annotations
 
@@ -11,18 +11,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from qdm_med.models.qdm.blocks import (
-    NORM_EPS,
-    CrossAttention,
-    CrossAttentionBlock,
-    DiTBlock,
-    FinalLayer,
-    Modulated,
-    NearbyCrossAttention,
-    NearbySelfAttention,
-    SelfAttention,
-    modulations,
-)
+from qdm_med.models.qdm.attention import CrossAttention, NearbyCrossAttention, NearbySelfAttention, SelfAttention
+from qdm_med.models.qdm.blocks import NORM_EPS, CrossAttentionBlock, DiTBlock, FinalLayer, Modulated, modulations
 from qdm_med.models.qdm.embeddings import TimestepEmbedder, sincos_positions
 from qdm_med.models.qdm.windows import WindowPlan
 
@@ -166,9 +156,11 @@ class Upstream(Stream):
 
     def __init__(self, channels_in: int, channels_out: int, shape: StreamShape) -> None:
         def block() -> DiTBlock:
-            attention = SelfAttention(shape.hidden, shape.heads)
-            if shape.reach:
-                attention = NearbySelfAttention(shape.hidden, shape.heads, shape.window, shape.reach)
+            attention = (
+                NearbySelfAttention(shape.hidden, shape.heads, shape.window, shape.reach)
+                if shape.reach
+                else SelfAttention(shape.hidden, shape.heads)
+            )
             return DiTBlock(shape.hidden, shape.heads, shape.mlp_ratio, attention)
 
         super().__init__(channels_in, channels_out, shape, block, normalise=False)
@@ -225,11 +217,11 @@ class Downstream(Stream):
 
     def __init__(self, channels_in: int, channels_out: int, shape: StreamShape, upstream_window: int) -> None:
         def block() -> CrossAttentionBlock:
-            to_context = CrossAttention(shape.hidden, shape.heads)
-            if shape.reach:
-                to_context = NearbyCrossAttention(
-                    shape.hidden, shape.heads, shape.window**2, upstream_window, shape.reach
-                )
+            to_context = (
+                NearbyCrossAttention(shape.hidden, shape.heads, shape.window**2, upstream_window, shape.reach)
+                if shape.reach
+                else CrossAttention(shape.hidden, shape.heads)
+            )
             return CrossAttentionBlock(shape.hidden, shape.heads, shape.mlp_ratio, to_context)
 
         super().__init__(channels_in, channels_out, shape, block, normalise=True)

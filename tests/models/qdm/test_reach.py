@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from qdm_med.errors import ConfigError
-from qdm_med.models.qdm.blocks import CrossAttention, NearbyCrossAttention, NearbySelfAttention, SelfAttention
+from qdm_med.models.qdm import attention
+from qdm_med.models.qdm.attention import CrossAttention, NearbyCrossAttention, NearbySelfAttention, SelfAttention
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.models.qdm.windows import WindowPlan, nearby
 from tests.shapes import TINY_DENOISER
@@ -63,7 +64,7 @@ def test_each_place_around_a_window_has_its_own_weight():
     near = NearbySelfAttention(32, 2, side=2, reach=1)
     context = torch.randn(1, 6, 6, 32, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        near.place[:, 0, 5] = 1e4  # the first token of every window sees nothing but itself
+        near.place_bias[:, 0, 5] = 1e4  # the first token of every window sees nothing but itself
         value = near.qkv(context)[..., 64:]
         torch.testing.assert_close(near(context)[0, 2, 2], near.out(value[0, 2, 2]))
         assert not torch.allclose(near(context)[0, 2, 3], near.out(value[0, 2, 3]), atol=1e-3)
@@ -92,6 +93,32 @@ def test_chunks_of_windows_do_not_change_the_answer(monkeypatch):
     whole = answer(network, x, leaves)
     monkeypatch.setattr(WindowPlan, "CHUNK", 2)
     torch.testing.assert_close(answer(network, x, leaves), whole, atol=2e-5, rtol=0)
+
+
+def test_patches_that_are_embedded_alone_have_the_place_in_their_window_that_they_have_among_all():
+    embed = awakened(NEAR).downstream.embed
+    x = torch.randn(2, NEAR.trunk_channels, 48, 32, generator=torch.Generator().manual_seed(8))
+    everywhere = embed(x).flatten(0, 2)
+    chosen = torch.tensor([[0, 9], [200, 2 * 24 * 16 - 1]])
+    torch.testing.assert_close(embed.at(x.contiguous(memory_format=torch.channels_last), chosen), everywhere[chosen])
+    assert not torch.allclose(embed.positions[3, 5], embed.positions[5, 3])
+
+
+def test_many_windows_are_attended_to_in_parts(monkeypatch):
+    near = NearbySelfAttention(32, 2, side=2, reach=1)
+    context = torch.randn(1, 6, 6, 32, generator=torch.Generator().manual_seed(9))
+    whole = near(context)
+    monkeypatch.setattr(attention, "MOST_WINDOWS", 4)
+    torch.testing.assert_close(near(context), whole)
+
+
+def test_half_precision_serves():
+    near = NearbySelfAttention(32, 2, side=2, reach=1)
+    context = torch.randn(1, 6, 6, 32, generator=torch.Generator().manual_seed(10))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = near(context)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), near(context), atol=0.02, rtol=0.02)
 
 
 def test_a_reach_without_an_upstream_or_below_zero_is_refused():
