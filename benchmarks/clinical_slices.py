@@ -19,7 +19,7 @@ from qdm_med.checkpoints.model import default_checkpoint
 from qdm_med.data.store.slices import SliceStore
 from qdm_med.inference.options import UpscaleOptions
 from qdm_med.inference.upscaler import Upscaler, load_upscaler
-from qdm_med.volume import CtSlice
+from qdm_med.volume import CtSlice, FloatArray
 
 
 def ways_to_upscale(checkpoint: Path, scale: int) -> dict[str, Upscaler]:
@@ -41,10 +41,14 @@ def measure(ways: dict[str, Upscaler], slices: list[CtSlice]) -> dict[str, dict[
     """Seconds and differences of every way at one scale."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     apart: dict[str, list[float]] = {name: [] for name in ways}
+    answers: dict[str, FloatArray] = {}
+
+    def answer(name: str, source: CtSlice) -> None:
+        answers[name] = ways[name].upscale_slice(source, "-").hu
+
     for source in slices:
-        for name, taken in alternating({n: partial(u.upscale_slice, source, "-") for n, u in ways.items()}, 1).items():
+        for name, taken in alternating({name: partial(answer, name, source) for name in ways}, 1).items():
             times[name] += taken
-        answers = {name: upscaler.upscale_slice(source, "-").hu for name, upscaler in ways.items()}
         for name, hu in answers.items():
             apart[name].append(float(np.sqrt(np.mean(np.square(hu - answers["default"])))))
     told = against("default", times)

@@ -87,7 +87,10 @@ NoiseFactor = Annotated[
 
 Tile = Annotated[
     int | None,
-    _option(panel=PERFORMANCE, told="Largest side of a tile in source pixels. Default: the model's, for the scale."),
+    _option(
+        panel=PERFORMANCE,
+        told="Largest side of a tile in source pixels: at least 64 and whole windows (16 pixels at x4, 8 at x8) with a halo, at least 32 else. Default: the model's.",
+    ),
 ]
 Fusion = Annotated[
     names.FusionName | None,

@@ -77,8 +77,9 @@ def test_what_the_quadtree_saves(tmp_path, store_folder, saved):
 def test_how_far_an_answer_depends_on_tiles_and_quadtree(tmp_path, store_folder):
     told = figures("benchmarks/clinical_slices.py", tmp_path / "out.json", store_folder, "--slices", 1, "--scales", "8")
     assert all_finite(told)
-    assert told["x8 default"] == {**told["x8 default"], "of default": 1.0, "HU RMS apart": 0.0}
-    assert told["x8 every leaf"]["HU RMS apart"] > 0
+    assert told["x8 tiles of 1152 output pixels"]["HU RMS apart"] == 0  # the slice is one tile either way
+    assert told["x8 every leaf"]["HU RMS apart"] == 0  # noise of 300 HU: every leaf is active anyway
+    assert {"x8 default", "x8 tiles of 512 output pixels", "x8 the paper's fusion"} <= told.keys()
 
 
 def test_whole_series(tmp_path):

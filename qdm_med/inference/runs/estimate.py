@@ -16,6 +16,10 @@ SAMPLED = 32
 """Slices that are looked at, evenly spaced."""
 
 
+TIMED_SIDE = 512
+"""Output pixels along the side of the tile that is timed, at most: a larger one would take seconds and tell no more."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Estimate of a run.
@@ -78,7 +82,7 @@ def estimate_volume(
         active_leaves=float(np.mean([plan.leaves.mean() for plan in plans])),
         windows=round(count * windows),
         windows_in_all=count * plans[0].windows_in_all,
-        seconds=count * (planning + _seconds(plans, upscaler)),
+        seconds=count * (planning + _seconds(plans, _small_tiles(volume, looked_at, plans, upscaler), upscaler)),
         memory_bytes=peak_bytes(
             upscaler.card, (rows, columns), upscaler.tiling, upscaler.scale, uncertainty=uncertainty
         ),
@@ -87,14 +91,22 @@ def estimate_volume(
     )
 
 
-def _seconds(plans: list[SlicePlan], upscaler: Upscaler) -> float:
-    """Mean seconds of a slice: a fixed part, and a part for its windows, timed on the tile with the median work."""
-    tiles = sorted(((tile, plan) for plan in plans for tile in plan.active_tiles), key=lambda pair: pair[0].windows)
-    nothing = _timed(replace(plans[0], tiles=()), upscaler)
+def _small_tiles(volume: Volume, looked_at: list[int], plans: list[SlicePlan], upscaler: Upscaler) -> SlicePlan:
+    """Plan the slice of the median work anew, in tiles that are small enough to be timed."""
+    by_work = sorted(range(len(plans)), key=lambda number: plans[number].windows)
+    chosen = volume.slices[looked_at[by_work[len(by_work) // 2]]]
+    small = upscaler.tiling.of_side(min(upscaler.tiling.tile, max(upscaler.tiling.least, TIMED_SIDE // upscaler.scale)))
+    return replace(upscaler.planner, tiling=small).plan(chosen, volume.provenance.series_key)
+
+
+def _seconds(plans: list[SlicePlan], small: SlicePlan, upscaler: Upscaler) -> float:
+    """Mean seconds of a slice: a fixed part, and a part for its windows, timed on the small tile with the median work."""
+    tiles = sorted(small.active_tiles, key=lambda tile: tile.windows)
+    nothing = _timed(replace(small, tiles=()), upscaler)
     if not tiles:
         return nothing
-    tile, plan = tiles[len(tiles) // 2]
-    a_window = max(0.0, _timed(replace(plan, box=tile.region, tiles=(tile,)), upscaler) - nothing) / tile.windows
+    tile = tiles[len(tiles) // 2]
+    a_window = max(0.0, _timed(replace(small, box=tile.region, tiles=(tile,)), upscaler) - nothing) / tile.windows
     return nothing + a_window * float(np.mean([plan.windows for plan in plans]))
 
 

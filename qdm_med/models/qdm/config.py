@@ -49,9 +49,10 @@ class DenoiserConfig:
         attend_to_active_only: Whether tokens of inactive leaves are hidden from the attention inside a window, so that
             only active leaves need to be computed.
         rescale_positions: Whether positions of other sizes are rescaled to the trained extent.
-        reach: Upstream tokens around a window to which its tokens attend, in both streams; 0: all of the map, as in the paper. With
-            a reach the answer follows from its surroundings alone: places are those around a window and within it (learned
-            summands of the scores, as in Swin, arXiv 2103.14030), not those of the map, so that it is the same in any tile.
+        reach: Upstream tokens around a window to which its tokens attend, in both streams; 0: to all of the map, as in the paper. With
+            a reach the answer follows from its surroundings and hardly depends on the tile: places are those around a window
+            and within it (learned summands of the scores, as in Swin, arXiv 2103.14030), not those of the map, and
+            ``rescale_positions`` has no effect.
         upstream: Whether there is an upstream. Without it (the paper's Table 7) the downstream answers everywhere, every leaf
             active, and attends to one learned token in place of the upstream's.
     """
