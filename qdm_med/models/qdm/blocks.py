@@ -6,7 +6,7 @@ worked out once for many tokens, slices and samples. Which tokens there are is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -84,12 +84,12 @@ class DiTBlock(Modulated):
 class CrossAttentionBlock(Modulated):
     """Attention inside a window, MLP, attention to the upstream tokens, MLP (arXiv 2503.12015, Figure 6)."""
 
-    def __init__(self, hidden: int, heads: int, mlp_ratio: int, context_attention: CrossAttention) -> None:
+    def __init__(self, hidden: int, heads: int, mlp_ratio: int, to_context: Callable[[], CrossAttention]) -> None:
         super().__init__()
         self.window_attention = WindowAttention(hidden, heads)
         self.window_mlp = mlp(hidden, mlp_ratio)
         self.window_modulation = modulation(hidden, 6)
-        self.context_attention = context_attention
+        self.context_attention = to_context()
         self.context_mlp = mlp(hidden, mlp_ratio)
         self.context_modulation = modulation(hidden, 6)
 

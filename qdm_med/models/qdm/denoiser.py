@@ -211,9 +211,8 @@ class TwoStreamDenoiser(nn.Module):
             features = features.add_(source.features)
         for block, modulation in zip(self.trunk, step.trunk, strict=True):
             features = block(features, modulation)
-        coarse, context = self.upstream(
-            features, step.upstream
-        )  # (B, trunk_channels, h', w'), (B, rows, columns, hidden)
+        # (B, trunk_channels, h', w') and (B, rows, columns, hidden)
+        coarse, context = self.upstream(features, step.upstream)
         # What the head sees beside the streams' answers; with ``streams_alone`` it learns of the noisy latent from them only.
         beside = source.features if self.config.streams_alone and source is not None else features
         if self.config.upstream_outside:

@@ -216,12 +216,12 @@ class Downstream(Stream):
     """
 
     def __init__(self, channels_in: int, channels_out: int, shape: StreamShape, upstream_window: int) -> None:
+        def to_context() -> CrossAttention:
+            if not shape.reach:
+                return CrossAttention(shape.hidden, shape.heads)
+            return NearbyCrossAttention(shape.hidden, shape.heads, shape.window**2, upstream_window, shape.reach)
+
         def block() -> CrossAttentionBlock:
-            to_context = (
-                NearbyCrossAttention(shape.hidden, shape.heads, shape.window**2, upstream_window, shape.reach)
-                if shape.reach
-                else CrossAttention(shape.hidden, shape.heads)
-            )
             return CrossAttentionBlock(shape.hidden, shape.heads, shape.mlp_ratio, to_context)
 
         super().__init__(channels_in, channels_out, shape, block, normalise=True)
