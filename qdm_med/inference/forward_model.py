@@ -27,9 +27,9 @@ RETURNED_BEYOND_X4 = 0.9
 FINER = 2
 """Pixels along a source pixel on which the blur is computed: enough for a point spread of a third of a pixel."""
 
-FWHMS = np.arange(0.0, 2.25, 0.25)
-"""Full widths at half maximum, in source pixels, among which the best is looked for. A wider one would let the means of pixels
-drift from the source's by 25 HU on a smooth head series; at 2 it is 20, and blur beyond that is left in."""
+FWHMS = np.arange(0.0, 2.0, 0.25)
+"""Full widths at half maximum, in source pixels, among which the best is looked for. A wider one lets the means of pixels drift from the
+source's: on a chest under a smooth kernel (B20f) by 23 HU on the average at 1.75, by 27 at 2. Blur beyond that is left in."""
 
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
