@@ -12,8 +12,8 @@ OVERLAP = 16
 """Low-resolution pixels that neighbouring tiles of the paper share."""
 
 HALO_OVERLAP = 32
-"""The same of tiles with a halo, of a network that sees nearby tokens only. Sharing 16 pixels, other sizes of the tiles moved slices of 512 x 512 by
-1.3 to 2.5 HU RMS; sharing 32, by less than 1."""
+"""The same of tiles with a halo, of a network that sees nearby tokens only: with half of it slices depend more on their tiles
+(``benchmarks/clinical_slices.py`` measures how much)."""
 
 
 @dataclass(frozen=True)

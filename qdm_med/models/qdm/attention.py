@@ -13,7 +13,7 @@ MOST_WINDOWS = 2**14
 """Windows that are attended to at once: PyTorch's attention on CUDA takes at most 65,535 rows in some of its versions."""
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None = None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     """Multi-head scaled dot-product attention.
 
     Args:
@@ -21,13 +21,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tens
         key: ``(N, Lk, D)``.
         value: ``(N, Lk, D)``.
         heads: Divides ``D``.
-        key_mask: ``(N, Lk)`` bool, True where a key may be attended to; at least one True a row.
+        mask: Broadcasts to ``(N, heads, Lq, Lk)``: bool, True where a key may be attended to, at least one True a query; or
+            numbers that are added to the scores.
 
     Returns:
         ``(N, Lq, D)``.
     """
     q, k, v = (rearrange(x, "n l (heads d) -> n heads l d", heads=heads) for x in (query, key, value))
-    mask = None if key_mask is None else key_mask[:, None, None, :]
     return rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "n heads l d -> n l (heads d)")
 
 
@@ -48,10 +48,9 @@ def attend_nearby(query: Tensor, around: Nearby, place_bias: Tensor) -> Tensor:
 
 
 def _attend_nearby(query: Tensor, keys_values: Tensor, inside: Tensor, place_bias: Tensor) -> Tensor:
+    keys, values = keys_values.chunk(2, dim=-1)
     bias = place_bias.to(query.dtype).masked_fill(~inside[:, None, None, :], float("-inf"))  # (N, heads, Lq, Lk)
-    each = (query, *keys_values.chunk(2, dim=-1))
-    q, k, v = (rearrange(x, "n l (heads d) -> n heads l d", heads=len(place_bias)) for x in each)
-    return rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=bias), "n heads l d -> n l (heads d)")
+    return attend(query, keys, values, len(place_bias), bias)
 
 
 class SelfAttention(nn.Module):
@@ -85,7 +84,7 @@ class WindowAttention(SelfAttention):
         """
         projected = self.qkv(x)
         query, key, value = (plan.widen(projected) if plan.leaf_mode else projected).chunk(3, dim=-1)
-        attended = attend(query, key, value, self.heads, plan.leaves if plan.leaf_mode else None)
+        attended = attend(query, key, value, self.heads, plan.leaves[:, None, None, :] if plan.leaf_mode else None)
         return self.out(plan.narrow(attended) if after.leaf_mode else attended)
 
 

@@ -11,7 +11,7 @@ from qdm_med.errors import ConfigError
 from qdm_med.models.compared.unet import LatentUnet, LatentUnetConfig
 from qdm_med.models.network import build_network
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_DENOISER, awakened
 
 TINY = LatentUnetConfig(
     latent_channels=2, channels=(8, 16), res_blocks=(1, 1), attention=(False, True), head_channels=8, norm_groups=4
@@ -30,13 +30,7 @@ def ask(network, *, size=(12, 20), low=(3, 5), density=1.0, items=2, seed=0):
 
 @pytest.fixture(scope="module")
 def lively():
-    torch.manual_seed(0)
-    network = LatentUnet(TINY).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.1)
-    return network
+    return awakened(TINY)
 
 
 def test_an_untrained_network_answers_the_upsampled_latent():

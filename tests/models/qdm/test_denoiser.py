@@ -22,7 +22,7 @@ from qdm_med.models.qdm.config import PRESETS, DenoiserConfig
 from qdm_med.models.qdm.denoiser import Source, TwoStreamDenoiser
 from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.models.qdm.windows import WindowPlan
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_DENOISER, awakened
 
 TOLERANCE = 1e-4  # the golden README's: summation order alone gives 1e-5
 
@@ -103,17 +103,6 @@ def test_conversion_there_and_back_is_exact(denoiser, released):
         # Ours computes the position tables in float64: the last bit of float32 may differ.
         tolerance = 1e-7 if name.endswith("pos_embed") else 0
         torch.testing.assert_close(back[name], value.float(), atol=tolerance, rtol=0)
-
-
-def awakened(config: DenoiserConfig) -> TwoStreamDenoiser:
-    """A network whose zero-initialised layers were filled, so that every path shows in the output."""
-    torch.manual_seed(0)
-    network = TwoStreamDenoiser(config).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.1)
-    return network
 
 
 @pytest.mark.parametrize("config", [TINY_T, replace(PRESETS["s"], hidden=32, depth=1, heads=2)], ids=["t", "paper"])

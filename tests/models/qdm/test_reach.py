@@ -10,21 +10,10 @@ import torch
 from qdm_med.errors import ConfigError
 from qdm_med.models.qdm import attention
 from qdm_med.models.qdm.attention import CrossAttention, NearbyCrossAttention, NearbySelfAttention, SelfAttention
-from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
 from qdm_med.models.qdm.windows import WindowPlan, nearby
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_DENOISER, awakened
 
 NEAR = replace(TINY_DENOISER, hidden=32, depth=2, reach=1, rescale_positions=False)
-
-
-def awakened(config):
-    torch.manual_seed(0)
-    network = TwoStreamDenoiser(config).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.1)
-    return network
 
 
 def answer(network, x, leaves):

@@ -10,20 +10,10 @@ import torch
 from qdm_med.errors import ConfigError
 from qdm_med.models.qdm.config import PRESETS
 from qdm_med.models.qdm.denoiser import TwoStreamDenoiser
-from tests.shapes import TINY_DENOISER
+from tests.shapes import TINY_DENOISER, awakened
 
 ALONE = {"upstream": False, "noise_everywhere": True}
 PAPER = replace(PRESETS["s"], hidden=32, depth=2, heads=2)
-
-
-def awakened(config):
-    torch.manual_seed(0)
-    network = TwoStreamDenoiser(config).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.1)
-    return network
 
 
 def answer(network, x):
