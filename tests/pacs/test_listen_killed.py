@@ -44,7 +44,7 @@ def start(tmp_path, checkpoint, wait):
 
 
 def test_nothing_that_was_answered_with_success_is_lost_by_kills(start, archive, make_series, tmp_path, wait):
-    slices = 12
+    slices = 40  # long enough to be seen in the middle by a process that waits for its turn
     peer = archive()
     series = make_series(tmp_path / "series", slices=slices)
     process, told = start(peer.node, "--settle", 3600)
@@ -65,7 +65,7 @@ def test_nothing_that_was_answered_with_success_is_lost_by_kills(start, archive,
 
     _, told = start(peer.node, "--settle", 0)
     wait(60, lambda: "stored by" in told.read_text())
-    assert f"12 slices ({len(computed)} of them before a restart)" in told.read_text()
+    assert f"{slices} slices ({len(computed)} of them before a restart)" in told.read_text()
     assert len(peer.files) == slices
     sent = set(peer.files)
     assert all(content[144 + int.from_bytes(content[140:144], "little") :] in sent for content in computed.values())
