@@ -92,7 +92,9 @@ class DenoiserTask:
             _start_from(denoiser, initial, base)
         if config.keep_source:
             _keep_source(denoiser)
-        self.objective = DenoiserObjective(denoiser, self._schedule, config, self._autoencoder.decode, run.perceptual)
+        self.objective = DenoiserObjective(
+            denoiser, self._schedule, config, self._autoencoder.decode, run.perceptual, intensity=card.intensity
+        )
         self.players: Mapping[str, nn.Module] = {"loss": denoiser}
         self._store, self._device, self._seed = run.store, run.device, run.seed
         self._vae_hash, self._initial_hash = base.sha256, initial.sha256 if initial is not None else None

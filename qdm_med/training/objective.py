@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from qdm_med.diffusion.chain import Chain
 from qdm_med.diffusion.process import diffuse, scale_input, start
 from qdm_med.errors import ConfigError
+from qdm_med.intensity import IntensityMap
 from qdm_med.models.autoencoder.kl_vae import DOWNSAMPLING
 from qdm_med.models.conditioning import Conditioning
 from qdm_med.models.network import LatentNetwork
@@ -20,6 +21,7 @@ from qdm_med.models.qdm.denoiser import Prediction, Source
 from qdm_med.models.qdm.quadtree import on_finer_grid
 from qdm_med.training.pairs import PairTrainingConfig
 from qdm_med.training.task import Distance
+from qdm_med.training.tissue_bias import TissueBias
 
 LPIPS_FLOOR = 0.01
 """Added to bicubic's LPIPS before another is divided by it: what differs less from the truth is as good as alike."""
@@ -61,6 +63,8 @@ class DenoiserTrainingConfig(PairTrainingConfig):
         agreement_weight: Weight of the difference, measured as the error of the image is, between the decoded answer and that of a
             quadtree whose leaves are all active: leaving leaves out then changes little. The clinical stages take half as
             long again with it. Needs a loss against the truth beside it, and a network with noise everywhere.
+        tissue_weight: Weight of the mean error in HU of every tissue of the decoded image, which errors of pixels hardly notice
+            (:class:`qdm_med.training.tissue_bias.TissueBias`). For CT only.
         own_share: Share of the items that are mixed from the network's own answer at the last timestep instead of the truth,
             which is what a later step of a chain is shown: trained on the truth alone, it trusts the mixture too much.
     """
@@ -81,6 +85,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     cold_share: float = 0.0
     last_timestep_share: float = 0.0
     agreement_weight: float = 0.0
+    tissue_weight: float = 0.0
     own_share: float = 0.0
 
     def __post_init__(self) -> None:
@@ -90,13 +95,20 @@ class DenoiserTrainingConfig(PairTrainingConfig):
             raise ConfigError(
                 "no weight of the objective compares with the truth; give at least one such weight a value"
             )
-        if self.agreement_weight and not self.trains_denoiser:
-            raise ConfigError("agreement_weight compares the streams' answers; give decoded_weight a value, too")
+        if (self.agreement_weight or self.tissue_weight) and not self.trains_denoiser:
+            raise ConfigError(
+                "agreement_weight and tissue_weight judge the streams' answers; give decoded_weight a value, too"
+            )
 
     @property
     def trains_denoiser(self) -> bool:
         """Whether a weight asks for more than the encoder of the source."""
         return any((self.downstream_weight, self.upstream_weight, self.decoded_weight, self.perceptual_weight))
+
+    @property
+    def needs_image(self) -> bool:
+        """Whether a weight judges the decoded answer."""
+        return any((self.decoded_weight, self.perceptual_weight, self.agreement_weight, self.tissue_weight))
 
 
 class DenoiserBatch(NamedTuple):
@@ -131,14 +143,19 @@ class DenoiserObjective(nn.Module):
         config: DenoiserTrainingConfig,
         decode: Callable[[Tensor], Tensor],
         perceptual: Distance | None = None,
+        *,
+        intensity: IntensityMap | None = None,
     ) -> None:
         super().__init__()
+        if config.tissue_weight and intensity is None:
+            raise ConfigError("tissue_weight needs images in HU; leave it out of a training on photographs")
         if config.perceptual_weight and perceptual is None:
             raise ConfigError("perceptual_weight needs an LPIPS backbone; give --lpips-backbone or set it to 0")
         if config.agreement_weight and not denoiser.config.noise_everywhere:
             raise ConfigError("agreement_weight needs noise_everywhere: else a dense run starts from other noise")
         self.denoiser = denoiser
         self.schedule, self.config = schedule, config
+        self._tissue_bias = TissueBias(intensity) if config.tissue_weight and intensity is not None else None
         self._decode, self._perceptual = decode, (perceptual,)  # a tuple: its weights are not ours to train or save
 
     def forward(self, batch: DenoiserBatch) -> dict[str, Tensor]:
@@ -170,7 +187,7 @@ class DenoiserObjective(nn.Module):
         merged, upstream = F.mse_loss(said.merged, z_0), F.mse_loss(said.upstream, z_0)
         loss = self.config.downstream_weight * merged + self.config.upstream_weight * upstream
         losses = {"merged": merged, "upstream": upstream}
-        if self.config.decoded_weight or self.config.perceptual_weight or self.config.agreement_weight:
+        if self.config.needs_image:
             image = self._decode(said.merged)
             losses["decoded"] = self._error(image, batch.high_res, plain)
             loss = loss + self.config.decoded_weight * losses["decoded"]
@@ -178,6 +195,9 @@ class DenoiserObjective(nn.Module):
                 counted = t < self.config.perceptual_until * len(self.schedule)
                 losses["perceptual"] = (counted * self._perceived(distance, image, batch, plain)).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
+            if self._tissue_bias is not None:
+                losses["tissue"] = self._tissue_bias(image, batch.high_res).mean()
+                loss = loss + self.config.tissue_weight * losses["tissue"]
             if self.config.agreement_weight:
                 losses["agreement"] = self._error(
                     image, self._dense(image, z_t, t, known, source), plain, batch.high_res

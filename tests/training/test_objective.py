@@ -31,10 +31,10 @@ def batch(denoiser, cold=(False, False)):
     return DenoiserBatch(decode(z_0), z_0, known, torch.tensor([3, 9]), torch.randn(2, 16, 16, 16), torch.tensor(cold))
 
 
-def objective(**weights):
+def objective(intensity=None, **weights):
     torch.manual_seed(0)
     config = DenoiserTrainingConfig(downstream_weight=0, upstream_weight=0, source_weight=1.0, **weights)
-    return DenoiserObjective(TwoStreamDenoiser(SHAPE), SCHEDULE, config, decode)
+    return DenoiserObjective(TwoStreamDenoiser(SHAPE), SCHEDULE, config, decode, intensity=intensity)
 
 
 def test_an_untrained_network_has_the_relative_error_of_bicubic_which_is_one_for_every_image():
