@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,9 +9,7 @@ from torch import Tensor
 from qdm_med.evaluation.measures.agreement import SMALLEST_REGION
 from qdm_med.evaluation.measures.tissues import TISSUES, Tissue
 from qdm_med.intensity import IntensityMap
-
-KNOTS = 2**16 + 1
-"""Knots of the table that stands for a mapping: from one to the next HU change by less than 0.2."""
+from qdm_med.training.hu import DifferentiableHu
 
 INTERIOR = 5
 """Side in pixels of the neighbourhood that must be of a tissue as a whole, as in :meth:`Tissue.interior`."""
@@ -41,7 +38,7 @@ class TissueBias:
     """
 
     def __init__(self, intensity: IntensityMap) -> None:
-        self._hu = torch.from_numpy(intensity.to_hu(np.linspace(-1.0, 1.0, KNOTS)))
+        self._hu = DifferentiableHu(intensity)
         low, high = intensity.hu_range
         self._worth = [
             (tissue, intensity.hu_per_unit((max(tissue.low, low) + min(tissue.high, high)) / 2))
@@ -60,8 +57,8 @@ class TissueBias:
         Returns:
             ``(B,)``, without a unit.
         """
-        truth = self.hu_of(reference)
-        error = self.hu_of(image) - truth
+        truth = self._hu(reference)
+        error = self._hu(image) - truth
         found = torch.zeros(len(image), device=image.device)
         for tissue, worth in self._worth:
             own = (truth >= tissue.low) & (truth <= tissue.high)
@@ -70,13 +67,6 @@ class TissueBias:
             bias = ((error.flatten(1) * region).sum(dim=1) / count.clamp(min=1) / worth).abs()
             found = found + bias * (1 + bias / LARGE) * (count >= SMALLEST_REGION)
         return found
-
-    def hu_of(self, unit: Tensor) -> Tensor:
-        """HU of any shape, as the mapping's ``to_hu`` gives them, but with a gradient inside the range."""
-        table = self._hu.to(unit.device)
-        place = (unit.float().clamp(-1.0, 1.0) + 1.0) * ((KNOTS - 1) / 2)  # bfloat16 has no digits for it
-        below = place.detach().long().clamp(max=KNOTS - 2)
-        return table[below] + (place - below) * (table[below + 1] - table[below])
 
 
 def _interior(own: Tensor) -> Tensor:

@@ -1,0 +1,30 @@
+"""HU of an image in the network's range, with a gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qdm_med.intensity import IntensityMap
+
+KNOTS = 2**16 + 1
+"""Knots of the table that stands for a mapping: from one to the next HU change by less than 0.2."""
+
+
+class DifferentiableHu:
+    """What a mapping's ``to_hu`` gives, linear between the knots of a table.
+
+    Args:
+        intensity: The mapping.
+    """
+
+    def __init__(self, intensity: IntensityMap) -> None:
+        self._table = torch.from_numpy(intensity.to_hu(np.linspace(-1.0, 1.0, KNOTS)))
+
+    def __call__(self, unit: Tensor) -> Tensor:
+        """HU of any shape; values beyond [-1, 1] are moved to its ends, where they have no gradient."""
+        table = self._table.to(unit.device)
+        place = (unit.float().clamp(-1.0, 1.0) + 1.0) * ((KNOTS - 1) / 2)  # bfloat16 has no digits for it
+        below = place.detach().long().clamp(max=KNOTS - 2)
+        return table[below] + (place - below) * (table[below + 1] - table[below])
