@@ -36,6 +36,7 @@ CASES = {
     "dicom, mode faithful": ("dicom", "--mode faithful --consistency off"),
     "dicom, adaptive quadtree": ("dicom", "--quadtree adaptive --noise-factor 1.1 --threshold 0.05"),
     "dicom, three samples": ("dicom", "--samples 3 --temperature 0.7 --consistency soft --uncertainty"),
+    "dicom, consistency local": ("dicom", "--consistency local"),
     "dicom, x8": ("dicom", "--scale 8 --consistency hard"),
     "dicom, bfloat16": ("dicom", "--precision bfloat16"),
     "nifti": ("volume.nii", ""),

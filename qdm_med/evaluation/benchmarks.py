@@ -54,8 +54,8 @@ class BenchmarkOptions:
         thresholds: Quadtree thresholds; empty: the checkpoint's default.
         quadtree: Kind of quadtree; ``None``: the checkpoint's default.
         consistency: Agreement of the checkpoint's, latent and image models' slices with their input in HU; each
-            model is run at each. Empty: the checkpoint and latent models as ``upscale`` runs them, ``"local"``, and image
-            models as they answer, ``"off"``.
+            model is run at each. Empty: the checkpoint and latent models as ``upscale`` runs them, and image models as
+            they answer, ``"off"``.
         every: Take every n-th slice of the split.
         seed: Seed of the degradation and of the sampler.
         methods: Names from :data:`METHODS`.

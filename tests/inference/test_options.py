@@ -31,7 +31,7 @@ def test_a_mode_is_a_default_that_single_options_override(tiny_checkpoint, purpo
 
 def test_models_for_clinical_slices_are_asked_for_what_is_likely_and_agree_through_the_point_spread(tiny_checkpoint):
     for purpose, expected in (
-        ("benchmark", ("balanced", "local", "gaussian")),
+        ("benchmark", ("balanced", "off", "gaussian")),
         ("clinical", ("faithful", "spread", "halo")),
     ):
         settled = UpscaleOptions().settled_for(replace(tiny_checkpoint.card, purpose=purpose))
