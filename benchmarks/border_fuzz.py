@@ -67,8 +67,8 @@ class Drawn:
     number: int
 
 
-def drawn(count: int, largest: int, seed: int) -> Iterator[Drawn]:
-    """Draw cases; small sizes are as frequent as large ones, decade by decade."""
+def drawn(count: int, largest: int, seed: int, agreement: ConsistencyName = "spread") -> Iterator[Drawn]:
+    """Draw cases, half of them with an agreement; small sizes are as frequent as large ones, decade by decade."""
     for number in range(count):
         rng = keyed(str(seed), "border fuzz", str(number))
         scale = int(rng.choice([4, 8]))
@@ -77,7 +77,7 @@ def drawn(count: int, largest: int, seed: int) -> Iterator[Drawn]:
         side = int(rng.integers(Tiling.least, 128 if scale == 4 else 64))
         step = 64 // scale  # halo tiles are whole windows
         tile = max(2 * HALO_OVERLAP, side // step * step) if fusion == "halo" else side
-        consistency: ConsistencyName | None = "off" if rng.random() < 0.5 else None
+        consistency: ConsistencyName = "off" if rng.random() < 0.5 else agreement
         yield Drawn(rows, columns, UpscaleOptions(scale, fusion=fusion, tile=tile, consistency=consistency), number)
 
 
@@ -164,7 +164,8 @@ def main() -> None:
     """Draw, measure, print, write."""
     given = arguments(__doc__, draws=24, largest=300, model="clinical", seed=0)
     told, thin, wrong, theirs, worst = {}, 0, 0, 0, 0.0
-    for case in drawn(given.draws, given.largest, given.seed):
+    agreement: ConsistencyName = "local" if given.model == "benchmark" else "spread"
+    for case in drawn(given.draws, given.largest, given.seed, agreement):
         whole = -(-(max(case.rows, case.columns) + 2 * AROUND) // WHOLE) * WHOLE
         of_one_tile = replace(case.options, fusion="gaussian", tile=whole)
         here, in_one_tile = (
@@ -174,7 +175,7 @@ def main() -> None:
         inside = slice(AROUND, AROUND + case.rows), slice(AROUND, AROUND + case.columns)
         found = judged(here, in_one_tile, hu, inside)
         options = case.options
-        name = f"{case.rows}x{case.columns} x{options.scale} {options.fusion} {options.tile} {options.consistency or 'default'}"
+        name = f"{case.rows}x{case.columns} x{options.scale} {options.fusion} {options.tile} {options.consistency}"
         told[f"{case.number}: {name}"] = {
             f"{border} {where}": error
             for border, several in found.items()

@@ -87,6 +87,8 @@ class SpreadCalibration:
             :data:`REACH` calibrated standard deviations.
         tissues: Factor and floor by the HU of the samples' mean, ascending: a network is wrong by other HU in lung and in
             bone than in muscle, and one number for all hides it.
+        consistency: Agreement with the source that it was measured with; ``""`` before that was recorded, when it was the
+            default of its time.
     """
 
     scale: int
@@ -96,6 +98,7 @@ class SpreadCalibration:
     floor_hu: float
     coverage: float
     tissues: tuple[TissueSpread, ...] = ()
+    consistency: str = ""
 
     def __post_init__(self) -> None:
         """Reject numbers that would make a map negative or zero."""

@@ -134,7 +134,7 @@ def main() -> None:
         patients = measured_patients(model, store, method, scale, given.per_patient)
         steps = options.sampling_for(model.card).steps
         one, told[f"x{scale}"] = measure(patients, scale, steps, given.samples)
-        found.append(one)
+        found.append(replace(one, consistency=options.consistency_for(model.card)))
         tell({f"x{scale}": told[f"x{scale}"]}, None)
     measured = {(one.scale, one.steps, one.samples) for one in found}
     kept = [one for one in model.card.uncertainty if (one.scale, one.steps, one.samples) not in measured]

@@ -23,6 +23,7 @@ from qdm_med.evaluation.results import SliceScore
 from qdm_med.evaluation.selection import Selection, store_sha256
 from qdm_med.evaluation.tables.statistics import agreements, differences, summarise
 from qdm_med.files import write_text
+from qdm_med.inference.options import DEFAULT_CONSISTENCY
 from qdm_med.intensity import IntensityMap
 from qdm_med.serialise import to_mapping
 
@@ -45,6 +46,7 @@ def receipt(
         "qdm_med": __version__,
         "torch": torch.__version__,
         **asdict(options),
+        "consistency": list(options.consistency or (DEFAULT_CONSISTENCY[checkpoint.card.purpose],)),
         "latent_models": [read_card(path)[1] for path in options.latent_models],
         "image_models": weights,
         "results": programs,

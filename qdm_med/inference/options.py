@@ -68,7 +68,12 @@ the figures of each."""
 
 DEFAULT_MODE: Mapping[Purpose, ModeName] = MappingProxyType({"benchmark": "balanced", "clinical": "faithful"})
 DEFAULT_CONSISTENCY: Mapping[Purpose, ConsistencyName] = MappingProxyType({"benchmark": "off", "clinical": "spread"})
-"""The benchmarks' noise is made in the network's range, where its mean is zero; in HU it is not, and what agrees with it is shifted."""
+"""Agreement where none is asked for: ``"off"`` for benchmarks, whose noise has a mean of zero in the network's range, not in HU."""
+
+UNRECORDED_CONSISTENCY: Mapping[Purpose, ConsistencyName] = MappingProxyType(
+    {"benchmark": "local", "clinical": "spread"}
+)
+"""Agreement of calibrations that do not name theirs: the default when they were measured."""
 
 _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -255,9 +260,11 @@ class UpscaleOptions:
             CheckpointError: If the model was not trained for the scale.
         """
         steps, samples, temperature = self.sampling_for(card)
-        if temperature != 1 or self.consistency_for(card) != DEFAULT_CONSISTENCY[card.purpose]:
+        if temperature != 1:
             return None
-        return nearest_calibration(card.uncertainty, self.scale, steps, samples)
+        consistency, unrecorded = self.consistency_for(card), UNRECORDED_CONSISTENCY[card.purpose]
+        known = [one for one in card.uncertainty if (one.consistency or unrecorded) == consistency]
+        return nearest_calibration(known, self.scale, steps, samples)
 
     def quadtree_for(self, card: ModelCard) -> Quadtree:
         """Quadtree for a model.

@@ -19,7 +19,6 @@ from qdm_med.models.conditioning import Conditioning
 from qdm_med.models.network import LatentNetwork
 from qdm_med.models.qdm.denoiser import Prediction, Source
 from qdm_med.models.qdm.quadtree import on_finer_grid
-from qdm_med.training.hu import DifferentiableHu
 from qdm_med.training.pairs import PairTrainingConfig
 from qdm_med.training.task import Distance
 from qdm_med.training.tissue_bias import TissueBias
@@ -64,10 +63,8 @@ class DenoiserTrainingConfig(PairTrainingConfig):
         agreement_weight: Weight of the difference, measured as the error of the image is, between the decoded answer and that of a
             quadtree whose leaves are all active: leaving leaves out then changes little. The clinical stages take half as
             long again with it. Needs a loss against the truth beside it, and a network with noise everywhere.
-        hu_weight: Weight of the squared error, in thousands of HU, of the decoded image. Where a mapping is coarse in bone, what is as
-            likely bone as muscle comes out as muscle if errors are squared in the network's range. For CT only.
         tissue_weight: Weight of the mean error in HU of every tissue of the decoded image, which errors of pixels hardly notice
-            (:class:`qdm_med.training.tissue_bias.TissueBias`). For CT only.
+            (:class:`qdm_med.training.tissue_bias.TissueBias`). Needs a loss against the truth beside it; for CT only.
         own_share: Share of the items that are mixed from the network's own answer at the last timestep instead of the truth,
             which is what a later step of a chain is shown: trained on the truth alone, it trusts the mixture too much.
     """
@@ -88,7 +85,6 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     cold_share: float = 0.0
     last_timestep_share: float = 0.0
     agreement_weight: float = 0.0
-    hu_weight: float = 0.0
     tissue_weight: float = 0.0
     own_share: float = 0.0
 
@@ -99,10 +95,9 @@ class DenoiserTrainingConfig(PairTrainingConfig):
             raise ConfigError(
                 "no weight of the objective compares with the truth; give at least one such weight a value"
             )
-        judges_answers = self.agreement_weight or self.hu_weight or self.tissue_weight
-        if judges_answers and not self.trains_denoiser:
+        if (self.agreement_weight or self.tissue_weight) and not self.trains_denoiser:
             raise ConfigError(
-                "agreement_weight, hu_weight and tissue_weight judge the streams' answers; give decoded_weight a value, too"
+                "agreement_weight and tissue_weight judge the streams' answers; give decoded_weight a value, too"
             )
 
     @property
@@ -113,12 +108,7 @@ class DenoiserTrainingConfig(PairTrainingConfig):
     @property
     def needs_image(self) -> bool:
         """Whether a weight judges the decoded answer."""
-        return bool(self.decoded_weight or self.perceptual_weight or self.agreement_weight or self.needs_hu)
-
-    @property
-    def needs_hu(self) -> bool:
-        """Whether a weight judges it in HU."""
-        return bool(self.hu_weight or self.tissue_weight)
+        return any((self.decoded_weight, self.perceptual_weight, self.agreement_weight, self.tissue_weight))
 
 
 class DenoiserBatch(NamedTuple):
@@ -157,18 +147,15 @@ class DenoiserObjective(nn.Module):
         intensity: IntensityMap | None = None,
     ) -> None:
         super().__init__()
-        if config.needs_hu and intensity is None:
-            raise ConfigError(
-                "hu_weight and tissue_weight need images in HU; leave them out of a training on photographs"
-            )
+        if config.tissue_weight and intensity is None:
+            raise ConfigError("tissue_weight needs images in HU; leave it out of a training on photographs")
         if config.perceptual_weight and perceptual is None:
             raise ConfigError("perceptual_weight needs an LPIPS backbone; give --lpips-backbone or set it to 0")
         if config.agreement_weight and not denoiser.config.noise_everywhere:
             raise ConfigError("agreement_weight needs noise_everywhere: else a dense run starts from other noise")
         self.denoiser = denoiser
         self.schedule, self.config = schedule, config
-        self._hu = DifferentiableHu(intensity) if intensity is not None else None
-        self._tissue_bias = TissueBias(intensity) if intensity is not None else None
+        self._tissue_bias = TissueBias(intensity) if config.tissue_weight and intensity is not None else None
         self._decode, self._perceptual = decode, (perceptual,)  # a tuple: its weights are not ours to train or save
 
     def forward(self, batch: DenoiserBatch) -> dict[str, Tensor]:
@@ -208,10 +195,7 @@ class DenoiserObjective(nn.Module):
                 counted = t < self.config.perceptual_until * len(self.schedule)
                 losses["perceptual"] = (counted * self._perceived(distance, image, batch, plain)).mean()
                 loss = loss + self.config.perceptual_weight * losses["perceptual"]
-            if self.config.hu_weight and self._hu is not None:
-                losses["hu"] = F.mse_loss(self._hu(image) / 1000, self._hu(batch.high_res) / 1000)
-                loss = loss + self.config.hu_weight * losses["hu"]
-            if self.config.tissue_weight and self._tissue_bias is not None:
+            if self._tissue_bias is not None:
                 losses["tissue"] = self._tissue_bias(image, batch.high_res).mean()
                 loss = loss + self.config.tissue_weight * losses["tissue"]
             if self.config.agreement_weight:

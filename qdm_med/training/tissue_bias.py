@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,27 +13,29 @@ from qdm_med.evaluation.measures.tissues import TISSUES, Tissue
 from qdm_med.intensity import IntensityMap
 from qdm_med.training.hu import DifferentiableHu
 
-INTERIOR = 5
-"""Side in pixels of the neighbourhood that must be of a tissue as a whole, as in :meth:`Tissue.interior`."""
+EROSIONS = 2
+"""Steps from the border of a tissue at which its interior begins, as in :meth:`Tissue.interior`."""
 
 DENSER_THAN_AIR = Tissue("denser_than_air", TISSUES[0].low, TISSUES[-1].high)
-"""Nearly the patient, edges between tissues included: their interiors together are less than half of it."""
-
-LARGE = 0.01
-"""Mean error in network units from which its square counts more than its magnitude."""
+"""Nearly the patient, edges between tissues included: the interiors of all tissues together are less than half of it."""
 
 MOST_OF_THE_BODY_HU = 40.0
 """HU whose network units the mean over the whole patient is told in: muscle and organs."""
 
+LARGE = 0.01
+"""Mean error in network units from which its square counts more than its magnitude."""
+
 
 class TissueBias:
-    """Mean error of the tissues, each in network units of its own HU, as a penalty ``|b| + b^2 / 0.01``.
+    """Mean error of the tissues as a penalty ``|b| + b^2 / 0.01``.
 
-    The magnitude alone asks for a median over images, and bone that nobody can find again pulls the mean away from it; the
-    square alone hardly counts muscle that is 3 HU off.
+    ``b`` is told in network units as they are at the middle of a tissue's range, so that 3 HU in muscle count like 50 HU in
+    bone where the mapping is that much coarser. The magnitude alone would ask for a median over images, and the mean error of
+    bone is that of a few images with bone too thin to be found; the square alone would hardly count muscle that is 3 HU off.
 
-    The interior of each of the evaluation's tissues counts, no partial volume, and the mean over all that is denser than air:
-    a mean that is right in the first only because of a shift of the second is not right.
+    The interior of each of the evaluation's tissues counts, where there is no partial volume, and beside it the mean over all
+    that is denser than air, edges between tissues included. Pixels at the ends of the mapping are left out: what is beyond a
+    window was clipped to its end, and is no tissue.
 
     Args:
         intensity: HU mapping of the images.
@@ -39,16 +43,18 @@ class TissueBias:
 
     def __init__(self, intensity: IntensityMap) -> None:
         self._hu = DifferentiableHu(intensity)
-        low, high = intensity.hu_range
-        self._worth = [
-            (tissue, intensity.hu_per_unit((max(tissue.low, low) + min(tissue.high, high)) / 2))
+        self._low, self._high = intensity.hu_range
+        self._judged: list[tuple[Tissue, Callable[[Tensor], Tensor], float]] = [
+            (tissue, _interior, intensity.hu_per_unit((max(tissue.low, self._low) + min(tissue.high, self._high)) / 2))
             for tissue in TISSUES
-            if tissue.low < high and tissue.high > low
+            if tissue.low < self._high and tissue.high > self._low
         ]
-        self._worth.append((DENSER_THAN_AIR, intensity.hu_per_unit(MOST_OF_THE_BODY_HU)))
+        self._judged.append((DENSER_THAN_AIR, _whole, intensity.hu_per_unit(MOST_OF_THE_BODY_HU)))
 
     def __call__(self, image: Tensor, reference: Tensor) -> Tensor:
-        """Sum over the tissues of an image of the penalty on their mean error; a tissue of fewer than 64 pixels says nothing.
+        """Sum over the tissues of an image of the penalty on their mean error.
+
+        A tissue whose region has fewer than :data:`SMALLEST_REGION` pixels says nothing.
 
         Args:
             image: ``(B, 1, H, W)`` in the network's range; what lies outside it is moved to its ends.
@@ -58,18 +64,25 @@ class TissueBias:
             ``(B,)``, without a unit.
         """
         truth = self._hu(reference)
-        error = self._hu(image) - truth
+        error = (self._hu(image) - truth).flatten(1)
+        known = (truth > self._low) & (truth < self._high)
         found = torch.zeros(len(image), device=image.device)
-        for tissue, worth in self._worth:
-            own = (truth >= tissue.low) & (truth <= tissue.high)
-            region = (own if tissue is DENSER_THAN_AIR else _interior(own)).flatten(1)
+        for tissue, region_of, worth in self._judged:
+            region = region_of(known & (truth >= tissue.low) & (truth <= tissue.high)).flatten(1)
             count = region.sum(dim=1)
-            bias = ((error.flatten(1) * region).sum(dim=1) / count.clamp(min=1) / worth).abs()
+            bias = ((error * region).sum(dim=1) / count.clamp(min=1) / worth).abs()
             found = found + bias * (1 + bias / LARGE) * (count >= SMALLEST_REGION)
         return found
 
 
+def _whole(own: Tensor) -> Tensor:
+    return own
+
+
 def _interior(own: Tensor) -> Tensor:
-    """Pixels whose whole neighbourhood is of the class, ``(B, 1, H, W)`` bool; beyond the border it is not."""
-    outside = F.pad((~own).float(), (INTERIOR // 2,) * 4, value=1.0)
-    return F.max_pool2d(outside, INTERIOR, stride=1) == 0
+    """Pixels from which no step or two along rows and columns leave the class, ``(B, 1, H, W)`` bool; beyond the border all do."""
+    cross = torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]], device=own.device)[None, None]
+    outside = ~own
+    for _ in range(EROSIONS):
+        outside = F.conv2d(F.pad(outside.float(), (1, 1, 1, 1), value=1.0), cross) > 0.5
+    return ~outside

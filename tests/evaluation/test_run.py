@@ -64,6 +64,7 @@ def test_the_folder_tells_everything_and_the_benchmark_can_be_made_again(evaluat
     found = evaluate(outputs=Outputs(tmp_path))
     receipt = json.loads((tmp_path / "receipt.json").read_text())
     assert receipt["model_sha256"] == "0" * 64
+    assert receipt["consistency"] == ["off"]  # the model's own, so that no run goes on after that has changed
     assert {"qdm_med", "torch", "store_sha256", "seed", "degradation", "intensity", "lpips"} <= receipt.keys()
     rows = [json.loads(line) for line in (tmp_path / "cases.jsonl").read_text().splitlines()]
     assert len(rows) == len(found.rows) == 8

@@ -32,7 +32,7 @@ def ct_slice(rows=24, columns=40, *, seed=0):
     return CtSlice(hu.astype(np.float32), np.zeros((rows, columns), bool), 5.0 * seed)
 
 
-@pytest.mark.parametrize("further", [{}, {"tile": 32}, {"consistency": "hard"}, {"consistency": "off"}])
+@pytest.mark.parametrize("further", [{}, {"tile": 32}, {"consistency": "hard"}, {"consistency": "local"}])
 def test_it_is_that_of_the_samples_each_finished_by_itself(tiny_checkpoint, further):
     options = BASE | further
     single = Upscaler(tiny_checkpoint, UpscaleOptions(**options), device=CPU)
@@ -56,7 +56,7 @@ def test_asking_for_it_changes_no_pixel_of_the_mean(tiny_checkpoint, batch_leave
         assert other.std_hu is None
 
 
-CALIBRATION = SpreadCalibration(4, 2, 2, factor=2.5, floor_hu=20.0, coverage=0.95)
+CALIBRATION = SpreadCalibration(4, 2, 2, factor=2.5, floor_hu=20.0, coverage=0.95, consistency="off")
 
 
 def calibrated(checkpoint):
@@ -84,10 +84,20 @@ def test_a_calibration_is_for_the_scale_and_the_sampler_it_was_measured_with(tin
         {"temperature": 0.5},
         {"mode": "detailed", "steps": None},
         {"consistency": "hard"},
+        {"consistency": "local"},
     )
     for other in others:
         assert UpscaleOptions(**{"steps": 2} | other).spread_calibration_for(card) is None
     assert UpscaleOptions(steps=2).spread_calibration_for(tiny_checkpoint.card) is None
+
+
+def test_a_calibration_that_names_no_agreement_is_for_the_default_of_its_time(tiny_checkpoint):
+    earlier = replace(CALIBRATION, consistency="")
+    for purpose, own in (("benchmark", "local"), ("clinical", "spread")):
+        card = replace(tiny_checkpoint.card, uncertainty=(earlier,), purpose=purpose)
+        for consistency in ("off", "local", "spread", "hard"):
+            asked = UpscaleOptions(steps=2, mode="balanced", consistency=consistency)
+            assert asked.spread_calibration_for(card) == (earlier if consistency == own else None)
 
 
 def test_a_map_says_how_it_was_calibrated_or_that_it_was_not(tiny_checkpoint, source, tmp_path):

@@ -36,7 +36,7 @@ class Tissue:
         return inside
 
     def interior(self, reference_hu: FloatArray) -> BoolArray:
-        """Mark the pixels whose whole 5 x 5 neighbourhood is of the class: no partial volume."""
+        """Mark the pixels from which no two steps along rows and columns leave the class: no partial volume."""
         inner: BoolArray = binary_erosion(self.mask(reference_hu), iterations=2)
         return inner
 
