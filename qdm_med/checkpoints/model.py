@@ -30,6 +30,9 @@ FORMAT = "qdm-med/1"
 
 Purpose = Literal["benchmark", "clinical"]
 
+_UNRECORDED_CONSISTENCY: Mapping[Purpose, str] = MappingProxyType({"benchmark": "local", "clinical": "spread"})
+"""Agreement of calibrations that do not name theirs: the default when they were measured."""
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -85,6 +88,11 @@ class ModelCard:
         if self.denoiser is None:
             raise _no_denoiser(self.name)
         return self.denoiser
+
+    def calibrations_with(self, consistency: str) -> list[SpreadCalibration]:
+        """Calibrations that were measured with this agreement with the source."""
+        unrecorded = _UNRECORDED_CONSISTENCY[self.purpose]
+        return [one for one in self.uncertainty if (one.consistency or unrecorded) == consistency]
 
     def steps_for(self, scale: int) -> int:
         """Default number of sampling steps at ``scale``.

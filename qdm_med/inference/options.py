@@ -70,11 +70,6 @@ DEFAULT_MODE: Mapping[Purpose, ModeName] = MappingProxyType({"benchmark": "balan
 DEFAULT_CONSISTENCY: Mapping[Purpose, ConsistencyName] = MappingProxyType({"benchmark": "off", "clinical": "spread"})
 """Agreement where none is asked for: ``"off"`` for benchmarks, whose noise has a mean of zero in the network's range, not in HU."""
 
-UNRECORDED_CONSISTENCY: Mapping[Purpose, ConsistencyName] = MappingProxyType(
-    {"benchmark": "local", "clinical": "spread"}
-)
-"""Agreement of calibrations that do not name theirs: the default when they were measured."""
-
 _NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "mode": get_args(ModeName),
@@ -262,9 +257,7 @@ class UpscaleOptions:
         steps, samples, temperature = self.sampling_for(card)
         if temperature != 1:
             return None
-        consistency, unrecorded = self.consistency_for(card), UNRECORDED_CONSISTENCY[card.purpose]
-        known = [one for one in card.uncertainty if (one.consistency or unrecorded) == consistency]
-        return nearest_calibration(known, self.scale, steps, samples)
+        return nearest_calibration(card.calibrations_with(self.consistency_for(card)), self.scale, steps, samples)
 
     def quadtree_for(self, card: ModelCard) -> Quadtree:
         """Quadtree for a model.

@@ -13,7 +13,7 @@ KNOTS = 2**16 + 1
 
 
 class DifferentiableHu:
-    """What a mapping's ``to_hu`` gives, linear between the knots of a table: within 0.05 HU at a knee, better elsewhere.
+    """Map to HU as a mapping's ``to_hu`` does, linearly between the knots of a table: within 0.05 HU at a knee, better elsewhere.
 
     Args:
         intensity: The mapping.

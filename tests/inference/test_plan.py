@@ -144,7 +144,7 @@ def test_an_empty_slice_goes_through_no_network(tiny_checkpoint, quadtree, monke
 
 def test_what_is_not_refined_is_the_interpolated_source_and_there_is_no_seam(tiny_checkpoint):
     hu = patient(128, centre=(0.35, 0.45))
-    model = upscaler(tiny_checkpoint, quadtree="adaptive")
+    model = upscaler(tiny_checkpoint, quadtree="adaptive", consistency="local")
     work = model.planner.plan(ct(hu))
     result = model.upscale_slice(ct(hu), "series").hu
     bicubic = torch.nn.functional.interpolate(
